@@ -1,0 +1,75 @@
+package jobs
+
+import (
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/bojanz/currency"
+	"github.com/tidwall/gjson"
+)
+
+// The rules of arguments, for jobs that came past the SQL functions. They are those of lastseat.check_args, to the
+// letter: TestConformance puts the same arguments through both doors.
+//
+// gjson and not encoding/json, which takes "FROM" for "from".
+
+// eachArg calls set for every argument that is given; a null stands for one that is not. Unknown ones are an error.
+func eachArg(args []byte, set func(name string, value gjson.Result) (known bool, err error)) error {
+	var failed error
+	gjson.ParseBytes(args).ForEach(func(name, value gjson.Result) bool {
+		if value.Type == gjson.Null || name.Str == "key" {
+			return true
+		}
+		known, err := set(name.Str, value)
+		if !known {
+			err = fmt.Errorf("there is no argument %q", name.Str)
+		}
+		failed = err
+		return err == nil
+	})
+	return failed
+}
+
+func idArg(name string, value gjson.Result, id *string) error {
+	if n := utf8.RuneCountInString(value.Str); value.Type != gjson.String || n < 1 || n > 200 {
+		return fmt.Errorf("%q is %.50s: an id is text of 1 to 200 characters", name, value.Raw)
+	}
+	*id = value.Str
+	return nil
+}
+
+func amountArg(name string, value gjson.Result, amount *int64) error {
+	n, err := strconv.ParseInt(value.Raw, 10, 64)
+	if value.Type != gjson.Number || err != nil || n < 1 {
+		return fmt.Errorf("%q is %.50s: an amount is a whole number of minor units, from 1 to 9223372036854775807", name, value.Raw)
+	}
+	*amount = n
+	return nil
+}
+
+func currencyArg(name string, value gjson.Result, code *string) error {
+	if value.Type != gjson.String || !currency.IsValid(value.Str) || value.Str == "" {
+		return fmt.Errorf("%q is %.50s: a currency is an active ISO 4217 code in upper case", name, value.Raw)
+	}
+	*code = value.Str
+	return nil
+}
+
+func textArg(name string, value gjson.Result, text *string) error {
+	if value.Type != gjson.String {
+		return fmt.Errorf("%q is %.50s, not text", name, value.Raw)
+	}
+	*text = value.Str
+	return nil
+}
+
+func objectArg(name string, value gjson.Result, object *[]byte) error {
+	if !value.IsObject() {
+		return fmt.Errorf("%q is %.50s, not a JSON object", name, value.Raw)
+	}
+	*object = []byte(value.Raw)
+	return nil
+}
+
+func missing(name string) error { return fmt.Errorf("%q is missing", name) }

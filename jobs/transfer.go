@@ -1,0 +1,79 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// KindTransfer is the kind of a [Transfer].
+const KindTransfer = "payment.transfer"
+
+// Transfer moves money from one account to another, both in its currency.
+//
+// It is applied (transferred), or rejected: account_not_found, currency_mismatch, insufficient_funds if it would take
+// the giving account below its overdraft limit, what is held counted as spent, or out_of_range if a balance would not
+// fit into 64 bits.
+type Transfer struct {
+	From        string          `json:"from"`
+	To          string          `json:"to"`
+	Amount      int64           `json:"amount"`   // minor units, at least 1
+	Currency    string          `json:"currency"` // ISO 4217
+	Description string          `json:"description,omitempty"`
+	Metadata    json.RawMessage `json:"metadata,omitempty"` // a JSON object
+}
+
+// Kind implements [outbox.Args].
+func (Transfer) Kind() string { return KindTransfer }
+
+func decodeTransfer(args []byte) (operation, error) {
+	var t Transfer
+	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
+		switch name {
+		case "from":
+			return true, idArg(name, value, &t.From)
+		case "to":
+			return true, idArg(name, value, &t.To)
+		case "amount":
+			return true, amountArg(name, value, &t.Amount)
+		case "currency":
+			return true, currencyArg(name, value, &t.Currency)
+		case "description":
+			return true, textArg(name, value, &t.Description)
+		case "metadata":
+			return true, objectArg(name, value, (*[]byte)(&t.Metadata))
+		}
+		return false, nil
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case t.From == "":
+		return nil, missing("from")
+	case t.To == "":
+		return nil, missing("to")
+	case t.Amount == 0:
+		return nil, missing("amount")
+	case t.Currency == "":
+		return nil, missing("currency")
+	case t.From == t.To:
+		return nil, fmt.Errorf(`"from" and "to" are the same account, %q`, t.From)
+	}
+	return &t, nil
+}
+
+func (t *Transfer) needs(l *ledger) { l.needAccounts(t.From, t.To) }
+
+func (t *Transfer) apply(l *ledger, key string) outbox.Result {
+	if refused := l.refuse(t.From, t.To, t.Amount, t.Currency); refused != nil {
+		return *refused
+	}
+	l.move(transfer{
+		key: key, from: t.From, to: t.To, amount: t.Amount, currency: t.Currency,
+		description: t.Description, metadata: t.Metadata,
+	})
+	return outbox.Result{Status: outbox.Applied, Code: CodeTransferred}
+}

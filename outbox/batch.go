@@ -1,0 +1,222 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river/rivertype"
+)
+
+// errRaced asks for the same as a serialization failure: roll back and run again.
+var errRaced = errors.New("another session was quicker")
+
+// errCommitUnknown: the reply to COMMIT was lost, and the batch is settled or not. The jobs tell.
+var errCommitUnknown = errors.New("the reply to COMMIT was lost")
+
+// batchError is an error that a job of the batch brought about: its settler's own, a panic, or one of the database
+// that is neither a conflict nor the database's condition.
+type batchError struct {
+	jobs  []*claimed
+	err   error
+	trace string // of a panic
+}
+
+func (e *batchError) Error() string { return e.err.Error() }
+func (e *batchError) Unwrap() error { return e.err }
+
+// settleBatch settles up to limit jobs in one transaction and returns how many; 0: none was waiting. With an error
+// nothing has changed, unless it is errCommitUnknown.
+func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
+	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: l.settings.Isolation})
+	if err != nil {
+		return 0, fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+
+	jobs, err := l.claim(ctx, tx, limit)
+	if err != nil || len(jobs) == 0 {
+		return 0, err
+	}
+	write := &pgx.Batch{}
+	results, err := l.apply(ctx, tx, jobs, write)
+	if err == nil {
+		err = l.finish(write, jobs, results)
+	}
+	if err == nil {
+		err = tx.SendBatch(ctx, write).Close()
+	}
+	if err != nil {
+		return 0, &batchError{jobs: jobs, err: err, trace: traceOf(err)}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		if sqlState(err) == "" && !errors.Is(err, pgx.ErrTxCommitRollback) {
+			return 0, fmt.Errorf("%w: %w", errCommitUnknown, err)
+		}
+		return 0, &batchError{jobs: jobs, err: fmt.Errorf("commit: %w", err)}
+	}
+	l.stats.count(jobs, results)
+	return len(jobs), nil
+}
+
+// apply hands the jobs to their settlers, run by run: jobs that follow one another and share a settler are one call. It
+// returns a result for every job; that of a job with another fate than settle is left empty.
+func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx.Batch) ([]Result, error) {
+	results := make([]Result, len(jobs))
+	var run []Job
+	var places []int
+	var settler Settler
+	flush := func() error {
+		if len(run) == 0 {
+			return nil
+		}
+		made, err := callSettler(ctx, settler, tx, run, write)
+		if err != nil {
+			return err
+		}
+		for i, place := range places {
+			results[place] = made[i]
+		}
+		run, places = run[:0], places[:0]
+		return nil
+	}
+	for i, c := range jobs {
+		switch c.fate {
+		case invalid:
+			results[i] = Reject(CodeInvalidArgs, map[string]string{"error": invalidReason(c)})
+			continue
+		case duplicate, misuse:
+			continue
+		}
+		registered := l.kinds.byName[c.Kind]
+		if registered == nil {
+			return nil, &rivertype.UnknownJobKindError{Kind: c.Kind}
+		}
+		if len(run) > 0 && l.kinds.byName[run[0].Kind].settler != registered.settler {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+			// what this settler wrote has to be there before the next one reads
+			if err := tx.SendBatch(ctx, write).Close(); err != nil {
+				return nil, err
+			}
+			*write = pgx.Batch{}
+		}
+		settler = registered.settler
+		run, places = append(run, c.Job), append(places, i)
+	}
+	return results, flush()
+}
+
+func invalidReason(c *claimed) string {
+	if len(c.Args) > maxArgs {
+		return fmt.Sprintf("the arguments are %d bytes, at most %d are allowed", len(c.Args), maxArgs)
+	}
+	return `args has to be a JSON object with "key": text of 1 to 200 characters`
+}
+
+type panicError struct {
+	value any
+	trace string
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("%v", e.value) }
+
+func traceOf(err error) string {
+	if p := (*panicError)(nil); errors.As(err, &p) {
+		return p.trace
+	}
+	return ""
+}
+
+func callSettler(ctx context.Context, settler Settler, tx pgx.Tx, jobs []Job, write *pgx.Batch) (results []Result, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			results, err = nil, &panicError{value: value, trace: string(debug.Stack())}
+		}
+	}()
+	results, err = settler.Settle(ctx, tx, jobs, write)
+	if err == nil && len(results) != len(jobs) {
+		err = fmt.Errorf("the settler of %s returned %d results for %d jobs", jobs[0].Kind, len(results), len(jobs))
+	}
+	return results, err
+}
+
+const (
+	outcomeChannel = "lastseat_outcome"
+
+	outcomeSQL = `
+	UPDATE lastseat.requests r
+	SET status = o.status, code = o.code, detail = o.detail::jsonb, attempts = o.attempts, settled_at = now()
+	FROM unnest(@keys::text[], @statuses::text[], @codes::text[], @details::text[], @attempts::int[])
+	     AS o(key, status, code, detail, attempts)
+	WHERE r.key = o.key AND r.status = 'pending'`
+
+	deleteSQL = `DELETE FROM lastseat.river_job WHERE id = ANY (@ids::bigint[])`
+
+	completeSQL = `
+	UPDATE lastseat.river_job
+	SET state = 'completed', attempt = attempt + 1, attempted_at = now(), attempted_by = array_append(attempted_by, @worker::text),
+	    finalized_at = clock_timestamp()
+	WHERE id = ANY (@ids::bigint[])`
+)
+
+// finish queues the outcomes and the end of the jobs.
+func (l *lane) finish(write *pgx.Batch, jobs []*claimed, results []Result) error {
+	var keys, statuses, codes []string
+	var details []*string
+	var attempts []int
+	var done []int64
+	for i, c := range jobs {
+		if c.fate == misuse {
+			reason := fmt.Sprintf("key %q was used for another request (LS001)", c.Key)
+			l.queueFailure(write, c, c.attemptError(reason, ""), true)
+			continue
+		}
+		done = append(done, c.ID)
+		if c.fate == duplicate {
+			continue
+		}
+		if results[i].Status != Applied && results[i].Status != Rejected || results[i].Code == "" {
+			return fmt.Errorf("the settler of %s returned status %q, code %q", c.Kind, results[i].Status, results[i].Code)
+		}
+		detail, err := encodeDetail(results[i].Detail)
+		if err != nil {
+			return fmt.Errorf("detail of %s: %w", c.Kind, err)
+		}
+		keys, statuses, codes = append(keys, c.Key), append(statuses, string(results[i].Status)), append(codes, results[i].Code)
+		details, attempts = append(details, detail), append(attempts, c.Attempt)
+	}
+	if len(keys) > 0 {
+		write.Queue(outcomeSQL, pgx.NamedArgs{
+			"keys": keys, "statuses": statuses, "codes": codes, "details": details, "attempts": attempts,
+		}).Exec(ExpectRows(len(keys)))
+	}
+	if len(done) > 0 {
+		sql, args := deleteSQL, pgx.NamedArgs{"ids": done}
+		if l.settings.KeepCompleted > 0 {
+			sql, args["worker"] = completeSQL, l.settings.ID
+		}
+		write.Queue(sql, args).Exec(ExpectRows(len(done)))
+	}
+	write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
+	return nil
+}
+
+func encodeDetail(detail any) (*string, error) {
+	if detail == nil {
+		return nil, nil
+	}
+	encoded, err := json.Marshal(detail)
+	text := string(encoded)
+	return &text, err
+}
+
+// storable takes out what a Postgres text can't hold.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

@@ -1,0 +1,122 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Args are a request's arguments: a struct that encodes to a JSON object and names its kind. River's JobArgs have the
+// same shape.
+type Args interface {
+	Kind() string
+}
+
+// Request asks for something once.
+type Request struct {
+	Key         string // the caller's idempotency key, 1 to 200 characters
+	Args        Args
+	ScheduledAt time.Time // not before this time; zero: now
+}
+
+// Receipt is the answer to a request.
+type Receipt struct {
+	Key       string `json:"key"`
+	Kind      string `json:"kind"`
+	Status    Status `json:"status"` // pending, or what a duplicate has become meanwhile
+	Duplicate bool   `json:"duplicate"`
+}
+
+// Enqueue asks, inside the caller's transaction, for what args say: committed, a worker will do it once; rolled back, it
+// was never asked for. The same key with the same arguments is a duplicate, which changes nothing.
+//
+// Errors are [ErrKeyReused], [ErrInvalid], [ErrUnknown] and [ErrTooLarge]; after each the transaction can only be rolled back.
+func Enqueue(ctx context.Context, tx pgx.Tx, key string, args Args) (Receipt, error) {
+	receipts, err := EnqueueMany(ctx, tx, []Request{{Key: key, Args: args}})
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// BatchSender is what a pgx.Tx, a connection and a pool have in common.
+type BatchSender interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+const enqueueSQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.enqueue($1, $2, $3::jsonb, $4) r`
+
+// EnqueueMany asks for several requests in their order and in one round trip: all of them, or with an error none.
+// Its errors are those of [Enqueue], as a [*RequestError] that says which request it was.
+//
+// db is the caller's transaction. On a connection or a pool the requests are a transaction of their own.
+func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Receipt, error) {
+	batch := &pgx.Batch{}
+	receipts := make([]Receipt, len(requests))
+	failed := -1
+	for i, request := range requests {
+		args, err := encodeArgs(request)
+		if err != nil {
+			return nil, &RequestError{Index: i, Key: request.Key, Err: err}
+		}
+		scheduledAt := request.ScheduledAt
+		if scheduledAt.IsZero() {
+			scheduledAt = time.Unix(0, 0) // in the past on every clock: now
+		}
+		batch.Queue(enqueueSQL, request.Args.Kind(), request.Key, args, scheduledAt).QueryRow(func(row pgx.Row) error {
+			r := &receipts[i]
+			err := row.Scan(&r.Key, &r.Kind, &r.Status, &r.Duplicate)
+			if err != nil && failed < 0 {
+				failed = i
+			}
+			return err
+		})
+	}
+	if err := db.SendBatch(ctx, batch).Close(); err != nil {
+		err = ContractError(err)
+		if failed >= 0 && contractual(err) {
+			return nil, &RequestError{Index: failed, Key: requests[failed].Key, Err: err}
+		}
+		return nil, fmt.Errorf("enqueue: %w", err)
+	}
+	return receipts, nil
+}
+
+// RequestError says which of several requests was refused, and why. Err is one of the package's sentinels.
+type RequestError struct {
+	Index int // from 0
+	Key   string
+	Err   error
+}
+
+// Error is one line that names the key.
+func (e *RequestError) Error() string { return fmt.Sprintf("request %q: %v", e.Key, e.Err) }
+
+// Unwrap gives the sentinel to errors.Is.
+func (e *RequestError) Unwrap() error { return e.Err }
+
+func contractual(err error) bool {
+	return errors.As(err, new(*requestError))
+}
+
+// encodeArgs refuses what Postgres would refuse with a message about bytes.
+func encodeArgs(request Request) (string, error) {
+	if request.Args == nil {
+		return "", fmt.Errorf("%w: no arguments", ErrInvalid)
+	}
+	args, err := json.Marshal(request.Args)
+	if err != nil {
+		return "", fmt.Errorf("%w: encode arguments: %w", ErrInvalid, err)
+	}
+	for what, text := range map[string]string{"key": request.Key, "kind": request.Args.Kind()} {
+		if strings.ContainsRune(text, 0) {
+			return "", fmt.Errorf("%w: the %s %q has a NUL byte, which Postgres can't keep", ErrInvalid, what, text)
+		}
+	}
+	return string(args), nil
+}

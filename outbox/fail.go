@@ -1,0 +1,97 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+)
+
+// riverScheduler is the interval of River's scheduler. A retry that is due sooner is made available at once, with its
+// time in the future, because the scheduler would be late; River does the same.
+const riverScheduler = 5 * time.Second
+
+const (
+	failSQL = `
+	UPDATE lastseat.river_job
+	SET state = @state, attempt = attempt + 1, attempted_at = now(), attempted_by = array_append(attempted_by, @worker::text),
+	    errors = array_append(errors, @error::jsonb),
+	    scheduled_at = CASE WHEN @state = 'discarded' THEN scheduled_at ELSE now() + @delay::interval END,
+	    finalized_at = CASE WHEN @state = 'discarded' THEN clock_timestamp() END
+	WHERE id = @id`
+
+	countAttemptSQL = `UPDATE lastseat.requests SET attempts = @attempts WHERE key = @key AND status = 'pending'`
+
+	exhaustedSQL = `
+	UPDATE lastseat.requests
+	SET status = 'failed', code = @code, detail = @detail::jsonb, attempts = @attempts, settled_at = now()
+	WHERE key = @key AND status = 'pending'`
+)
+
+// fail gives a job that stands alone what River would give it for an error or a panic: an entry in errors, an attempt
+// used, and the time of its next one, or discarded after the last, with the outcome failed.
+func (l *lane) fail(ctx context.Context, failed *batchError) error {
+	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: l.settings.Isolation})
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	jobs, err := l.claim(ctx, tx, 1)
+	if err != nil {
+		return err
+	}
+	if len(jobs) == 0 || jobs[0].ID != failed.jobs[0].ID {
+		return nil // it was taken away, or something with a higher priority has come before it: its turn comes again
+	}
+	job := jobs[0]
+	write := &pgx.Batch{}
+	last := job.Attempt >= job.MaxAttempts
+	l.queueFailure(write, job, job.attemptError(failed.Error(), failed.trace), last)
+	if last {
+		detail, err := encodeDetail(map[string]string{"error": storable(failed.Error())})
+		if err != nil {
+			return err
+		}
+		write.Queue(exhaustedSQL, pgx.NamedArgs{"key": job.Key, "code": CodeRetriesExhausted, "detail": detail, "attempts": job.Attempt})
+		write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
+	} else {
+		write.Queue(countAttemptSQL, pgx.NamedArgs{"key": job.Key, "attempts": job.Attempt})
+	}
+	if err := tx.SendBatch(ctx, write).Close(); err != nil {
+		return fmt.Errorf("record a failed attempt: %w", err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	l.stats.failures.Add(1)
+	l.log.WarnContext(ctx, "job failed", slog.Int64("job_id", job.ID), slog.String("kind", job.Kind), slog.String("key", job.Key),
+		slog.Int("attempt", job.Attempt), slog.Bool("discarded", last), slog.String("error", failed.Error()))
+	return nil
+}
+
+// queueFailure queues what River would write: River UI and River's clients read these rows.
+func (l *lane) queueFailure(write *pgx.Batch, job *claimed, failure rivertype.AttemptError, discard bool) {
+	encoded, _ := json.Marshal(failure) // a struct of strings, a number and a time: it can't fail
+	state, delay := rivertype.JobStateDiscarded, time.Duration(0)
+	if !discard {
+		state, delay = rivertype.JobStateRetryable, nextRetry(job)
+		if delay <= riverScheduler {
+			state = rivertype.JobStateAvailable
+		}
+	}
+	write.Queue(failSQL, pgx.NamedArgs{
+		"id": job.ID, "state": string(state), "worker": l.settings.ID, "error": string(encoded), "delay": delay,
+	}).Exec(ExpectRows(1))
+}
+
+// nextRetry is how long River's own policy has a job wait. As a duration: the database's clock is the one that counts.
+func nextRetry(job *claimed) time.Duration {
+	policy := &river.DefaultClientRetryPolicy{}
+	row := &rivertype.JobRow{ID: job.ID, Attempt: job.Attempt, Errors: make([]rivertype.AttemptError, job.errorCount)}
+	return time.Until(policy.NextRetry(row))
+}

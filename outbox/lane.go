@@ -1,0 +1,233 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	standbyInterval = 100 * time.Millisecond // between two tries to get a lane that another worker holds
+	shortestBackoff = 5 * time.Millisecond
+	longestPause    = time.Second
+)
+
+// lane settles the jobs of one lane of a queue while it holds the lane's advisory lock, on a connection of its own. The
+// lock makes the order; that nothing happens twice rests on the transactions alone.
+type lane struct {
+	settings Settings
+	kinds    *Kinds
+	number   int // from 0
+	log      *slog.Logger
+	stats    *Stats
+	conn     *pgx.Conn
+
+	pace pace
+}
+
+// sessionSQL prepares a connection for the lane. Every access of the lane is by key or along one index, whatever the
+// statistics say: a plan that was cached while a table was empty would scan it when it is full. The timeouts free the
+// lane from a worker that is frozen, the keepalives from one whose machine is gone.
+const sessionSQL = `
+	SELECT set_config(name, value, false) FROM (VALUES
+		('application_name', 'lastseat lane'), ('lastseat.lane', 'on'),
+		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
+		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
+		('idle_in_transaction_session_timeout', '30s'), ('idle_session_timeout', '60s'),
+		('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
+	) AS setting(name, value)`
+
+func (l *lane) prepareSession(ctx context.Context) error {
+	if _, err := l.conn.Exec(ctx, sessionSQL); err != nil {
+		return fmt.Errorf("prepare the lane's session: %w", err)
+	}
+	if _, err := l.conn.Exec(ctx, `LISTEN "lastseat.river_insert"`); err != nil {
+		return fmt.Errorf("listen for jobs: %w", err)
+	}
+	return nil
+}
+
+// work settles jobs on l.conn until stop is done, or until an error that needs another connection. With drain it
+// returns when no job is due, also when another worker has settled the last of them. ctx outlives stop, for the batch
+// in hand.
+func (l *lane) work(ctx, stop context.Context, drain bool) error {
+	if err := l.prepareSession(ctx); err != nil {
+		return err
+	}
+	for held := false; stop.Err() == nil; {
+		if !held {
+			var err error
+			if held, err = l.hold(ctx); err != nil {
+				return err
+			}
+			if held {
+				l.log.InfoContext(ctx, "lane taken")
+			} else if done, err := l.standby(ctx, stop, drain); done || err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := l.settleBatch(ctx, l.pace.next(l.settings.Batch))
+		switch {
+		case err != nil:
+			if err := l.mend(ctx, stop, err); err != nil {
+				return err
+			}
+		case n > 0:
+			l.pace.settled(n)
+		default:
+			due, err := l.due(ctx)
+			if err != nil {
+				return err
+			}
+			if drain && !due {
+				return nil
+			}
+			if err := l.idle(ctx, stop, due); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hold takes the lane's lock if it is free. A session lock, taken before any transaction begins: a transaction's
+// snapshot is then younger than the lock, and sees all that the last holder did.
+func (l *lane) hold(ctx context.Context) (bool, error) {
+	var held bool
+	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(lastseat.lane_lock($1, $2, $3))`,
+		l.settings.Queue, l.number, l.settings.Lanes).Scan(&held)
+	if err != nil {
+		return false, fmt.Errorf("take the lane: %w", err)
+	}
+	return held, nil
+}
+
+// standby waits for another worker's lane, and is done when that worker has drained it. It asks again and again, for a
+// session that waits for a lock keeps a snapshot, and with it every dead row of the database.
+func (l *lane) standby(ctx, stop context.Context, drain bool) (done bool, err error) {
+	if drain {
+		due, err := l.due(ctx)
+		if err != nil || !due {
+			return !due, err
+		}
+	}
+	sleep(stop, standbyInterval)
+	return false, nil
+}
+
+const dueSQL = `
+	SELECT EXISTS (SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = $1 AND j.scheduled_at <= now())
+	   AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = $1 AND q.paused_at IS NOT NULL)`
+
+// due tells whether a job of the queue waits, one that somebody has locked included.
+func (l *lane) due(ctx context.Context) (bool, error) {
+	var due bool
+	if err := l.conn.QueryRow(ctx, dueSQL, l.settings.Queue).Scan(&due); err != nil {
+		return false, fmt.Errorf("look for jobs: %w", err)
+	}
+	return due, nil
+}
+
+// idle sleeps until there may be something to do. If jobs are due that could not be claimed (another session holds
+// them, or they belong to another lane), it only takes a breath. Else it holds the doorbell, so that producers ring:
+// see lastseat.ring. While a producer holds it, a commit may come without a ring, and the lane looks often.
+func (l *lane) idle(ctx, stop context.Context, due bool) error {
+	if due {
+		sleep(stop, standbyInterval/2)
+		return nil
+	}
+	var rung bool
+	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(lastseat.doorbell($1))`, l.settings.Queue).Scan(&rung)
+	if err != nil {
+		return fmt.Errorf("take the doorbell: %w", err)
+	}
+	if !rung {
+		sleep(stop, l.pace.glance())
+		return nil
+	}
+	// Once more, for what was committed without a ring just before the doorbell was taken.
+	if due, err = l.due(ctx); err == nil && !due {
+		wait, cancel := context.WithTimeout(stop, l.settings.Poll)
+		_, err = l.conn.WaitForNotification(wait)
+		cancel()
+		if wait.Err() != nil {
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("wait for jobs: %w", err)
+	}
+	if _, err := l.conn.Exec(ctx, `SELECT pg_advisory_unlock(lastseat.doorbell($1))`, l.settings.Queue); err != nil {
+		return fmt.Errorf("leave the doorbell: %w", err)
+	}
+	return nil
+}
+
+// mend does what an error of a batch asks for. It returns the errors that a new connection may mend.
+func (l *lane) mend(ctx, stop context.Context, err error) error {
+	var failed *batchError
+	switch {
+	case errors.Is(err, errCommitUnknown):
+		// The next claim looks: what was committed is gone from the queue, what was not is still there.
+		l.log.WarnContext(ctx, "the reply to COMMIT was lost: looking at the jobs again", slog.String("error", err.Error()))
+		return err
+	case l.conn.IsClosed() || ctx.Err() != nil:
+		return err
+	case conflict(err):
+		l.stats.conflicts.Add(1)
+		pause, exhausted := l.pace.conflict(l.settings.TxRetries)
+		level := slog.LevelDebug
+		if exhausted {
+			level = slog.LevelWarn
+		}
+		l.log.Log(ctx, level, "conflict with another session", slog.Int("batch", l.pace.limit), slog.Duration("pause", pause), slog.String("error", err.Error()))
+		sleep(stop, pause)
+		return nil
+	case errors.As(err, &failed) && !unavailable(err):
+		if len(failed.jobs) > 1 {
+			l.log.DebugContext(ctx, "batch failed: looking for the job", slog.Int("batch", len(failed.jobs)), slog.String("error", err.Error()))
+			l.pace.suspect(len(failed.jobs))
+			return nil
+		}
+		l.pace.found()
+		if err := l.fail(ctx, failed); err != nil {
+			return l.mendFailure(ctx, stop, err)
+		}
+		return nil
+	default:
+		l.stall(ctx, stop, err)
+		return nil
+	}
+}
+
+// mendFailure: the failure itself could not be recorded. The job will fail again, and so be recorded later.
+func (l *lane) mendFailure(ctx, stop context.Context, err error) error {
+	if l.conn.IsClosed() || ctx.Err() != nil {
+		return err
+	}
+	l.stall(ctx, stop, err)
+	return nil
+}
+
+func (l *lane) stall(ctx, stop context.Context, err error) {
+	l.log.ErrorContext(ctx, "lane stalled", slog.Duration("pause", longestPause), slog.String("error", err.Error()))
+	sleep(stop, longestPause)
+}
+
+// jitter is full jitter: anything from 0 to d.
+func jitter(d time.Duration) time.Duration { return rand.N(d + 1) }
+
+func sleep(stop context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-stop.Done():
+	case <-timer.C:
+	}
+}

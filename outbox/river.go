@@ -1,0 +1,76 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// upkeepQueue is worked by River itself, apart from the lanes.
+const upkeepQueue = "lastseat_upkeep"
+
+// upkeepInterval keeps a lane's queue in river_queue: River removes queues that nobody has reported for a day, and with
+// one its pause.
+const upkeepInterval = 10 * time.Minute
+
+// startRiver starts this worker's River client: the scheduler that makes scheduled and retryable jobs available, the
+// retention of finished jobs, the election of the client that does both, and periodic jobs.
+func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
+	completed := w.settings.KeepCompleted
+	if completed == 0 {
+		completed = time.Hour // other clients' jobs, and upkeep
+	}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &upkeepWorker{pool: w.pool, queue: w.settings.Queue})
+	client, err := river.NewClient(riverpgxv5.New(w.pool), &river.Config{
+		ID:     w.settings.ID,
+		Logger: w.settings.Logger,
+		Schema: "lastseat",
+		Queues: map[string]river.QueueConfig{upkeepQueue: {MaxWorkers: 1}},
+		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(upkeepInterval),
+			func() (river.JobArgs, *river.InsertOpts) {
+				return upkeepArgs{}, &river.InsertOpts{Queue: upkeepQueue, MaxAttempts: 1}
+			}, &river.PeriodicJobOpts{RunOnStart: true})},
+		Workers:                     workers,
+		CompletedJobRetentionPeriod: completed,
+		CancelledJobRetentionPeriod: -1, // a cancelled or discarded job has the arguments that lastseat.retry needs
+		DiscardedJobRetentionPeriod: -1,
+		ReindexerSchedule:           river.NeverSchedule(), // REINDEX takes the owner, and a worker is not it
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make a river client: %w", err)
+	}
+	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
+		return nil, fmt.Errorf("start river: %w", err)
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.settings.StopTimeout)
+		defer cancel()
+		_ = client.StopAndCancel(ctx)
+	}, nil
+}
+
+type upkeepArgs struct{}
+
+func (upkeepArgs) Kind() string { return "lastseat.upkeep" }
+
+type upkeepWorker struct {
+	river.WorkerDefaults[upkeepArgs]
+	pool  *pgxpool.Pool
+	queue string
+}
+
+const reportQueueSQL = `
+	INSERT INTO lastseat.river_queue (name) VALUES (@queue)
+	ON CONFLICT (name) DO UPDATE SET updated_at = now()`
+
+func (u *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error {
+	_, err := u.pool.Exec(ctx, reportQueueSQL, pgx.NamedArgs{"queue": u.queue})
+	return err
+}

@@ -1,0 +1,18 @@
+package outbox
+
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ExpectRows is the callback of a queued statement that has to change exactly n rows: fewer or more is an error, and
+// takes the transaction back.
+func ExpectRows(n int) func(pgconn.CommandTag) error {
+	return func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() != int64(n) {
+			return fmt.Errorf("%s: %d rows expected", tag, n)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,51 @@
+package outbox
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Queue is the queue of the built-in kinds, and of every kind that names no other.
+const Queue = "lastseat"
+
+// Settings of a [Worker]. The zero value of a field means its default.
+type Settings struct {
+	Queue         string         // default [Queue]
+	Lanes         int            // lanes that the queue is split into, the same in all its workers; default 1
+	Batch         int            // jobs in a transaction, at most; default 1000
+	TxRetries     int            // how often a batch is tried again after a conflict, before it is halved; default 5
+	Isolation     pgx.TxIsoLevel // default serializable; pgx.ReadCommitted for no conflicts at all
+	KeepCompleted time.Duration  // how long completed jobs are kept; default 0: deleted when they are settled
+	Poll          time.Duration  // how often an idle lane looks without being told; default 1s
+	StopTimeout   time.Duration  // how long the batch in hand may take when the worker is stopped; default 10s
+	ID            string         // of this worker, in river_job.attempted_by; default host name, process and time
+	Logger        *slog.Logger   // default slog.Default()
+}
+
+func (s Settings) withDefaults() Settings {
+	orDefault(&s.Queue, Queue)
+	orDefault(&s.Lanes, 1)
+	orDefault(&s.Batch, 1000)
+	orDefault(&s.TxRetries, 5)
+	orDefault(&s.Isolation, pgx.Serializable)
+	orDefault(&s.Poll, time.Second)
+	orDefault(&s.StopTimeout, 10*time.Second)
+	orDefault(&s.Logger, slog.Default())
+	if s.ID == "" {
+		host, _ := os.Hostname()
+		s.ID = fmt.Sprintf("%s_%d_%s", strings.ReplaceAll(host, ".", "_"), os.Getpid(), time.Now().UTC().Format("2006_01_02T15_04_05"))
+	}
+	return s
+}
+
+func orDefault[T comparable](value *T, fallback T) {
+	var zero T
+	if *value == zero {
+		*value = fallback
+	}
+}

@@ -1,0 +1,44 @@
+package outbox
+
+import "sync/atomic"
+
+// Stats counts what a worker has done since it was made.
+type Stats struct {
+	batches, applied, rejected, duplicates, failures, conflicts atomic.Int64
+}
+
+// Snapshot is the state of [Stats] at a moment.
+type Snapshot struct {
+	Batches    int64 `json:"batches"`
+	Applied    int64 `json:"applied"`
+	Rejected   int64 `json:"rejected"`
+	Duplicates int64 `json:"duplicates"` // jobs of a request that another job had settled, and misused keys
+	Failures   int64 `json:"failures"`   // attempts that ended in an error or a panic
+	Conflicts  int64 `json:"conflicts"`  // transactions tried again after 40001 or 40P01
+}
+
+// Snapshot reads the counters.
+func (s *Stats) Snapshot() Snapshot {
+	return Snapshot{
+		Batches: s.batches.Load(), Applied: s.applied.Load(), Rejected: s.rejected.Load(),
+		Duplicates: s.duplicates.Load(), Failures: s.failures.Load(), Conflicts: s.conflicts.Load(),
+	}
+}
+
+func (s *Stats) count(jobs []*claimed, results []Result) {
+	var applied, rejected, duplicates int64
+	for i, c := range jobs {
+		switch {
+		case c.fate == duplicate || c.fate == misuse:
+			duplicates++
+		case results[i].Status == Applied:
+			applied++
+		default:
+			rejected++
+		}
+	}
+	s.batches.Add(1)
+	s.applied.Add(applied)
+	s.rejected.Add(rejected)
+	s.duplicates.Add(duplicates)
+}

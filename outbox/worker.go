@@ -1,0 +1,111 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+)
+
+// Worker settles the jobs of a queue. Any number may run; one of them at a time holds each lane, the others stand by
+// and take over when it goes.
+type Worker struct {
+	settings Settings
+	kinds    *Kinds
+	pool     *pgxpool.Pool
+	stats    Stats
+}
+
+// NewWorker makes a worker of kinds. pool is for River's part; every lane opens one connection more, to the same
+// database. The lane's lock needs a session: a connection pooler in transaction mode must not stand in between.
+func NewWorker(pool *pgxpool.Pool, kinds *Kinds, settings Settings) *Worker {
+	return &Worker{settings: settings.withDefaults(), kinds: kinds, pool: pool}
+}
+
+// Stats returns the counters of this worker.
+func (w *Worker) Stats() Snapshot { return w.stats.Snapshot() }
+
+// Run works until ctx is done; then it finishes the batch in hand and returns nil. It outlives the database: a lost
+// connection is made again. The first connection has to succeed.
+func (w *Worker) Run(ctx context.Context) error {
+	stopRiver, err := w.startRiver(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopRiver()
+	return w.lanes(ctx, false)
+}
+
+// Drain settles what is due and returns. An error that Run would wait out ends it.
+func (w *Worker) Drain(ctx context.Context) error {
+	return w.lanes(ctx, true)
+}
+
+func (w *Worker) lanes(stop context.Context, drain bool) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
+	defer cancel()
+	defer context.AfterFunc(stop, func() {
+		sleep(ctx, w.settings.StopTimeout)
+		cancel()
+	})()
+
+	group, stop := errgroup.WithContext(stop)
+	for number := range w.settings.Lanes {
+		l := &lane{
+			settings: w.settings, kinds: w.kinds, number: number, stats: &w.stats,
+			log: w.settings.Logger.With(slog.String("queue", w.settings.Queue), slog.Int("lane", number)),
+		}
+		group.Go(func() error { return w.keep(ctx, stop, l, drain) })
+	}
+	return group.Wait()
+}
+
+// keep runs a lane, on one connection after the other.
+func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
+	for connected := false; stop.Err() == nil; {
+		err := w.connect(ctx, l)
+		if err == nil {
+			connected = true
+			err = l.work(ctx, stop, drain)
+			_ = l.conn.Close(context.WithoutCancel(ctx))
+		}
+		switch {
+		case stop.Err() != nil:
+			return nil
+		case err == nil:
+			return nil
+		case !connected, drain && !errors.Is(err, errCommitUnknown), permanent(err):
+			return err
+		}
+		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))
+		sleep(stop, longestPause/2)
+	}
+	return nil
+}
+
+func (w *Worker) connect(ctx context.Context, l *lane) error {
+	config := w.pool.Config().ConnConfig
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 10 * time.Second
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connect a lane: %w", err)
+	}
+	l.conn = conn
+	return nil
+}
+
+// permanent errors don't go away by themselves: no right, no such table, a wrong password.
+func permanent(err error) bool {
+	switch sqlState(err) {
+	case "42501", "42P01", "3F000", "3D000", "28P01", "28000":
+		return true
+	}
+	return false
+}
