@@ -15,9 +15,6 @@ import (
 // errRaced asks for the same as a serialization failure: roll back and run again.
 var errRaced = errors.New("another session was quicker")
 
-// errCommitUnknown: the reply to COMMIT was lost, and the batch is settled or not. The jobs tell.
-var errCommitUnknown = errors.New("the reply to COMMIT was lost")
-
 // batchError is an error that a job of the batch brought about: its settler's own, a panic, or one of the database
 // that is neither a conflict nor the database's condition.
 type batchError struct {
@@ -30,7 +27,7 @@ func (e *batchError) Error() string { return e.err.Error() }
 func (e *batchError) Unwrap() error { return e.err }
 
 // settleBatch settles up to limit jobs in one transaction and returns how many; 0: none was waiting. With an error
-// nothing has changed, unless it is errCommitUnknown.
+// nothing has changed, unless it is an ErrCommitUnknown.
 func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: l.settings.Isolation})
 	if err != nil {
@@ -53,10 +50,7 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	if err != nil {
 		return 0, &batchError{jobs: jobs, err: err, trace: traceOf(err)}
 	}
-	if err := tx.Commit(ctx); err != nil {
-		if sqlState(err) == "" && !errors.Is(err, pgx.ErrTxCommitRollback) {
-			return 0, fmt.Errorf("%w: %w", errCommitUnknown, err)
-		}
+	if err := Commit(ctx, tx); err != nil {
 		return 0, &batchError{jobs: jobs, err: fmt.Errorf("commit: %w", err)}
 	}
 	l.stats.count(jobs, results)

@@ -17,6 +17,18 @@ type Args interface {
 	Kind() string
 }
 
+// RawArgs are arguments that are JSON already.
+type RawArgs struct {
+	Of   string          // the kind
+	JSON json.RawMessage // an object
+}
+
+// Kind implements [Args].
+func (a RawArgs) Kind() string { return a.Of }
+
+// MarshalJSON implements [json.Marshaler].
+func (a RawArgs) MarshalJSON() ([]byte, error) { return a.JSON, nil }
+
 // Request asks for something once.
 type Request struct {
 	Key         string // the caller's idempotency key, 1 to 200 characters
@@ -56,6 +68,9 @@ const enqueueSQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.en
 //
 // db is the caller's transaction. On a connection or a pool the requests are a transaction of their own.
 func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Receipt, error) {
+	if len(requests) == 0 {
+		return nil, nil
+	}
 	batch := &pgx.Batch{}
 	receipts := make([]Receipt, len(requests))
 	failed := -1

@@ -65,7 +65,7 @@ func (l *lane) fail(ctx context.Context, failed *batchError) error {
 	if err := tx.SendBatch(ctx, write).Close(); err != nil {
 		return fmt.Errorf("record a failed attempt: %w", err)
 	}
-	if err := tx.Commit(ctx); err != nil {
+	if err := Commit(ctx, tx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	l.stats.failures.Add(1)

@@ -173,7 +173,7 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 func (l *lane) mend(ctx, stop context.Context, err error) error {
 	var failed *batchError
 	switch {
-	case errors.Is(err, errCommitUnknown):
+	case errors.Is(err, ErrCommitUnknown):
 		// The next claim looks: what was committed is gone from the queue, what was not is still there.
 		l.log.WarnContext(ctx, "the reply to COMMIT was lost: looking at the jobs again", slog.String("error", err.Error()))
 		return err

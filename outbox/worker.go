@@ -79,7 +79,7 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 			return nil
 		case err == nil:
 			return nil
-		case !connected, drain && !errors.Is(err, errCommitUnknown), permanent(err):
+		case !connected, drain && !errors.Is(err, ErrCommitUnknown), permanent(err):
 			return err
 		}
 		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))

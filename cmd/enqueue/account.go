@@ -1,0 +1,69 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/money"
+	"github.com/lastseat/lastseat/jobs"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func (p *program) accountCommand() *cobra.Command {
+	var account jobs.Account
+	var overdraft string
+	cmd := &cobra.Command{
+		Use:     "account --id ID --currency CODE [--overdraft AMOUNT|unlimited]",
+		Short:   "Open an account",
+		Example: "  enqueue account --id customer:7 --currency EUR --overdraft 100.00",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			limit, err := parseOverdraft(overdraft, account.Currency)
+			if err != nil {
+				return err
+			}
+			account.OverdraftLimit = limit
+			pool, err := p.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			var receipt outbox.Receipt
+			err = inTx(cmd.Context(), pool, func(tx pgx.Tx) error {
+				receipt, err = jobs.OpenAccount(cmd.Context(), tx, account)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			text := fmt.Sprintf("%s  open", account.ID)
+			if receipt.Duplicate {
+				text += "  (duplicate)"
+			}
+			return p.output.Print(p.streams.Out, receipt, text)
+		},
+	}
+	cmd.Flags().StringVar(&account.ID, "id", "", "the account's id, your own text")
+	cmd.Flags().StringVar(&account.Currency, "currency", "", "ISO 4217: EUR")
+	cmd.Flags().StringVar(&overdraft, "overdraft", "0", "how far below zero it may go, or unlimited")
+	cli.Require(cmd, "id", "currency")
+	return cmd
+}
+
+// parseOverdraft returns minor units; nil is without bound.
+func parseOverdraft(text, currency string) (*int64, error) {
+	if _, err := money.Digits(currency); err != nil {
+		return nil, cli.BadData("--currency: %w", err)
+	}
+	if text == "unlimited" {
+		return nil, nil
+	}
+	limit, err := money.Parse(text, currency)
+	if err != nil {
+		return nil, cli.BadData("--overdraft: %w", err)
+	}
+	return &limit, nil
+}

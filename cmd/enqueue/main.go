@@ -1,0 +1,72 @@
+// Command enqueue asks for payments and reservations from the command line, imports files of them, and shows what became
+// of them. It talks to the database that DATABASE_URL names; the role lastseat_producer is enough.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()})
+	stop()
+	os.Exit(code)
+}
+
+// program is what the commands share.
+type program struct {
+	streams cli.Streams
+	output  *cli.Output
+}
+
+func run(ctx context.Context, args []string, streams cli.Streams) int {
+	root := &cobra.Command{
+		Use:   "enqueue",
+		Short: "Ask for payments and reservations, once each",
+		Long: `Ask for payments and reservations, once each.
+
+The database is the one that DATABASE_URL names. Amounts are decimals in the currency's unit: 12.50 EUR, 1200 JPY.
+A key is used once: the same command again changes nothing and shows what became of the first.
+
+Exit codes: 0 done (with --wait: applied), 3 with --wait: rejected or failed, 64 usage, 65 bad data or a key reused with
+other arguments, 69 the database can't be reached, 75 not known yet (ask again with the same key), 77 the role may not
+do that, 78 configuration or schema version.`,
+		Version: cli.Version(),
+	}
+	p := &program{streams: streams, output: cli.AddOutput(root)}
+	root.AddCommand(p.accountCommand(), p.transferCommand(), p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.retryCommand())
+	return cli.Execute(ctx, root, args, streams)
+}
+
+// connect opens the database. One connection is enough for a command line; Wait takes a second.
+func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
+	loaded, err := config.Load(p.streams.Environ, true)
+	if err != nil {
+		return nil, err
+	}
+	return cli.Connect(ctx, loaded.DatabaseURL, "lastseat enqueue", 2)
+}
+
+// inTx runs do in a transaction and commits it.
+func inTx(ctx context.Context, pool *pgxpool.Pool, do func(tx pgx.Tx) error) error {
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return outbox.Commit(ctx, tx)
+}

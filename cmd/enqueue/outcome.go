@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func (p *program) outcomeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "outcome KEY...",
+		Short:   "Show what became of requests",
+		Example: "  enqueue outcome order-1042 order-1043 --output json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, keys []string) error {
+			pool, err := p.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			outcomes, err := outbox.Outcomes(cmd.Context(), pool, keys...)
+			if err != nil {
+				return err
+			}
+			if err := p.printAll(outcomes, false); err != nil {
+				return err
+			}
+			found := make(map[string]bool)
+			for i := range outcomes {
+				found[outcomes[i].Key] = true
+			}
+			var missing error
+			for _, key := range keys {
+				if !found[key] {
+					missing = errors.Join(missing, fmt.Errorf("no request has the key %q", key))
+				}
+			}
+			if missing != nil {
+				return cli.BadData("%w", missing)
+			}
+			return nil
+		},
+	}
+}
+
+func (p *program) waitCommand() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "wait KEY...",
+		Short: "Wait until requests are settled, and show what became of them",
+		Long: `Wait until requests are settled, and show what became of them.
+
+Exits with 0 if all were applied, with 3 if one was rejected or has failed, with 75 if one is still pending at the end
+of the time.`,
+		Example: "  enqueue wait order-1042 --timeout 30s",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, keys []string) error {
+			pool, err := p.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			return p.await(cmd.Context(), pool, timeout, false, keys...)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait")
+	return cmd
+}
+
+// await waits for outcomes and prints them; its error has the exit code that they ask for.
+func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration, duplicate bool, keys ...string) error {
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	outcomes, err := outbox.Wait(limited, pool, keys...)
+	if err := p.printAll(outcomes, duplicate); err != nil {
+		return err
+	}
+	if limited.Err() != nil && errors.Is(err, limited.Err()) {
+		return &cli.Error{Code: cli.ExitUnknown, Err: fmt.Errorf("not settled after %v: ask again with the same key, or start a worker", timeout)}
+	}
+	if err != nil {
+		return err
+	}
+	for i := range outcomes {
+		if outcomes[i].Status != outbox.Applied {
+			return &cli.Error{Code: cli.ExitRefused}
+		}
+	}
+	return nil
+}
+
+func (p *program) printAll(outcomes []outbox.Outcome, duplicate bool) error {
+	for i := range outcomes {
+		if err := p.output.PrintOutcome(p.streams.Out, outcomes[i], duplicate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *program) retryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "retry KEY...",
+		Short: "Run failed requests once more",
+		Long: `Run failed requests once more, under their keys: all of them, or with an error none.
+
+A request fails when its job has used all its attempts, or was cancelled. What was rejected stays rejected: ask again
+with a new key.`,
+		Example: "  enqueue retry order-1042",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, keys []string) error {
+			ctx := cmd.Context()
+			pool, err := p.connect(ctx)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			var outcomes []outbox.Outcome
+			err = inTx(ctx, pool, func(tx pgx.Tx) error {
+				for _, key := range keys {
+					if _, err := outbox.Retry(ctx, tx, key); err != nil {
+						return err
+					}
+				}
+				outcomes, err = outbox.Outcomes(ctx, tx, keys...)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return p.printAll(outcomes, false)
+		},
+	}
+}

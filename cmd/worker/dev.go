@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"riverqueue.com/riverui"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/schema"
+)
+
+func (p *program) devCommand() *cobra.Command {
+	var data, ui string
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Postgres if none is given, schema, worker, River UI",
+		Long: `Everything that a developer needs, until Ctrl-C: a private Postgres if DATABASE_URL is not set, the schema, a worker, and
+River UI. River UI has no login and can cancel and delete jobs: it listens on this machine only.`,
+		Example: "  worker dev\n  worker dev --data ./postgres",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if host, _, err := net.SplitHostPort(ui); err != nil || !loopback(host) {
+				return cli.Usage("--ui is %q: an address of this machine, 127.0.0.1:8080", ui)
+			}
+			return p.withDatabase(cmd.Context(), data, func(ctx context.Context, loaded config.Config, pool *pgxpool.Pool) error {
+				group, ctx := errgroup.WithContext(ctx)
+				group.Go(func() error { return p.serveUI(ctx, pool, ui, p.logger(loaded)) })
+				group.Go(func() error { return p.newWorker(pool, loaded).Run(ctx) })
+				return group.Wait()
+			})
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "keep the private Postgres's data in this directory; else it is thrown away")
+	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:0", "where River UI listens; port 0: any that is free")
+	return cmd
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// withDatabase runs do with a migrated database: the one that DATABASE_URL names, or a private Postgres, which is
+// stopped afterwards.
+func (p *program) withDatabase(ctx context.Context, data string, do func(context.Context, config.Config, *pgxpool.Pool) error) (err error) {
+	loaded, err := config.Load(p.streams.Environ, false)
+	if err != nil {
+		return err
+	}
+	if loaded.DatabaseURL == "" {
+		server, err := localpg.Start(ctx, localpg.Options{Dir: data})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, server.Stop()) }()
+		loaded.DatabaseURL = server.URL()
+		_, _ = fmt.Fprintf(p.streams.Err, "A private Postgres is up:\n  export DATABASE_URL='%s'\n", server.URL())
+	}
+	if _, err := schema.Up(ctx, loaded.DatabaseURL, false); err != nil {
+		return err
+	}
+	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat worker", workerConnections)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	return do(ctx, loaded, pool)
+}
+
+// serveUI serves River UI until ctx is done.
+func (p *program) serveUI(ctx context.Context, pool *pgxpool.Pool, address string, logger *slog.Logger) error {
+	quiet := slog.New(slog.DiscardHandler) // it logs every request
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: schema.Name, Logger: quiet})
+	if err != nil {
+		return err
+	}
+	handler, err := riverui.NewHandler(&riverui.HandlerOpts{Endpoints: riverui.NewEndpoints(client, nil), Logger: quiet})
+	if err != nil {
+		return err
+	}
+	if err := handler.Start(ctx); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("river UI: %w: choose another address with --ui", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
+	logger.InfoContext(ctx, "River UI", slog.String("url", "http://"+listener.Addr().String()))
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

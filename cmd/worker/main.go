@@ -1,0 +1,83 @@
+// Command worker settles the requests of a database: payments and reservations, exactly once and in order. It also
+// migrates the database, proves it, and shows itself.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/jobs"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an end, the second gets one: the default handler is back as soon as ctx is done.
+	context.AfterFunc(ctx, stop)
+	code := run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()})
+	stop()
+	os.Exit(code)
+}
+
+// program is what the commands share.
+type program struct {
+	streams cli.Streams
+	output  *cli.Output
+}
+
+func run(ctx context.Context, args []string, streams cli.Streams) int {
+	root := &cobra.Command{
+		Use:   "worker",
+		Short: "Settle payments and reservations, exactly once and in order",
+		Long: `Settle payments and reservations, exactly once and in order.
+
+Configuration is by environment only; the README lists the variables.
+
+Exit codes: 0 done, 1 audit found something, 64 usage, 69 the database can't be reached, 77 the role may not do that,
+78 configuration or schema version.`,
+		Version: cli.Version(),
+	}
+	p := &program{streams: streams, output: cli.AddOutput(root)}
+	root.AddCommand(p.runCommand(), p.migrateCommand(), p.auditCommand(), p.doctorCommand(), p.devCommand(), p.demoCommand())
+	return cli.Execute(ctx, root, args, streams)
+}
+
+// workerConnections are for River: its leader, its producer and its listener, and one to spare.
+const workerConnections = 8
+
+// open loads the configuration and connects.
+func (p *program) open(ctx context.Context) (config.Config, *pgxpool.Pool, error) {
+	loaded, err := config.Load(p.streams.Environ, true)
+	if err != nil {
+		return loaded, nil, err
+	}
+	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat worker", workerConnections)
+	return loaded, pool, err
+}
+
+func (p *program) logger(loaded config.Config) *slog.Logger {
+	options := &slog.HandlerOptions{Level: loaded.LogLevel}
+	if loaded.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(p.streams.Err, options))
+	}
+	return slog.New(slog.NewTextHandler(p.streams.Err, options))
+}
+
+// newWorker makes the worker of the built-in kinds.
+func (p *program) newWorker(pool *pgxpool.Pool, loaded config.Config) *outbox.Worker {
+	kinds := &outbox.Kinds{}
+	jobs.Register(kinds)
+	return outbox.NewWorker(pool, kinds, outbox.Settings{
+		Lanes: loaded.Lanes, Batch: loaded.Batch, TxRetries: loaded.TxRetries, Isolation: pgx.TxIsoLevel(loaded.Isolation),
+		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: p.logger(loaded),
+	})
+}

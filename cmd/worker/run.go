@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/schema"
+)
+
+func (p *program) runCommand() *cobra.Command {
+	var drain bool
+	cmd := &cobra.Command{
+		Use:   "run [--drain]",
+		Short: "Settle requests as they come",
+		Long: `Settle requests as they come, until SIGTERM or SIGINT: then the batch in hand is finished first.
+
+Any number of workers may run; one at a time holds a lane, the others take over when it goes. Once it has started, a
+worker outlives its database: it connects again.`,
+		Example: "  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			loaded, pool, err := p.open(ctx)
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			if err := schema.Check(ctx, pool); err != nil {
+				return err
+			}
+			worker := p.newWorker(pool, loaded)
+			work := worker.Run
+			if drain {
+				work = worker.Drain
+			}
+			if err := work(ctx); err != nil {
+				return err
+			}
+			return p.printStats(ctx, worker.Stats())
+		},
+	}
+	cmd.Flags().BoolVar(&drain, "drain", false, "settle what is due, then exit")
+	return cmd
+}
+
+func (p *program) printStats(_ context.Context, s outbox.Snapshot) error {
+	return p.output.Print(p.streams.Out, s, fmt.Sprintf("%d applied, %d rejected, %d duplicates, %d failed attempts; %d batches, %d conflicts retried",
+		s.Applied, s.Rejected, s.Duplicates, s.Failures, s.Batches, s.Conflicts))
+}

@@ -1,0 +1,66 @@
+// Package audit proves a Lastseat database: every rule that must hold, as a query for the rows that break it.
+package audit
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Check is one rule.
+type Check struct {
+	Name string
+	Rule string // what must hold, in a sentence
+	// sql selects the rows that break the rule, each as one text that names the row and what is wrong.
+	sql string
+}
+
+// Finding is what became of a [Check].
+type Finding struct {
+	Check      string   `json:"check"`
+	Rule       string   `json:"rule"`
+	OK         bool     `json:"ok"`
+	Violations []string `json:"violations"` // the first of them
+}
+
+// mostViolations of a check are read; one is enough to fail, and the first tell what it is about.
+const mostViolations = 20
+
+// Beginner is what a pgx connection and pool have in common.
+type Beginner interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// Run makes all checks on one snapshot of the database, so that a worker may go on meanwhile, and calls report after
+// each. It reads only. ok tells whether every rule holds.
+func Run(ctx context.Context, db Beginner, report func(Finding)) (ok bool, err error) {
+	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	ok = true
+	for _, check := range Checks {
+		violations, err := violations(ctx, tx, check)
+		if err != nil {
+			return false, fmt.Errorf("check %s: %w", check.Name, err)
+		}
+		ok = ok && len(violations) == 0
+		report(Finding{Check: check.Name, Rule: check.Rule, OK: len(violations) == 0, Violations: violations})
+	}
+	return ok, nil
+}
+
+func violations(ctx context.Context, tx pgx.Tx, check Check) ([]string, error) {
+	rows, err := tx.Query(ctx, fmt.Sprintf("%s LIMIT %d", strings.TrimSpace(check.sql), mostViolations))
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if found == nil {
+		found = []string{}
+	}
+	return found, err
+}

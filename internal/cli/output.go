@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// Output is the value of --output.
+type Output string
+
+// String, Set and Type make an Output a flag.
+func (o *Output) String() string { return string(*o) }
+
+// Set accepts text and json.
+func (o *Output) Set(value string) error {
+	if value != "text" && value != "json" {
+		return fmt.Errorf(`it is "text" or "json"`)
+	}
+	*o = Output(value)
+	return nil
+}
+
+// Type is what the help shows.
+func (o *Output) Type() string { return "text|json" }
+
+// AddOutput gives root and all its commands the flag --output.
+func AddOutput(root *cobra.Command) *Output {
+	output := Output("text")
+	root.PersistentFlags().VarP(&output, "output", "o", "how results are written")
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	return &output
+}
+
+// Print writes value as one JSON object on a line, or text.
+func (o *Output) Print(w io.Writer, value any, text string) error {
+	if *o == "json" {
+		return json.NewEncoder(w).Encode(value)
+	}
+	_, err := fmt.Fprintln(w, text)
+	return err
+}
+
+// outcome is an outcome as the commands print it: a code that is not there is null.
+type outcome struct {
+	Key         string          `json:"key"`
+	Kind        string          `json:"kind"`
+	Status      outbox.Status   `json:"status"`
+	Code        *string         `json:"code"`
+	Detail      json.RawMessage `json:"detail"`
+	Attempts    int             `json:"attempts"`
+	JobID       int64           `json:"job_id"`
+	RequestedAt time.Time       `json:"requested_at"`
+	SettledAt   *time.Time      `json:"settled_at"`
+	Duplicate   bool            `json:"duplicate"`
+}
+
+// PrintOutcome writes an outcome. duplicate: this call asked for what had been asked for before.
+func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) error {
+	line := outcome{
+		Key: of.Key, Kind: of.Kind, Status: of.Status, Detail: of.Detail, Attempts: of.Attempts, JobID: of.JobID,
+		RequestedAt: of.RequestedAt, SettledAt: of.SettledAt, Duplicate: duplicate,
+	}
+	text := fmt.Sprintf("%s  %s  %s", of.Key, of.Kind, of.Status)
+	if of.Code != "" {
+		line.Code = &of.Code
+		text += "  " + of.Code
+	}
+	if of.Detail != nil {
+		text += "  " + string(of.Detail)
+	}
+	if duplicate {
+		text += "  (duplicate)"
+	}
+	return o.Print(w, line, text)
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/spf13/cobra"
+)
+
+// Streams are the ends of a program that a test takes the place of. Data goes to Out, all else to Err.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Environ  []string
+}
+
+// Execute runs root with args and returns the exit code. Whatever cobra itself finds wrong is usage; whatever a
+// command returns is said in one line on the error stream.
+func Execute(ctx context.Context, root *cobra.Command, args []string, streams Streams) int {
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	ran := false
+	markRun(root, &ran)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	if !ran {
+		_, _ = fmt.Fprintf(streams.Err, "%s: %v\nTry '%s --help'.\n", root.Name(), err, cmd.CommandPath())
+		return ExitUsage
+	}
+	if coded := (*Error)(nil); !errors.As(err, &coded) || coded.Err != nil {
+		_, _ = fmt.Fprintf(streams.Err, "%s: %s\n", root.Name(), Line(err))
+	}
+	return ExitCode(err)
+}
+
+// markRun notes when a command's own code begins: an error before that is one of the command line.
+func markRun(cmd *cobra.Command, ran *bool) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			*ran = true
+			return run(cmd, args)
+		}
+	} else if cmd.HasSubCommands() {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("there is no command %q", args[0])
+			}
+			_ = cmd.Help()
+			return errors.New("a command is needed")
+		}
+		cmd.Args = cobra.ArbitraryArgs
+	}
+	for _, sub := range cmd.Commands() {
+		markRun(sub, ran)
+	}
+}
+
+// Usage is an error of the command line that cobra can't see.
+func Usage(format string, args ...any) error {
+	return &Error{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
+}
+
+// Line is err on one line, or on several where it has several things to say. A database that can't be reached is named
+// once and not once for every address.
+func Line(err error) string {
+	if refused := (*pgconn.ConnectError)(nil); errors.As(err, &refused) {
+		where := fmt.Sprintf("database %q at %s", refused.Config.Database, net.JoinHostPort(refused.Config.Host, fmt.Sprint(refused.Config.Port)))
+		if answer := (*pgconn.PgError)(nil); errors.As(err, &answer) {
+			return fmt.Sprintf("%s: %s (%s)", where, answer.Message, answer.Code)
+		}
+		reason := errors.Unwrap(err)
+		for next := reason; next != nil; next = errors.Unwrap(next) {
+			reason = next
+		}
+		if reason == nil {
+			reason = err
+		}
+		lines := strings.Split(strings.TrimSpace(reason.Error()), "\n")
+		return fmt.Sprintf("%s can't be reached: %s", where, lines[len(lines)-1])
+	}
+	return strings.TrimSpace(err.Error())
+}

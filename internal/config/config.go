@@ -1,0 +1,131 @@
+// Package config reads the worker's configuration from the environment, and reports every mistake in it at once.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config is the whole configuration. The README lists it; a test keeps the list and this struct the same.
+type Config struct {
+	DatabaseURL   string        `env:"DATABASE_URL"`
+	Lanes         int           `env:"LASTSEAT_LANES" envDefault:"1"`
+	Batch         int           `env:"LASTSEAT_BATCH" envDefault:"1000"`
+	TxRetries     int           `env:"LASTSEAT_TX_RETRIES" envDefault:"5"`
+	Isolation     Isolation     `env:"LASTSEAT_ISOLATION" envDefault:"serializable"`
+	KeepCompleted time.Duration `env:"LASTSEAT_KEEP_COMPLETED" envDefault:"0s"`
+	Poll          time.Duration `env:"LASTSEAT_POLL" envDefault:"1s"`
+	StopTimeout   time.Duration `env:"LASTSEAT_STOP_TIMEOUT" envDefault:"10s"`
+	LogLevel      slog.Level    `env:"LASTSEAT_LOG_LEVEL" envDefault:"info"`
+	LogFormat     string        `env:"LASTSEAT_LOG_FORMAT" envDefault:"text"`
+}
+
+// Isolation is a transaction's isolation level, spelled as in SQL.
+type Isolation pgx.TxIsoLevel
+
+// UnmarshalText accepts the levels at which the worker is proven to be right.
+func (i *Isolation) UnmarshalText(text []byte) error {
+	for _, level := range []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted} {
+		if strings.EqualFold(string(text), string(level)) {
+			*i = Isolation(level)
+			return nil
+		}
+	}
+	return fmt.Errorf(`%q is not an isolation level of the worker: "serializable" or "read committed"`, text)
+}
+
+// Error is a configuration that can't be used; one line for every mistake.
+type Error struct{ Mistakes []string }
+
+// Error joins the mistakes with line breaks.
+func (e *Error) Error() string {
+	return "configuration: " + strings.Join(e.Mistakes, "\nconfiguration: ")
+}
+
+// Load reads the configuration from environ, which has the form of os.Environ(). DATABASE_URL may be left out only
+// where the caller has another database to hand. The error is an [*Error] with all mistakes.
+func Load(environ []string, needDatabase bool) (Config, error) {
+	variables := env.ToMap(environ)
+	var config Config
+	mistakes := parse(&config, variables)
+	for name, mistake := range config.mistakes(needDatabase) {
+		if _, unreadable := mistakes[name]; !unreadable {
+			mistakes[name] = mistake
+		}
+	}
+	for name := range variables {
+		if strings.HasPrefix(name, "LASTSEAT_") && !slices.Contains(Variables(), name) {
+			// One that is misspelt and ignored in silence is worse than one that is refused.
+			mistakes[name] = "is not a variable of this program: " + strings.Join(Variables(), ", ")
+		}
+	}
+	if len(mistakes) == 0 {
+		return config, nil
+	}
+	failed := &Error{}
+	for _, name := range slices.Sorted(maps.Keys(mistakes)) {
+		failed.Mistakes = append(failed.Mistakes, name+" "+mistakes[name])
+	}
+	return Config{}, failed
+}
+
+// Variables are the names of all variables that [Load] looks at, in the order of [Config].
+func Variables() []string {
+	var names []string
+	for field := range reflect.TypeFor[Config]().Fields() {
+		names = append(names, field.Tag.Get("env"))
+	}
+	return names
+}
+
+// parse fills config; what it can't read it returns by the variable's name.
+func parse(config *Config, variables map[string]string) map[string]string {
+	mistakes := make(map[string]string)
+	err := env.ParseWithOptions(config, env.Options{Environment: variables})
+	if all := (env.AggregateError{}); errors.As(err, &all) {
+		for _, one := range all.Errors {
+			parse := env.ParseError{}
+			if !errors.As(one, &parse) {
+				mistakes["environment"] = one.Error()
+				continue
+			}
+			field, _ := reflect.TypeFor[Config]().FieldByName(parse.Name)
+			name := field.Tag.Get("env")
+			mistakes[name] = fmt.Sprintf("is %q: %v", variables[name], parse.Err)
+		}
+	}
+	return mistakes
+}
+
+func (c *Config) mistakes(needDatabase bool) map[string]string {
+	mistakes := make(map[string]string)
+	check := func(name string, ok bool, format string, args ...any) {
+		if !ok {
+			mistakes[name] = fmt.Sprintf(format, args...)
+		}
+	}
+	if c.DatabaseURL != "" {
+		_, err := pgxpool.ParseConfig(c.DatabaseURL)
+		check("DATABASE_URL", err == nil, "is not usable: %v", err) // pgx leaves the password out
+	} else {
+		check("DATABASE_URL", !needDatabase, "is not set: postgres://USER:PASSWORD@HOST:5432/DATABASE")
+	}
+	check("LASTSEAT_LANES", c.Lanes >= 1 && c.Lanes <= 64, "is %d: 1 to 64", c.Lanes)
+	check("LASTSEAT_BATCH", c.Batch >= 1 && c.Batch <= 10_000, "is %d: 1 to 10000 jobs", c.Batch)
+	check("LASTSEAT_TX_RETRIES", c.TxRetries >= 1 && c.TxRetries <= 100, "is %d: 1 to 100", c.TxRetries)
+	check("LASTSEAT_KEEP_COMPLETED", c.KeepCompleted >= 0, "is %v: 0s or longer", c.KeepCompleted)
+	check("LASTSEAT_POLL", c.Poll >= 10*time.Millisecond, "is %v: 10ms or longer", c.Poll)
+	check("LASTSEAT_STOP_TIMEOUT", c.StopTimeout > 0, "is %v: longer than 0s", c.StopTimeout)
+	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
+	return mistakes
+}
