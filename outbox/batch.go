@@ -63,12 +63,12 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 	results := make([]Result, len(jobs))
 	var run []Job
 	var places []int
-	var settler Settler
+	var settler *Settler // of the run
 	flush := func() error {
 		if len(run) == 0 {
 			return nil
 		}
-		made, err := callSettler(ctx, settler, tx, run, write)
+		made, err := callSettler(ctx, *settler, tx, run, write)
 		if err != nil {
 			return err
 		}
@@ -86,11 +86,11 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 		case duplicate, misuse:
 			continue
 		}
-		registered := l.kinds.byName[c.Kind]
-		if registered == nil {
+		registered, known := l.kinds.byName[c.Kind]
+		if !known {
 			return nil, &rivertype.UnknownJobKindError{Kind: c.Kind}
 		}
-		if len(run) > 0 && l.kinds.byName[run[0].Kind].settler != registered.settler {
+		if len(run) > 0 && settler != registered.settler {
 			if err := flush(); err != nil {
 				return nil, err
 			}

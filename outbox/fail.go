@@ -19,10 +19,10 @@ const riverScheduler = 5 * time.Second
 const (
 	failSQL = `
 	UPDATE lastseat.river_job
-	SET state = @state, attempt = attempt + 1, attempted_at = now(), attempted_by = array_append(attempted_by, @worker::text),
+	SET state = @state::text::lastseat.river_job_state, attempt = attempt + 1, attempted_at = now(), attempted_by = array_append(attempted_by, @worker::text),
 	    errors = array_append(errors, @error::jsonb),
-	    scheduled_at = CASE WHEN @state = 'discarded' THEN scheduled_at ELSE now() + @delay::interval END,
-	    finalized_at = CASE WHEN @state = 'discarded' THEN clock_timestamp() END
+	    scheduled_at = CASE WHEN @state::text = 'discarded' THEN scheduled_at ELSE now() + @delay::interval END,
+	    finalized_at = CASE WHEN @state::text = 'discarded' THEN clock_timestamp() END
 	WHERE id = @id`
 
 	countAttemptSQL = `UPDATE lastseat.requests SET attempts = @attempts WHERE key = @key AND status = 'pending'`

@@ -55,31 +55,25 @@ type Kind struct {
 
 // Kinds is the register of the kinds that a worker settles.
 type Kinds struct {
-	byName map[string]*registration
+	byName map[string]registration
 }
 
+// registration is a kind with the settler that it shares with others: the same pointer, the same settler.
 type registration struct {
-	settler Settler
 	kind    Kind
+	settler *Settler
 }
 
-// Register makes settler responsible for kinds. Kinds that share a settler are settled together, in order, as one
-// batch. Registering a kind twice is a programming error and panics.
+// Register makes settler responsible for kinds. Kinds that are registered together are settled together, in order, as
+// one batch. Registering a kind twice is a programming error and panics.
 func (k *Kinds) Register(settler Settler, kinds ...Kind) {
 	if k.byName == nil {
-		k.byName = make(map[string]*registration)
+		k.byName = make(map[string]registration)
 	}
 	for _, kind := range kinds {
 		if _, taken := k.byName[kind.Name]; taken {
 			panic(fmt.Sprintf("outbox: kind %q is registered twice", kind.Name))
 		}
-		k.byName[kind.Name] = &registration{settler: settler, kind: kind}
+		k.byName[kind.Name] = registration{kind: kind, settler: &settler}
 	}
-}
-
-func (k *Kinds) settler(kind string) Settler {
-	if registered := k.byName[kind]; registered != nil {
-		return registered.settler
-	}
-	return nil
 }

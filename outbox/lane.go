@@ -27,8 +27,11 @@ type lane struct {
 	stats    *Stats
 	conn     *pgx.Conn
 
-	pace pace
+	pace    pace
+	overdue *batchError // a job that ran into the time limit alone: to be recorded on the next connection
 }
+
+const stateHeldTooLong = "25P03" // idle_in_transaction_session_timeout
 
 // sessionSQL prepares a connection for the lane. Every access of the lane is by key or along one index, whatever the
 // statistics say: a plan that was cached while a table was empty would scan it when it is full. The timeouts free the
@@ -38,12 +41,12 @@ const sessionSQL = `
 		('application_name', 'lastseat lane'), ('lastseat.lane', 'on'),
 		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
 		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
-		('idle_in_transaction_session_timeout', '30s'), ('idle_session_timeout', '60s'),
+		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', '60s'),
 		('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
 	) AS setting(name, value)`
 
 func (l *lane) prepareSession(ctx context.Context) error {
-	if _, err := l.conn.Exec(ctx, sessionSQL); err != nil {
+	if _, err := l.conn.Exec(ctx, sessionSQL, fmt.Sprintf("%dms", l.settings.HoldLimit.Milliseconds())); err != nil {
 		return fmt.Errorf("prepare the lane's session: %w", err)
 	}
 	if _, err := l.conn.Exec(ctx, `LISTEN "lastseat.river_insert"`); err != nil {
@@ -61,13 +64,9 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 	}
 	for held := false; stop.Err() == nil; {
 		if !held {
+			var done bool
 			var err error
-			if held, err = l.hold(ctx); err != nil {
-				return err
-			}
-			if held {
-				l.log.InfoContext(ctx, "lane taken")
-			} else if done, err := l.standby(ctx, stop, drain); done || err != nil {
+			if held, done, err = l.take(ctx, stop, drain); done || err != nil {
 				return err
 			}
 			continue
@@ -94,6 +93,19 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 		}
 	}
 	return nil
+}
+
+// take takes the lane, or stands by for a while. done: there is nothing left to drain.
+func (l *lane) take(ctx, stop context.Context, drain bool) (held, done bool, err error) {
+	if held, err = l.hold(ctx); err != nil {
+		return false, false, err
+	}
+	if held {
+		l.log.InfoContext(ctx, "lane taken")
+		return true, false, l.recordOverdue(ctx)
+	}
+	done, err = l.standby(ctx, stop, drain)
+	return false, done, err
 }
 
 // hold takes the lane's lock if it is free. A session lock, taken before any transaction begins: a transaction's
@@ -177,6 +189,12 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		// The next claim looks: what was committed is gone from the queue, what was not is still there.
 		l.log.WarnContext(ctx, "the reply to COMMIT was lost: looking at the jobs again", slog.String("error", err.Error()))
 		return err
+	case errors.As(err, &failed) && sqlState(err) == stateHeldTooLong:
+		if l.pace.suspect(len(failed.jobs)); len(failed.jobs) == 1 {
+			failed.err = fmt.Errorf("the transaction was held for more than %v without a statement: %w", l.settings.HoldLimit, failed.err)
+			l.overdue = failed
+		}
+		return err
 	case l.conn.IsClosed() || ctx.Err() != nil:
 		return err
 	case conflict(err):
@@ -204,6 +222,19 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		l.stall(ctx, stop, err)
 		return nil
 	}
+}
+
+// recordOverdue gives a job that was cut off by the time limit its failed attempt.
+func (l *lane) recordOverdue(ctx context.Context) error {
+	if l.overdue == nil {
+		return nil
+	}
+	err := l.fail(ctx, l.overdue)
+	if err == nil {
+		l.overdue = nil
+		l.pace.found()
+	}
+	return err
 }
 
 // mendFailure: the failure itself could not be recorded. The job will fail again, and so be recorded later.

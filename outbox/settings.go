@@ -25,6 +25,9 @@ type Settings struct {
 	StopTimeout   time.Duration  // how long the batch in hand may take when the worker is stopped; default 10s
 	ID            string         // of this worker, in river_job.attempted_by; default host name, process and time
 	Logger        *slog.Logger   // default slog.Default()
+	// HoldLimit is how long a settler may keep the lane's transaction open between two statements; default 30s. Postgres
+	// ends the session then: a worker that is frozen loses the lane, and a job that takes longer fails.
+	HoldLimit time.Duration
 }
 
 func (s Settings) withDefaults() Settings {
@@ -36,6 +39,7 @@ func (s Settings) withDefaults() Settings {
 	orDefault(&s.Poll, time.Second)
 	orDefault(&s.StopTimeout, 10*time.Second)
 	orDefault(&s.Logger, slog.Default())
+	orDefault(&s.HoldLimit, 30*time.Second)
 	if s.ID == "" {
 		host, _ := os.Hostname()
 		s.ID = fmt.Sprintf("%s_%d_%s", strings.ReplaceAll(host, ".", "_"), os.Getpid(), time.Now().UTC().Format("2006_01_02T15_04_05"))

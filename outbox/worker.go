@@ -79,7 +79,9 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 			return nil
 		case err == nil:
 			return nil
-		case !connected, drain && !errors.Is(err, ErrCommitUnknown), permanent(err):
+		case !connected, permanent(err):
+			return err
+		case drain && !errors.Is(err, ErrCommitUnknown) && sqlState(err) != stateHeldTooLong:
 			return err
 		}
 		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))

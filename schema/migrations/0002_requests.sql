@@ -54,7 +54,9 @@ COMMENT ON TYPE lastseat.request_outcome IS 'What became of a request.';
 -- Two requests are the same if their kinds and arguments are. An argument that is null is one that was left out.
 CREATE FUNCTION lastseat.fingerprint(kind text, args jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = lastseat, pg_temp
-RETURN sha256(convert_to(kind || ' ' || (jsonb_strip_nulls(args) - 'key' - CASE WHEN args -> 'metadata' = '{}' THEN 'metadata' ELSE 'key' END)::text, 'UTF8'));
+RETURN sha256(convert_to(kind || ' ' || CASE WHEN jsonb_typeof(args) = 'object'
+    THEN jsonb_strip_nulls(args) - 'key' - CASE WHEN args -> 'metadata' = '{}' THEN 'metadata' ELSE 'key' END
+    ELSE args END::text, 'UTF8')); -- a job that another client inserted may hold any JSON
 COMMENT ON FUNCTION lastseat.fingerprint(text, jsonb) IS 'SHA-256 of a request''s kind and arguments, its key left out.';
 
 -- +goose StatementBegin

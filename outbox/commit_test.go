@@ -1,0 +1,131 @@
+package outbox_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func sqlState(err error) string {
+	pgErr := (*pgconn.PgError)(nil)
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// cutter breaks a connection around a COMMIT: before it is sent, so that the server never sees it, or after, so that
+// only the reply is lost. The client can't tell the two apart.
+type cutter struct {
+	left atomic.Int32 // cuts to come
+	late bool         // after the COMMIT has been sent
+}
+
+type cutConn struct {
+	net.Conn
+	*cutter
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	if !bytes.Contains(p, []byte("commit\x00")) || c.left.Add(-1) < 0 {
+		return c.Conn.Write(p)
+	}
+	if c.late {
+		if _, err := c.Conn.Write(p); err != nil {
+			return 0, err
+		}
+		// The server answers, so it has committed; the answer goes nowhere.
+		_, _ = c.Read(make([]byte, 1))
+	}
+	_ = c.Close()
+	return 0, net.ErrClosed
+}
+
+func (c *cutter) pool(b *bench) *pgxpool.Pool {
+	config, err := pgxpool.ParseConfig(b.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	dial := config.ConnConfig.DialFunc
+	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		return &cutConn{Conn: conn, cutter: c}, err
+	}
+	pool, err := pgxpool.NewWithConfig(b.t.Context(), config)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestLostReplyToCommit(t *testing.T) {
+	for name, late := range map[string]bool{"committed": true, "not committed": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			want := numbered("k", 100)
+			b.enqueue(want...)
+			cut := &cutter{late: late}
+			cut.left.Store(3)
+			cutBench := *b
+			cutBench.pool = cut.pool(b)
+			stats := cutBench.drain(outbox.Settings{Batch: 10})
+			if cut.left.Load() >= 0 {
+				t.Fatal("no connection was cut")
+			}
+			if !slices.Equal(b.played(), want) {
+				t.Errorf("played %v: each once, in order", b.played())
+			}
+			if n := one[int](b, `SELECT count(*) FROM lastseat.requests WHERE status = 'applied' AND attempts = 1`); n != 100 {
+				t.Errorf("%d requests are applied", n)
+			}
+			if late && stats.Applied != 70 { // the worker does not count what it does not know
+				t.Errorf("%+v", stats)
+			}
+		})
+	}
+}
+
+func TestCommitTellsAnUnknownEnd(t *testing.T) {
+	for name, late := range map[string]bool{"committed": true, "not committed": false} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			cut := &cutter{late: late}
+			cut.left.Store(1)
+			tx, err := cut.pool(b).Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := outbox.Enqueue(t.Context(), tx, "a", toy{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := outbox.Commit(t.Context(), tx); !errors.Is(err, outbox.ErrCommitUnknown) {
+				t.Errorf("commit: %v", err)
+			}
+			b.eventually("the server has ended the session", func() bool {
+				return one[int](b, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`) == 0
+			})
+			// Asking again is safe, and tells which it was.
+			err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+				receipt, err := outbox.Enqueue(t.Context(), tx, "a", toy{})
+				if receipt.Duplicate != late {
+					t.Errorf("%+v", receipt)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,225 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// levels are the isolation levels under which every promise has to hold.
+var levels = map[string]pgx.TxIsoLevel{"serializable": pgx.Serializable, "read committed": pgx.ReadCommitted}
+
+func TestSettlesInOrderOfAsking(t *testing.T) {
+	for name, level := range levels {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			ctx := t.Context()
+			// This transaction begins first and asks last: what was committed in between comes before it.
+			early, err := b.pool.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := early.Exec(ctx, "SELECT 1"); err != nil {
+				t.Fatal(err)
+			}
+			want := numbered("k", 250)
+			b.enqueue(want...)
+			if _, err := outbox.Enqueue(ctx, early, "late", toy{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := early.Commit(ctx); err != nil {
+				t.Fatal(err)
+			}
+			b.drain(outbox.Settings{Batch: 100, Isolation: level})
+			if got := b.played(); !slices.Equal(got, append(want, "late")) {
+				t.Errorf("played %v", got)
+			}
+			if n := one[int](b, `SELECT count(*) FROM lastseat.river_job`); n != 0 {
+				t.Errorf("%d jobs are left", n)
+			}
+			b.wantOutcome("k-0007", outbox.Applied, "played")
+		})
+	}
+}
+
+func TestKeepCompleted(t *testing.T) {
+	b := newBench(t)
+	b.enqueue("a", "b")
+	b.drain(outbox.Settings{KeepCompleted: time.Hour})
+	if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'completed' AND attempt = 1 AND attempted_by = '{tester}'`); n != 2 {
+		t.Errorf("%d completed jobs, want 2", n)
+	}
+	// Started again by hand, a completed job finds its request settled, and has no second effect.
+	b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`)
+	if stats := b.drain(outbox.Settings{}); stats.Duplicates != 2 || len(b.played()) != 2 {
+		t.Errorf("%+v, played %v", stats, b.played())
+	}
+}
+
+func TestRollbackAndCommitOfTheCaller(t *testing.T) {
+	b := newBench(t)
+	b.exec(`CREATE TABLE public.orders (id text)`)
+	gone := errors.New("the shop changes its mind")
+	for key, fails := range map[string]error{"kept": nil, "gone": gone} {
+		err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), `INSERT INTO public.orders VALUES ($1)`, key); err != nil {
+				return err
+			}
+			receipt, err := outbox.Enqueue(t.Context(), tx, key, toy{})
+			if err != nil || receipt.Duplicate || receipt.Status != outbox.Pending || receipt.Kind != "toy" {
+				t.Errorf("%+v, %v", receipt, err)
+			}
+			return fails
+		})
+		if !errors.Is(err, fails) {
+			t.Fatal(err)
+		}
+	}
+	for _, count := range []string{`SELECT id FROM public.orders`, `SELECT key FROM lastseat.requests`, `SELECT args ->> 'key' FROM lastseat.river_job`} {
+		if got := b.keys(count); !slices.Equal(got, []string{"kept"}) {
+			t.Errorf("%s: %v", count, got)
+		}
+	}
+}
+
+func TestOneSettlerAtATimeAndHandover(t *testing.T) {
+	b := newBench(t)
+	var inside, most atomic.Int32
+	b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error {
+		most.Store(max(most.Load(), inside.Add(1)))
+		time.Sleep(time.Millisecond)
+		inside.Add(-1)
+		return nil
+	})
+	stops := []func(){b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5})}
+	want := numbered("k", 300)
+	b.enqueue(want...)
+	for i, stop := range stops {
+		b.eventually("some more are played", func() bool { return len(b.played()) > 60*(i+1) })
+		if i < 2 {
+			stop()
+		}
+	}
+	b.eventually("all are played", func() bool { return len(b.played()) == len(want) })
+	if !slices.Equal(b.played(), want) {
+		t.Error("out of order")
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d settlers at once", most.Load())
+	}
+}
+
+func TestStopFinishesTheBatch(t *testing.T) {
+	b := newBench(t)
+	entered := make(chan struct{})
+	b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {
+		if job.Key == "k-0000" {
+			close(entered)
+			time.Sleep(200 * time.Millisecond)
+		}
+		return nil
+	})
+	b.enqueue(numbered("k", 20)...)
+	stop := b.start(outbox.Settings{Batch: 10})
+	<-entered
+	stop()
+	if n := len(b.played()); n != 10 {
+		t.Errorf("%d played, want the batch of 10 that was begun and no other", n)
+	}
+}
+
+func TestLanes(t *testing.T) {
+	b := newBench(t)
+	var requests []outbox.Request
+	for _, key := range numbered("k", 300) {
+		requests = append(requests, outbox.Request{Key: key, Args: toy{Note: key[len(key)-1:]}}) // ten ordering keys
+	}
+	if _, err := outbox.EnqueueMany(t.Context(), b.pool, requests); err != nil {
+		t.Fatal(err)
+	}
+	b.drain(outbox.Settings{Lanes: 3, Batch: 7})
+	if got := b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), n`); len(got) != 300 ||
+		!slices.Equal(got, b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), key`)) {
+		t.Errorf("%d played, or out of order within a lane", len(got))
+	}
+}
+
+func TestPausedQueueWaits(t *testing.T) {
+	b := newBench(t)
+	b.exec(`INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now())`)
+	b.enqueue("a")
+	if b.drain(outbox.Settings{}); len(b.played()) != 0 {
+		t.Error("a paused queue was worked")
+	}
+	b.exec(`UPDATE lastseat.river_queue SET paused_at = NULL`)
+	if b.drain(outbox.Settings{}); len(b.played()) != 1 {
+		t.Error("a resumed queue was not worked")
+	}
+}
+
+// The lane sleeps for an hour if it misses a ring: then this test ends in its time limit.
+func TestNoCommitIsMissed(t *testing.T) {
+	b := newBench(t)
+	b.start(outbox.Settings{Poll: time.Hour})
+	const producers, rounds = 4, 40
+	failed := make(chan error, producers)
+	for p := range producers {
+		go func() {
+			failed <- func() error {
+				for _, key := range numbered("p"+string(rune('a'+p)), rounds) {
+					tx, err := b.pool.Begin(t.Context())
+					if err != nil {
+						return err
+					}
+					if _, err := outbox.Enqueue(t.Context(), tx, key, toy{}); err != nil {
+						return err
+					}
+					// A commit that comes late may find that the lane has gone to sleep since it was asked for.
+					time.Sleep(time.Duration(len(key)*int(key[len(key)-1])%17) * time.Millisecond)
+					if err := tx.Commit(t.Context()); err != nil {
+						return err
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					_, err = outbox.Wait(ctx, b.pool, key)
+					cancel()
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range producers {
+		if err := <-failed; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(b.played()); n != producers*rounds {
+		t.Errorf("%d played", n)
+	}
+}
+
+func TestScheduledRequestWaitsForItsTime(t *testing.T) {
+	b := newBench(t)
+	due := time.Now().Add(1500 * time.Millisecond)
+	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "later", Args: toy{}, ScheduledAt: due}}); err != nil {
+		t.Fatal(err)
+	}
+	if state := one[string](b, `SELECT state::text FROM lastseat.river_job`); state != "scheduled" {
+		t.Errorf("state %s", state)
+	}
+	b.start(outbox.Settings{})
+	b.enqueue("now")
+	b.eventually("both are played", func() bool { return len(b.played()) == 2 })
+	if o := b.outcome("later"); o.SettledAt.Before(due.Add(-50 * time.Millisecond)) { // clocks of two processes
+		t.Errorf("settled at %v, due at %v", o.SettledAt, due)
+	}
+}

@@ -1,0 +1,208 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/schema"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
+		_, err := schema.Up(ctx, url, false)
+		return err
+	}))
+}
+
+// toy is a kind whose effect is a row of public.toy for each job, in the order in which they took effect.
+type toy struct {
+	Note string `json:"note,omitempty"`
+}
+
+func (toy) Kind() string { return "toy" }
+
+// toySettler writes the rows; before does what a test wants of a job, under its own name so that it can be changed.
+type toySettler struct {
+	mu     sync.Mutex
+	before func(ctx context.Context, tx pgx.Tx, job outbox.Job) error
+}
+
+func (s *toySettler) set(before func(ctx context.Context, tx pgx.Tx, job outbox.Job) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = before
+}
+
+func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, jobs []outbox.Job, write *pgx.Batch) ([]outbox.Result, error) {
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	results := make([]outbox.Result, len(jobs))
+	for i, job := range jobs {
+		if before != nil {
+			if err := before(ctx, tx, job); err != nil {
+				return nil, err
+			}
+		}
+		write.Queue(`INSERT INTO public.toy (key, job_id) VALUES ($1, $2)`, job.Key, job.ID).Exec(outbox.ExpectRows(1))
+		results[i] = outbox.Result{Status: outbox.Applied, Code: "played", Detail: map[string]int{"attempt": job.Attempt}}
+	}
+	return results, nil
+}
+
+type bench struct {
+	t       *testing.T
+	url     string
+	pool    *pgxpool.Pool
+	settler *toySettler
+	kinds   *outbox.Kinds
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	t.Parallel()
+	b := &bench{t: t, url: testdb.New(t), settler: &toySettler{}, kinds: &outbox.Kinds{}}
+	b.pool = testdb.Pool(t, b.url)
+	b.kinds.Register(b.settler, outbox.Kind{Name: "toy", OrderBy: "note"})
+	b.exec(`CREATE TABLE public.toy (n bigserial, key text, job_id bigint)`)
+	return b
+}
+
+func (b *bench) exec(sql string, args ...any) {
+	b.t.Helper()
+	if _, err := b.pool.Exec(b.t.Context(), sql, args...); err != nil {
+		b.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func one[T any](b *bench, sql string, args ...any) T {
+	b.t.Helper()
+	var value T
+	if err := b.pool.QueryRow(b.t.Context(), sql, args...).Scan(&value); err != nil {
+		b.t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+func (b *bench) keys(sql string, args ...any) []string {
+	b.t.Helper()
+	rows, err := b.pool.Query(b.t.Context(), sql, args...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return keys
+}
+
+// played are the keys in the order of their effects.
+func (b *bench) played() []string { return b.keys(`SELECT key FROM public.toy ORDER BY n`) }
+
+func (b *bench) enqueue(keys ...string) {
+	b.t.Helper()
+	requests := make([]outbox.Request, len(keys))
+	for i, key := range keys {
+		requests[i] = outbox.Request{Key: key, Args: toy{Note: key}}
+	}
+	if _, err := outbox.EnqueueMany(b.t.Context(), b.pool, requests); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) worker(settings outbox.Settings) *outbox.Worker {
+	if settings.Logger == nil {
+		settings.Logger = slog.New(slog.NewTextHandler(testLog{b.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	if settings.ID == "" {
+		settings.ID = "tester"
+	}
+	return outbox.NewWorker(b.pool, b.kinds, settings)
+}
+
+func (b *bench) drain(settings outbox.Settings) outbox.Snapshot {
+	b.t.Helper()
+	worker := b.worker(settings)
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	defer cancel()
+	if err := worker.Drain(ctx); err != nil {
+		b.t.Fatalf("drain: %v", err)
+	}
+	if ctx.Err() != nil {
+		b.t.Fatal("drain did not end within a minute")
+	}
+	return worker.Stats()
+}
+
+// start runs a worker until the test ends or the returned function is called.
+func (b *bench) start(settings outbox.Settings) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
+	done := make(chan struct{})
+	worker := b.worker(settings)
+	go func() {
+		defer close(done)
+		if err := worker.Run(ctx); err != nil {
+			b.t.Errorf("run: %v", err)
+		}
+	}()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	b.t.Cleanup(stop)
+	return stop
+}
+
+func (b *bench) outcome(key string) outbox.Outcome {
+	b.t.Helper()
+	outcomes, err := outbox.Outcomes(b.t.Context(), b.pool, key)
+	if err != nil || len(outcomes) != 1 {
+		b.t.Fatalf("outcome of %s: %v, %v", key, outcomes, err)
+	}
+	return outcomes[0]
+}
+
+func (b *bench) wantOutcome(key string, status outbox.Status, code string) {
+	b.t.Helper()
+	if o := b.outcome(key); o.Status != status || o.Code != code {
+		b.t.Errorf("%s is %s/%s (%s), want %s/%s", key, o.Status, o.Code, o.Detail, status, code)
+	}
+}
+
+// eventually waits for what another process or goroutine brings about.
+func (b *bench) eventually(what string, ok func() bool) {
+	b.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	b.t.Fatalf("not within 20 s: %s", what)
+}
+
+func numbered(prefix string, n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%s-%04d", prefix, i)
+	}
+	return keys
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Write(line []byte) (int, error) {
+	if l.t.Context().Err() != nil {
+		return io.Discard.Write(line) // the test is over
+	}
+	l.t.Logf("%s", line)
+	return len(line), nil
+}

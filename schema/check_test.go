@@ -1,0 +1,116 @@
+package schema_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/schema"
+)
+
+func TestCheckTellsVersionsApart(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		make string
+		down int
+		says []string
+	}{
+		"missing":     {make: `DROP SCHEMA lastseat CASCADE`, says: []string{`no schema "lastseat"`, `run "worker migrate up"`}},
+		"older":       {down: 1, says: []string{"is at version 3, river ", "needs version 4, river ", `run "worker migrate up"`}},
+		"much older":  {down: 4, says: []string{"is at version 0, river ", `run "worker migrate up"`}},
+		"newer":       {make: `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (5, true)`, says: []string{"is newer (version 5,", "than this program (version 4,", "run a newer release"}},
+		"newer river": {make: `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`, says: []string{"is newer", "run a newer release"}},
+		"older river": {make: `DELETE FROM lastseat.river_migration WHERE version = (SELECT max(version) FROM lastseat.river_migration)`, says: []string{`run "worker migrate up"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := testdb.New(t)
+			pool := testdb.Pool(t, url)
+			for range test.down {
+				down(t, url)
+			}
+			if test.make != "" {
+				exec(t, pool, test.make)
+			}
+			err := schema.Check(t.Context(), pool)
+			if !errors.As(err, new(*schema.ErrVersion)) {
+				t.Fatalf("check: %v, want an ErrVersion", err)
+			}
+			for _, part := range test.says {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q does not say %q", err, part)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q is more than one line", err)
+			}
+		})
+	}
+}
+
+func TestCheckCompletesAnOlderDatabase(t *testing.T) {
+	t.Parallel()
+	url := testdb.New(t)
+	down(t, url)
+	if steps := up(t, url); len(steps) != 1 || steps[0].Name != "0004_rights" {
+		t.Errorf("up took %v", steps)
+	}
+	if err := schema.Check(t.Context(), testdb.Pool(t, url)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A database that a newer release has migrated is left alone, in both directions and also on a dry run.
+func TestNewerDatabaseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for name, newer := range map[string]string{
+		"ours":  `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (5, true)`,
+		"river": `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := testdb.New(t)
+			pool := testdb.Pool(t, url)
+			exec(t, pool, newer)
+			before := image(t, pool)
+			for _, dryRun := range []bool{true, false} {
+				if _, err := schema.Up(t.Context(), url, dryRun); !errors.As(err, new(*schema.ErrVersion)) {
+					t.Errorf("up (dry run: %t): %v, want an ErrVersion", dryRun, err)
+				}
+				if steps, err := schema.Down(t.Context(), url, dryRun); err == nil {
+					t.Errorf("down (dry run: %t) of a newer database took back %v", dryRun, names(steps))
+				}
+			}
+			if after := image(t, pool); !slices.Equal(before, after) {
+				t.Errorf("something has changed: %d objects, now %d", len(before), len(after))
+			}
+		})
+	}
+}
+
+func TestCheckAsRole(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	for _, role := range []string{"lastseat_worker", "lastseat_viewer", "lastseat_owner"} {
+		if err := schema.Check(t.Context(), connect(t, pool, role)); err != nil {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+	for _, role := range []string{"lastseat_worker", "lastseat_viewer"} {
+		conn := connect(t, testdb.Pool(t, testdb.Empty(t)), role)
+		if err := schema.Check(t.Context(), conn); !errors.As(err, new(*schema.ErrVersion)) {
+			t.Errorf("%s in an empty database: %v, want an ErrVersion", role, err)
+		}
+	}
+}
+
+func TestUnusableURL(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"postgres://127.0.0.1:1/none?sslmode=disable", "postgres://h:port/x", "port=x"} {
+		if _, err := schema.Up(t.Context(), url, false); err == nil {
+			t.Errorf("%s: no error", url)
+		}
+	}
+}
