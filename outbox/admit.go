@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -24,11 +23,7 @@ func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		if own && c.request.status == Pending {
 			continue
 		}
-		if !usableKey(c.Key) || len(c.Args) > maxArgs {
-			// Without a usable key the outcome is recorded under one that names the job.
-			if !usableKey(c.Key) {
-				c.Key = fmt.Sprintf("river_job:%d", c.ID)
-			}
+		if !c.usableKey || len(c.Args) > maxArgs {
 			c.fate = invalid
 		}
 		first := seen[c.Key]
@@ -50,10 +45,6 @@ func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		return err
 	}
 	return l.reopen(ctx, tx, again)
-}
-
-func usableKey(key string) bool {
-	return key != "" && utf8.RuneCountInString(key) <= 200
 }
 
 func sameOrMisuse(a, b []byte) fate {

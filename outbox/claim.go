@@ -11,7 +11,8 @@ import (
 
 // claimed is a job that the lane has locked, with what is known of its request.
 type claimed struct {
-	Job
+	Job         // without a usable key, Key names the job itself, so that its outcome can be found
+	usableKey   bool
 	createdAt   time.Time
 	errorCount  int       // entries in river_job.errors
 	now         time.Time // the transaction's, by the database's clock
@@ -32,7 +33,7 @@ type fate int
 
 const (
 	settle    fate = iota // to its settler
-	invalid               // rejected: it has no key that could be recorded
+	invalid               // rejected: it has no usable key, or is too large
 	duplicate             // its request is, or is being, settled by another job or an earlier run: finished without effect
 	misuse                // its key belongs to a request with other arguments: discarded, with an error
 )
@@ -41,9 +42,8 @@ const (
 	claimSQL = `
 	WITH claimed AS MATERIALIZED (
 		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts, j.created_at, coalesce(cardinality(j.errors), 0) AS error_count,
-		       j.priority, j.scheduled_at,
-		       CASE WHEN jsonb_typeof(j.args -> 'key') = 'string' THEN j.args ->> 'key' END AS key
-		FROM lastseat.river_job j
+		       j.priority, j.scheduled_at, k.usable, CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
+		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string' AND char_length(j.args ->> 'key') BETWEEN 1 AND 200, false)) AS k(usable)
 		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()
 		  AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
 	laneFilterSQL = `
@@ -53,9 +53,9 @@ const (
 	claimOrderSQL = `
 		ORDER BY j.priority, j.scheduled_at, j.id
 		LIMIT @limit
-		FOR UPDATE SKIP LOCKED
+		FOR UPDATE OF j SKIP LOCKED
 	)
-	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, c.created_at, c.error_count, coalesce(c.key, ''), now(),
+	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, c.created_at, c.error_count, c.key, c.usable, now(),
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END
 	FROM claimed c
@@ -90,7 +90,7 @@ func (l *lane) claim(ctx context.Context, tx pgx.Tx, limit int) ([]*claimed, err
 	}
 	jobs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) {
 		c := &claimed{}
-		err := row.Scan(&c.ID, &c.Kind, &c.Args, &c.Attempt, &c.MaxAttempts, &c.createdAt, &c.errorCount, &c.Key, &c.now,
+		err := row.Scan(&c.ID, &c.Kind, &c.Args, &c.Attempt, &c.MaxAttempts, &c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint)
 		c.Attempt++
 		return c, err

@@ -2,10 +2,12 @@ package outbox_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -190,5 +192,28 @@ func TestSerializableProducers(t *testing.T) {
 	})
 	if n := one[int](b, `SELECT sum(n)::int FROM public.counters`); n != producers*each {
 		t.Errorf("counters sum to %d", n)
+	}
+}
+
+// A session that holds a lock for long holds up the lane, but neither blinds it nor costs a job an attempt.
+func TestLockHeldForLong(t *testing.T) {
+	b := newBench(t)
+	b.counters(1)
+	b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) error {
+		_, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '50ms'`)
+		return errors.Join(err, bump(ctx, tx, 1))
+	})
+	b.enqueue("a", "b")
+	other, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bump(t.Context(), other, 1); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, func() { _ = other.Commit(context.WithoutCancel(t.Context())) })
+	stats := b.drain(outbox.Settings{})
+	if stats.Conflicts == 0 || stats.Failures != 0 || stats.Applied != 2 {
+		t.Errorf("%+v", stats)
 	}
 }

@@ -54,10 +54,11 @@ func (e *requestError) Error() string {
 
 func (e *requestError) Unwrap() []error { return []error{e.sentinel, e.pg} }
 
-// conflict tells whether err is nobody's fault: the transaction ran into another one and may simply run again.
+// conflict tells whether err is nobody's fault: the transaction ran into another one and may simply run again. Besides
+// serialization failure and deadlock that is a lock that another session holds for longer than lock_timeout.
 func conflict(err error) bool {
 	code := sqlState(err)
-	return code == "40001" || code == "40P01" || errors.Is(err, errRaced)
+	return code == "40001" || code == "40P01" || code == stateLockTimeout || errors.Is(err, errRaced)
 }
 
 // unavailable tells whether err is the database's condition and not the doing of a job: a shutdown, a full disk, too many

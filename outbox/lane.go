@@ -31,16 +31,19 @@ type lane struct {
 	overdue *batchError // a job that ran into the time limit alone: to be recorded on the next connection
 }
 
-const stateHeldTooLong = "25P03" // idle_in_transaction_session_timeout
+const (
+	stateHeldTooLong = "25P03" // idle_in_transaction_session_timeout
+	stateLockTimeout = "55P03"
+)
 
 // sessionSQL prepares a connection for the lane. Every access of the lane is by key or along one index, whatever the
-// statistics say: a plan that was cached while a table was empty would scan it when it is full. The timeouts free the
-// lane from a worker that is frozen, the keepalives from one whose machine is gone.
+// statistics say: a plan that was cached while a table was empty would scan it when it is full. The idle timeouts free the
+// lane from a worker that is frozen, the keepalives from one whose machine is gone. Who waits for a lock for long says so.
 const sessionSQL = `
 	SELECT set_config(name, value, false) FROM (VALUES
 		('application_name', 'lastseat lane'), ('lastseat.lane', 'on'),
 		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
-		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'),
+		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '5s'),
 		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', '60s'),
 		('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
 	) AS setting(name, value)`
@@ -201,7 +204,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		l.stats.conflicts.Add(1)
 		pause, exhausted := l.pace.conflict(l.settings.TxRetries)
 		level := slog.LevelDebug
-		if exhausted {
+		if exhausted || sqlState(err) == stateLockTimeout {
 			level = slog.LevelWarn
 		}
 		l.log.Log(ctx, level, "conflict with another session", slog.Int("batch", l.pace.limit), slog.Duration("pause", pause), slog.String("error", err.Error()))

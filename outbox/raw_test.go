@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -79,4 +80,16 @@ func TestRawJobWithoutAUsableKey(t *testing.T) {
 	if o := b.outcome("large"); o.JobID != large || !strings.Contains(string(o.Detail), "65536") {
 		t.Errorf("%+v", o)
 	}
+}
+
+// Started again by hand after it was settled, a job without a key finds the request that was made for it.
+func TestRawJobWithoutAKeyStartedAgain(t *testing.T) {
+	b := newBench(t)
+	id := b.raw(`{}`)
+	b.drain(outbox.Settings{KeepCompleted: time.Hour})
+	b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`)
+	if stats := b.drain(outbox.Settings{}); stats.Duplicates != 1 || stats.Conflicts != 0 {
+		t.Errorf("%+v", stats)
+	}
+	b.wantOutcome(fmt.Sprintf("river_job:%d", id), outbox.Rejected, outbox.CodeInvalidArgs)
 }

@@ -104,28 +104,51 @@ func mustHost(t testing.TB) *host {
 
 func create(t testing.TB, template func(*host, context.Context) (string, error)) string {
 	t.Helper()
-	h := mustHost(t)
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	from, err := template(h, ctx)
+	url, drop, err := mustHost(t).database(t.Context(), t.Name(), template)
 	if err != nil {
-		t.Fatalf("testdb: %v", err)
-	}
-	srv, err := h.server()
-	if err != nil {
-		t.Fatalf("testdb: %v", err)
-	}
-	name := uniqueName("t", t.Name())
-	if err := srv.create(ctx, name, from); err != nil {
 		t.Fatalf("testdb: %v", err)
 	}
 	t.Cleanup(func() {
-		// Not the test's context, which is over.
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
-		defer cancel()
-		if err := srv.drop(ctx, name); err != nil {
+		if err := drop(); err != nil {
 			t.Errorf("testdb: %v", err)
 		}
 	})
-	return srv.databaseURL(name)
+	return url
+}
+
+// ForExample is New for an Example, which has no testing.TB: it panics where a test would fail.
+func ForExample() (url string, drop func()) {
+	url, dropped, err := current.database(context.Background(), "example", (*host).templateName)
+	if err != nil {
+		panic(err)
+	}
+	return url, func() {
+		if err := dropped(); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// database copies a template to a database of its own.
+func (h *host) database(ctx context.Context, label string, template func(*host, context.Context) (string, error)) (url string, drop func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	from, err := template(h, ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	srv, err := h.server()
+	if err != nil {
+		return "", nil, err
+	}
+	name := uniqueName("t", label)
+	if err := srv.create(ctx, name, from); err != nil {
+		return "", nil, err
+	}
+	return srv.databaseURL(name), func() error {
+		// Not the test's context, which is over.
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		defer cancel()
+		return srv.drop(ctx, name)
+	}, nil
 }
