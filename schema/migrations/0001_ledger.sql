@@ -3,6 +3,8 @@
 -- The code decides, the database proves: a worker looks at an account in memory and refuses what can't be paid. A
 -- constraint that fires here aborts the whole batch, so it only ever fires on a defect of ours.
 --
+-- Every function here is SECURITY DEFINER with its search_path pinned: a caller's temporary table catches nothing.
+--
 -- Text keys are COLLATE "C": they are names, nobody sorts them for reading, and byte order makes every index probe
 -- cheaper and equal to Go's own string order, in which rows are locked.
 --
@@ -73,7 +75,7 @@ COMMENT ON COLUMN lastseat.entries.amount IS 'Minor units; negative: taken from 
 COMMENT ON COLUMN lastseat.entries.balance_after IS 'The account''s balance right after this entry.';
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.refuse_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% of lastseat.% is not allowed', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'integrity_constraint_violation', HINT = TG_ARGV[0];
@@ -93,7 +95,7 @@ CREATE TRIGGER renamed BEFORE UPDATE OF id, currency ON lastseat.accounts
 -- Stands in for three foreign keys on (account, currency), for the rows of a whole statement at once. Sound without
 -- their row locks because an account is never deleted and its currency never changes.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_transfer_accounts() RETURNS trigger LANGUAGE plpgsql SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_transfer_accounts() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 DECLARE
     bad record;
 BEGIN
@@ -116,7 +118,7 @@ CREATE TRIGGER one_currency AFTER INSERT ON lastseat.transfers REFERENCING NEW T
 
 -- Every entry continues its account's chain: version one up, balance_after the balance before plus the amount.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_entry_chain() RETURNS trigger LANGUAGE plpgsql SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_entry_chain() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 DECLARE
     bad record;
 BEGIN

@@ -29,7 +29,7 @@ COMMENT ON COLUMN lastseat.requests.attempts IS 'How often a worker took it up, 
 
 -- A settled request stays as it is. The way back leads through lastseat.retry, for a failed one only.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.refuse_resettle() RETURNS trigger LANGUAGE plpgsql SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.refuse_resettle() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF OLD.status = 'failed' AND NEW.status = 'pending' AND NEW.key = OLD.key AND NEW.kind = OLD.kind AND NEW.fingerprint = OLD.fingerprint THEN
         RETURN NEW;
@@ -53,14 +53,14 @@ COMMENT ON TYPE lastseat.request_outcome IS 'What became of a request.';
 
 -- Two requests are the same if their kinds and arguments are. An argument that is null is one that was left out.
 CREATE FUNCTION lastseat.fingerprint(kind text, args jsonb) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = lastseat, pg_temp
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
 RETURN sha256(convert_to(kind || ' ' || CASE WHEN jsonb_typeof(args) = 'object'
     THEN jsonb_strip_nulls(args) - 'key' - CASE WHEN args -> 'metadata' = '{}' THEN 'metadata' ELSE 'key' END
     ELSE args END::text, 'UTF8')); -- a job that another client inserted may hold any JSON
 COMMENT ON FUNCTION lastseat.fingerprint(text, jsonb) IS 'SHA-256 of a request''s kind and arguments, its key left out.';
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_key(key text) RETURNS void LANGUAGE plpgsql IMMUTABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_key(key text) RETURNS void LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF key IS NULL OR key = '' THEN
         RAISE EXCEPTION 'the key is %', CASE WHEN key = '' THEN 'empty' ELSE 'null' END
@@ -74,7 +74,7 @@ END $$;
 
 -- The rules of each kind's arguments, for whoever asks for one through SQL. Replaced by the migrations that add kinds.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_args(kind text, args jsonb) RETURNS void LANGUAGE plpgsql STABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_args(kind text, args jsonb) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
 END $$;
 -- +goose StatementEnd
@@ -142,7 +142,7 @@ COMMENT ON FUNCTION lastseat.enqueue(text, text, jsonb, timestamptz) IS
 -- advisory lock, exclusively. Whoever finds it free holds it shared until his commit, and the lane can't go to sleep
 -- meanwhile; so no commit is missed. docs/decisions/003 has the proof.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.ring(queue text) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.ring(queue text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF NOT pg_try_advisory_xact_lock_shared(doorbell(queue)) THEN
         PERFORM pg_notify('lastseat.river_insert', jsonb_build_object('queue', queue)::text);
@@ -151,9 +151,9 @@ END $$;
 -- +goose StatementEnd
 
 -- The advisory locks of this project are named here and nowhere else. 'lsdb' keeps them apart from an application's.
-CREATE FUNCTION lastseat.doorbell(queue text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = lastseat, pg_temp
+CREATE FUNCTION lastseat.doorbell(queue text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
 RETURN hashtextextended('lastseat doorbell ' || queue, 0);
-CREATE FUNCTION lastseat.lane_lock(queue text, lane integer, lanes integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = lastseat, pg_temp
+CREATE FUNCTION lastseat.lane_lock(queue text, lane integer, lanes integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
 RETURN hashtextextended(format('lastseat lane %s %s/%s', queue, lane, lanes), 0);
 
 -- +goose StatementBegin

@@ -39,7 +39,7 @@ COMMENT ON FUNCTION lastseat.open_account(text, text, bigint, boolean) IS
     'Opens an account at once, in the caller''s transaction. overdraft_limit in minor units, null: unbounded. An open account with the same currency and limit is a duplicate; with others it is error LS001, unless if_missing.';
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_currency(code text) RETURNS void LANGUAGE plpgsql STABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_currency(code text) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF code IS NULL OR NOT EXISTS (SELECT FROM currencies c WHERE c.code = check_currency.code) THEN
         RAISE EXCEPTION 'the currency is %', coalesce('"' || code || '"', 'null')
@@ -49,7 +49,7 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE OR REPLACE FUNCTION lastseat.check_args(kind text, args jsonb) RETURNS void LANGUAGE plpgsql STABLE SET search_path = lastseat, pg_temp AS $$
+CREATE OR REPLACE FUNCTION lastseat.check_args(kind text, args jsonb) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     CASE
     WHEN kind = 'payment.transfer' THEN
@@ -64,7 +64,7 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_known_args(kind text, args jsonb, known text[]) RETURNS void LANGUAGE plpgsql IMMUTABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_known_args(kind text, args jsonb, known text[]) RETURNS void LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF args - known <> '{}' THEN
         RAISE EXCEPTION '% has no argument "%"', kind, (SELECT min(name) FROM jsonb_object_keys(args - known) name)
@@ -75,7 +75,7 @@ END $$;
 
 -- Text, numbers and objects as they arrive in JSON; the same rules for every kind that has such an argument.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_id_arg(name text, value jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_id_arg(name text, value jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF jsonb_typeof(value) = 'string' AND char_length(value #>> '{}') BETWEEN 1 AND 200 THEN
         RETURN;
@@ -87,7 +87,7 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_amount_arg(name text, value jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_amount_arg(name text, value jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF jsonb_typeof(value) = 'number' AND value #>> '{}' ~ '^[0-9]{1,19}$' AND (value #>> '{}')::numeric BETWEEN 1 AND 9223372036854775807 THEN
         RETURN;
@@ -98,7 +98,7 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_account(id text) RETURNS void LANGUAGE plpgsql STABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_account(id text) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = check_account.id) THEN
         RAISE EXCEPTION 'there is no account "%"', check_account.id
@@ -108,7 +108,7 @@ END $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_transfer_args(args jsonb) RETURNS void LANGUAGE plpgsql STABLE SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_transfer_args(args jsonb) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     PERFORM check_id_arg('from', args -> 'from');
     PERFORM check_id_arg('to', args -> 'to');
@@ -147,7 +147,7 @@ DROP FUNCTION lastseat.transfer(text, text, text, bigint, text, text, jsonb), la
     lastseat.check_amount_arg(text, jsonb), lastseat.check_id_arg(text, jsonb), lastseat.check_known_args(text, jsonb, text[]),
     lastseat.check_currency(text), lastseat.open_account(text, text, bigint, boolean);
 -- +goose StatementBegin
-CREATE OR REPLACE FUNCTION lastseat.check_args(kind text, args jsonb) RETURNS void LANGUAGE plpgsql STABLE SET search_path = lastseat, pg_temp AS $$
+CREATE OR REPLACE FUNCTION lastseat.check_args(kind text, args jsonb) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
 END $$;
 -- +goose StatementEnd
