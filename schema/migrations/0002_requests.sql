@@ -79,6 +79,15 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+-- The rows of its own that a kind makes when it is asked for (a payment that is pending, say), in the caller's
+-- transaction. No kind has any yet.
+-- +goose StatementBegin
+CREATE FUNCTION lastseat.begin_request(kind text, key text, args jsonb, asked timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+END $$;
+-- +goose StatementEnd
+
 -- The one way in. Everything that asks for something ends here: two rows, and a notification if the lane is idle.
 -- +goose StatementBegin
 CREATE FUNCTION lastseat.enqueue(kind text, key text, args jsonb, scheduled_at timestamptz DEFAULT now()) RETURNS lastseat.receipt
@@ -126,6 +135,7 @@ BEGIN
         RETURN ROW(known.key, known.kind, known.status, true)::receipt;
     END IF;
 
+    PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, asked);
     INSERT INTO river_job (id, kind, queue, args, state, scheduled_at)
     VALUES (job, enqueue.kind, lane, enqueue.args || jsonb_build_object('key', enqueue.key),
             CASE WHEN enqueue.scheduled_at > asked THEN 'scheduled' ELSE 'available' END::river_job_state,
@@ -235,8 +245,8 @@ END $$;
 DROP TRIGGER lastseat_kept ON lastseat.river_job;
 DROP TRIGGER lastseat_cancelled ON lastseat.river_job;
 DROP FUNCTION lastseat.job_taken_away(), lastseat.retry(text), lastseat.outcome(text), lastseat.lane_lock(text, integer, integer),
-    lastseat.doorbell(text), lastseat.enqueue(text, text, jsonb, timestamptz), lastseat.ring(text), lastseat.check_args(text, jsonb),
-    lastseat.check_key(text), lastseat.fingerprint(text, jsonb);
+    lastseat.doorbell(text), lastseat.enqueue(text, text, jsonb, timestamptz), lastseat.ring(text), lastseat.begin_request(text, text, jsonb, timestamptz),
+    lastseat.check_args(text, jsonb), lastseat.check_key(text), lastseat.fingerprint(text, jsonb);
 DROP TABLE lastseat.requests;
 DROP FUNCTION lastseat.refuse_resettle();
 DROP TYPE lastseat.request_outcome, lastseat.receipt;
