@@ -23,7 +23,7 @@ func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		if own && c.request.status == Pending {
 			continue
 		}
-		if !c.usableKey || len(c.Args) > maxArgs {
+		if !c.usableKey || c.size > maxArgs {
 			c.fate = invalid
 		}
 		first := seen[c.Key]

@@ -107,8 +107,8 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 }
 
 func invalidReason(c *claimed) string {
-	if len(c.Args) > maxArgs {
-		return fmt.Sprintf("the arguments are %d bytes, at most %d are allowed", len(c.Args), maxArgs)
+	if c.size > maxArgs {
+		return fmt.Sprintf("the arguments are %d bytes, at most %d are allowed", c.size, maxArgs)
 	}
 	return `args has to be a JSON object with "key": text of 1 to 200 characters`
 }

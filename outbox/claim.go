@@ -16,6 +16,7 @@ type claimed struct {
 	createdAt   time.Time
 	errorCount  int       // entries in river_job.errors
 	now         time.Time // the transaction's, by the database's clock
+	size        int       // of the arguments of a job that is not its request's own, in bytes, the key left out in bytes, its key left out
 	fingerprint []byte    // of a job that is not its request's own; nil for one that is
 	request     request
 	fate        fate
@@ -57,7 +58,8 @@ const (
 	)
 	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, c.created_at, c.error_count, c.key, c.usable, now(),
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint,
-	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END
+	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
+	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
 	FROM claimed c
 	LEFT JOIN lastseat.requests r ON r.key = c.key
 	ORDER BY c.priority, c.scheduled_at, c.id`
@@ -91,7 +93,7 @@ func (l *lane) claim(ctx context.Context, tx pgx.Tx, limit int) ([]*claimed, err
 	jobs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) {
 		c := &claimed{}
 		err := row.Scan(&c.ID, &c.Kind, &c.Args, &c.Attempt, &c.MaxAttempts, &c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
-			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint)
+			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint, &c.size)
 		c.Attempt++
 		return c, err
 	})

@@ -1,11 +1,14 @@
 package outbox_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -92,4 +95,24 @@ func TestRawJobWithoutAKeyStartedAgain(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 	b.wantOutcome(fmt.Sprintf("river_job:%d", id), outbox.Rejected, outbox.CodeInvalidArgs)
+}
+
+// Just below 64 KiB when it was asked for, a request is not too large when its job is started again by hand.
+func TestLargeRequestStartedAgain(t *testing.T) {
+	b := newBench(t)
+	b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"large": failing}))
+	note := strings.Repeat("x", 65536-len(`{"note": ""}`))
+	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "large", Args: toy{Note: note}}}); err != nil {
+		t.Fatal(err)
+	}
+	b.exec(`UPDATE lastseat.river_job SET max_attempts = 1`)
+	b.drain(outbox.Settings{})
+	b.wantOutcome("large", outbox.Failed, outbox.CodeRetriesExhausted)
+	b.settler.set(nil)
+	b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL, max_attempts = 2`)
+	b.drain(outbox.Settings{})
+	b.wantOutcome("large", outbox.Applied, "played")
+	b.raw(fmt.Sprintf(`{"key": "raw", "note": %q}`, note))
+	b.drain(outbox.Settings{})
+	b.wantOutcome("raw", outbox.Applied, "played")
 }

@@ -15,8 +15,13 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    IF NOT pg_has_role(current_user, 'lastseat_owner', 'MEMBER') THEN
-        EXECUTE format('GRANT lastseat_owner TO %I', current_user);
+    -- From Postgres 16 on, who made a role may grant it, and has to grant it to himself before he can use it.
+    IF NOT pg_has_role(current_user, 'lastseat_owner', 'USAGE') THEN
+        BEGIN
+            EXECUTE format('GRANT lastseat_owner TO %I', current_user);
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL; -- a member that has to SET ROLE, which is what follows; who is no member fails there
+        END;
     END IF;
     IF to_regnamespace('lastseat') IS NULL THEN
         CREATE SCHEMA lastseat AUTHORIZATION lastseat_owner;

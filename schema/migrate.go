@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -47,7 +48,7 @@ type Step struct {
 // those before it. Several processes may call it at once: one works, the others wait for it.
 //
 // The caller's role must be a superuser, or one with CREATEROLE and CREATE on the database; where the roles exist
-// already, membership in lastseat_owner is enough. With dryRun nothing is changed, and the steps are those that would
+// already, membership in lastseat_owner is enough, with CREATE on the database where there is no schema yet. With dryRun nothing is changed, and the steps are those that would
 // be taken.
 //
 // A database of a newer version is left alone: the error is an [ErrVersion].
@@ -73,7 +74,8 @@ func Status(ctx context.Context, databaseURL string) ([]Step, error) {
 }
 
 type migrator struct {
-	conn   *pgx.Conn // as the caller, holding the lock
+	conn   *pgx.Conn     // as the caller, holding the lock
+	pool   *pgxpool.Pool // as the owner, once there is one
 	goose  *goose.Provider
 	river  *rivermigrate.Migrator[pgx.Tx]
 	dryRun bool
@@ -94,7 +96,7 @@ func migrate(ctx context.Context, databaseURL string, dryRun bool, run func(*mig
 	}
 
 	asOwner := func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SELECT set_config('role', rolname, false) FROM pg_roles WHERE rolname = $1", owner)
+		_, err := conn.Exec(ctx, "SELECT set_config('role', rolname, false) FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER')", owner)
 		return err
 	}
 	config.AfterConnect = asOwner
@@ -107,7 +109,7 @@ func migrate(ctx context.Context, databaseURL string, dryRun bool, run func(*mig
 	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(asOwner))
 	defer func() { _ = db.Close() }()
 
-	m := &migrator{conn: conn, dryRun: dryRun}
+	m := &migrator{conn: conn, pool: pool, dryRun: dryRun}
 	if m.goose, err = newGoose(db); err != nil {
 		return nil, err
 	}
@@ -134,17 +136,17 @@ func newRiver(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {
 }
 
 func (m *migrator) up(ctx context.Context) ([]Step, error) {
-	if err := Check(ctx, m.conn); err == nil {
-		return nil, nil
-	} else if newer := (*ErrVersion)(nil); errors.As(err, &newer) && newer.newer() {
+	if err := m.refuseNewer(ctx); err != nil {
 		return nil, err
 	}
-	if m.dryRun {
-		return m.missing(ctx)
+	missing, err := m.missing(ctx)
+	if err != nil || len(missing) == 0 || m.dryRun {
+		return missing, err
 	}
 	if _, err := m.conn.Exec(ctx, bootstrap); err != nil {
 		return nil, fmt.Errorf("make roles and schema: %w", err)
 	}
+	m.pool.Reset() // connections from before are not the owner's
 	var steps []Step
 	// TargetVersion is left open: all that this River knows.
 	result, err := m.river.Migrate(ctx, rivermigrate.DirectionUp, nil)
@@ -161,36 +163,62 @@ func (m *migrator) up(ctx context.Context) ([]Step, error) {
 	return steps, err
 }
 
+// refuseNewer: what this binary does not know it neither adds to nor takes from.
+func (m *migrator) refuseNewer(ctx context.Context) error {
+	err := Check(ctx, m.pool)
+	if version := (*ErrVersion)(nil); errors.As(err, &version) && !version.newer() {
+		return nil
+	}
+	return err
+}
+
 func (m *migrator) down(ctx context.Context) ([]Step, error) {
+	if err := m.refuseNewer(ctx); err != nil {
+		return nil, err
+	}
 	steps, err := m.status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var last *Step
+	steps = slices.DeleteFunc(steps, func(s Step) bool { return !s.Applied })
 	for i := range steps {
-		if steps[i].Applied {
-			last = &steps[i]
-		}
+		steps[i].Applied = false
 	}
-	if last == nil {
+	slices.Reverse(steps) // the newest first
+	switch {
+	case len(steps) == 0:
 		return nil, nil
+	case !strings.HasPrefix(steps[0].Name, "river"):
+		steps = steps[:1]
+		if !m.dryRun {
+			_, err = m.goose.Down(ctx)
+		}
+	default:
+		err = m.riverDown(ctx)
 	}
-	if m.dryRun {
-		return []Step{{Name: last.Name}}, nil
-	}
-	if !strings.HasPrefix(last.Name, "river") {
-		_, err := m.goose.Down(ctx)
-		return []Step{{Name: last.Name}}, err
-	}
-	result, err := m.river.Migrate(ctx, rivermigrate.DirectionDown, &rivermigrate.MigrateOpts{TargetVersion: -1})
 	if err != nil {
-		return nil, fmt.Errorf("river's migrations: %w", err)
-	}
-	steps = steps[:0]
-	for _, version := range result.Versions {
-		steps = append(steps, Step{Name: riverStep(version.Version)})
+		return nil, err
 	}
 	return steps, nil
+}
+
+// riverDown takes River's tables away, if no job is in them.
+func (m *migrator) riverDown(ctx context.Context) error {
+	var jobs bool
+	if err := m.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM lastseat.river_job)`).Scan(&jobs); err != nil {
+		return err
+	}
+	if jobs {
+		return errors.New("lastseat.river_job is not empty: this migration does not take jobs away")
+	}
+	if m.dryRun {
+		return nil
+	}
+	_, err := m.river.Migrate(ctx, rivermigrate.DirectionDown, &rivermigrate.MigrateOpts{TargetVersion: -1})
+	if err != nil {
+		return fmt.Errorf("river's migrations: %w", err)
+	}
+	return nil
 }
 
 func (m *migrator) missing(ctx context.Context) ([]Step, error) {
@@ -206,7 +234,7 @@ func (m *migrator) missing(ctx context.Context) ([]Step, error) {
 
 // status reads the two version tables itself: goose and River would make theirs if they are not there.
 func (m *migrator) status(ctx context.Context) ([]Step, error) {
-	have, err := readVersions(ctx, m.conn)
+	have, err := readVersions(ctx, m.pool)
 	if err != nil {
 		return nil, err
 	}

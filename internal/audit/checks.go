@@ -14,6 +14,29 @@ var Checks = []Check{
 		    OR count(*) FILTER (WHERE e.account_id = t.to_account AND e.amount = t.amount) <> 1`,
 	},
 	{
+		Name: "transfers.amount",
+		Rule: "a transfer moves a positive amount between two accounts",
+		sql: `
+		SELECT format('transfer %s (key %s): %s from %s to %s', id, key, amount, from_account, to_account)
+		FROM lastseat.transfers WHERE amount <= 0 OR from_account = to_account`,
+	},
+	{
+		Name: "transfers.once",
+		Rule: "a key moves money once",
+		sql: `
+		SELECT format('key %s: %s transfers', key, count(*)) FROM lastseat.transfers GROUP BY key HAVING count(*) > 1`,
+	},
+	{
+		Name: "transfers.reversed",
+		Rule: "a transfer is reversed at most once, by one that is its opposite",
+		sql: `
+		SELECT format('transfer %s (key %s) reverses %s: %s', r.id, r.key, r.reverses_id,
+		              CASE WHEN t.id IS NULL THEN 'there is none' WHEN r.times > 1 THEN r.times || ' transfers do' ELSE 'not its opposite' END)
+		FROM (SELECT *, count(*) OVER (PARTITION BY reverses_id) AS times FROM lastseat.transfers WHERE reverses_id IS NOT NULL) r
+		LEFT JOIN lastseat.transfers t ON t.id = r.reverses_id
+		WHERE t.id IS NULL OR r.times > 1 OR (r.from_account, r.to_account, r.amount) IS DISTINCT FROM (t.to_account, t.from_account, t.amount)`,
+	},
+	{
 		Name: "entries.of_transfer",
 		Rule: "every entry belongs to a transfer",
 		sql: `
@@ -49,6 +72,12 @@ var Checks = []Check{
 		sql: `
 		SELECT format('account %s: balance %s, held %s, overdraft limit %s', id, balance, held, overdraft_limit)
 		FROM lastseat.accounts WHERE held < 0 OR balance::numeric - held < -overdraft_limit`,
+	},
+	{
+		Name: "accounts.held",
+		Rule: "nothing is held: no kind of this version holds money",
+		sql: `
+		SELECT format('account %s: held %s', id, held) FROM lastseat.accounts WHERE held <> 0`,
 	},
 	{
 		Name: "money.conserved",
@@ -89,8 +118,8 @@ var Checks = []Check{
 		Name: "requests.job",
 		Rule: "every pending request has a job that waits, and no settled request has one",
 		sql: `
-		SELECT format('request %s is %s, its job %s is %s', r.key, r.status, r.job_id, coalesce(j.state::text, 'not there'))
-		FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id
+		SELECT format('request %s is %s, its job %s is %s', r.key, r.status, r.job_id, coalesce(j.state::text, 'not there, or another''s'))
+		FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id AND r.key IN (j.args ->> 'key', 'river_job:' || j.id)
 		WHERE (r.status = 'pending') <> (j.state IS NOT NULL AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`,
 	},
 }

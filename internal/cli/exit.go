@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -62,6 +65,8 @@ func ExitCode(err error) int {
 	switch {
 	case errors.As(err, &coded):
 		return coded.Code
+	case errors.As(err, new(*pgconn.ConnectError)):
+		return databaseExit(err)
 	case is(outbox.ErrCommitUnknown, context.DeadlineExceeded, context.Canceled):
 		return ExitUnknown
 	case is(outbox.ErrKeyReused, outbox.ErrInvalid, outbox.ErrUnknown, outbox.ErrTooLarge), errors.As(err, &file):
@@ -73,11 +78,20 @@ func ExitCode(err error) int {
 	}
 }
 
+// connectionLost tells whether a connection broke, or was found broken. pgx has no error for it that it exports.
+func connectionLost(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "conn closed")
+}
+
 func databaseExit(err error) int {
 	refused := (*pgconn.PgError)(nil)
 	if !errors.As(err, &refused) {
-		if errors.As(err, new(*pgconn.ConnectError)) || errors.As(err, new(*pgconn.ParseConfigError)) || strings.Contains(err.Error(), "conn closed") {
+		switch {
+		case errors.As(err, new(*pgconn.ConnectError)) || connectionLost(err):
 			return ExitUnavailable
+		case errors.As(err, new(*pgconn.ParseConfigError)):
+			return ExitConfig
 		}
 		return ExitViolation
 	}

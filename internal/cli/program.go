@@ -55,8 +55,11 @@ func markRun(cmd *cobra.Command, ran *bool) {
 			if len(args) > 0 {
 				return fmt.Errorf("there is no command %q", args[0])
 			}
-			_ = cmd.Help()
-			return errors.New("a command is needed")
+			var commands []string
+			for _, sub := range cmd.Commands() {
+				commands = append(commands, sub.Name())
+			}
+			return fmt.Errorf("a command is needed: %s", strings.Join(commands, ", "))
 		}
 		cmd.Args = cobra.ArbitraryArgs
 	}
@@ -87,6 +90,9 @@ func Line(err error) string {
 		}
 		lines := strings.Split(strings.TrimSpace(reason.Error()), "\n")
 		return fmt.Sprintf("%s can't be reached: %s", where, lines[len(lines)-1])
+	}
+	if connectionLost(err) {
+		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())
 	}
 	return strings.TrimSpace(err.Error())
 }

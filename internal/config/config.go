@@ -41,7 +41,7 @@ func (i *Isolation) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf(`%q is not an isolation level of the worker: "serializable" or "read committed"`, text)
+	return errors.New(`"serializable" or "read committed"`)
 }
 
 // Error is a configuration that can't be used; one line for every mistake.
@@ -116,7 +116,8 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	}
 	if c.DatabaseURL != "" {
 		_, err := pgxpool.ParseConfig(c.DatabaseURL)
-		check("DATABASE_URL", err == nil, "is not usable: %v", err) // pgx leaves the password out
+		// pgx's own error repeats the string, and does not always find the password in it.
+		check("DATABASE_URL", err == nil, "can't be read: postgres://USER:PASSWORD@HOST:5432/DATABASE, special characters as %%40")
 	} else {
 		check("DATABASE_URL", !needDatabase, "is not set: postgres://USER:PASSWORD@HOST:5432/DATABASE")
 	}

@@ -31,7 +31,7 @@ COMMENT ON COLUMN lastseat.requests.attempts IS 'How often a worker took it up, 
 -- +goose StatementBegin
 CREATE FUNCTION lastseat.refuse_resettle() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF OLD.status = 'failed' AND NEW.status = 'pending' AND NEW.key = OLD.key AND NEW.kind = OLD.kind AND NEW.fingerprint = OLD.fingerprint THEN
+    IF OLD.status = 'failed' AND NEW.status = 'pending' AND NEW.job_id = OLD.job_id AND NEW.requested_at = OLD.requested_at THEN
         RETURN NEW;
     END IF;
     RAISE EXCEPTION 'request "%" is % (%) and stays so', OLD.key, OLD.status, OLD.code
@@ -40,6 +40,9 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER settled_once BEFORE UPDATE ON lastseat.requests
     FOR EACH ROW WHEN (OLD.status <> 'pending') EXECUTE FUNCTION lastseat.refuse_resettle();
+CREATE TRIGGER identity BEFORE UPDATE OF key, kind, fingerprint ON lastseat.requests
+    FOR EACH ROW WHEN ((OLD.key, OLD.kind, OLD.fingerprint) IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint))
+    EXECUTE FUNCTION lastseat.refuse_change('A key stands for one request, and that for its arguments.');
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.requests
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('A key without its request could be used a second time.');
 
@@ -55,7 +58,8 @@ COMMENT ON TYPE lastseat.request_outcome IS 'What became of a request.';
 CREATE FUNCTION lastseat.fingerprint(kind text, args jsonb) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
 RETURN sha256(convert_to(kind || ' ' || CASE WHEN jsonb_typeof(args) = 'object'
-    THEN jsonb_strip_nulls(args) - 'key' - CASE WHEN args -> 'metadata' = '{}' THEN 'metadata' ELSE 'key' END
+    THEN (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM jsonb_each(args) AS given(name, value)
+          WHERE name <> 'key' AND value <> 'null' AND (name, value) <> ('metadata', '{}'))
     ELSE args END::text, 'UTF8')); -- a job that another client inserted may hold any JSON
 COMMENT ON FUNCTION lastseat.fingerprint(text, jsonb) IS 'SHA-256 of a request''s kind and arguments, its key left out.';
 
@@ -109,9 +113,13 @@ BEGIN
         RAISE EXCEPTION 'the arguments of request "%" are %', enqueue.key, coalesce('a JSON ' || jsonb_typeof(enqueue.args), 'null')
             USING ERRCODE = 'LS002', HINT = 'Arguments are a JSON object: {"from": "a", "to": "b", ...}.';
     END IF;
-    IF octet_length(enqueue.args::text) > 65536 THEN
-        RAISE EXCEPTION 'the arguments of request "%" are % bytes', enqueue.key, octet_length(enqueue.args::text)
+    IF octet_length((enqueue.args - 'key')::text) > 65536 THEN
+        RAISE EXCEPTION 'the arguments of request "%" are % bytes', enqueue.key, octet_length((enqueue.args - 'key')::text)
             USING ERRCODE = 'LS004', HINT = 'At most 65536 bytes (64 KiB). Keep what is larger in a table of your own and pass its id.';
+    END IF;
+    IF enqueue.scheduled_at = 'infinity' THEN
+        RAISE EXCEPTION 'request "%" is scheduled for infinity', enqueue.key
+            USING ERRCODE = 'LS002', HINT = 'Give the time at which it may be done, or none.';
     END IF;
     IF enqueue.args ? 'key' AND enqueue.args ->> 'key' IS DISTINCT FROM enqueue.key THEN
         RAISE EXCEPTION 'the arguments of request "%" hold another key, %', enqueue.key, enqueue.args -> 'key'
@@ -213,7 +221,13 @@ COMMENT ON FUNCTION lastseat.retry(text) IS 'Runs a failed request once more, un
 -- +goose StatementBegin
 CREATE FUNCTION lastseat.job_taken_away() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF TG_OP = 'DELETE' THEN
+    IF TG_OP = 'TRUNCATE' THEN
+        IF EXISTS (SELECT FROM requests r WHERE r.status = 'pending') THEN
+            RAISE EXCEPTION 'river_job carries pending requests'
+                USING ERRCODE = 'integrity_constraint_violation', HINT = 'Delete the jobs that are finished instead.';
+        END IF;
+        RETURN NULL;
+    ELSIF TG_OP = 'DELETE' THEN
         IF EXISTS (SELECT FROM requests r WHERE r.job_id = OLD.id AND r.key = OLD.args ->> 'key' AND r.status = 'pending') THEN
             RAISE EXCEPTION 'job % carries the pending request "%"', OLD.id, OLD.args ->> 'key'
                 USING ERRCODE = 'integrity_constraint_violation', HINT = 'Cancel the job instead: its request then fails, and can be retried.';
@@ -227,6 +241,8 @@ END $$;
 -- +goose StatementEnd
 CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW
     WHEN (OLD.state NOT IN ('completed', 'cancelled', 'discarded') AND current_setting('lastseat.lane', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION lastseat.job_taken_away();
+CREATE TRIGGER lastseat_kept_whole BEFORE TRUNCATE ON lastseat.river_job FOR EACH STATEMENT
     EXECUTE FUNCTION lastseat.job_taken_away();
 CREATE TRIGGER lastseat_cancelled AFTER UPDATE ON lastseat.river_job FOR EACH ROW
     WHEN (NEW.state = 'cancelled' AND OLD.state <> 'cancelled')
@@ -242,6 +258,7 @@ DO $$ BEGIN
     END IF;
 END $$;
 -- +goose StatementEnd
+DROP TRIGGER lastseat_kept_whole ON lastseat.river_job;
 DROP TRIGGER lastseat_kept ON lastseat.river_job;
 DROP TRIGGER lastseat_cancelled ON lastseat.river_job;
 DROP FUNCTION lastseat.job_taken_away(), lastseat.retry(text), lastseat.outcome(text), lastseat.lane_lock(text, integer, integer),

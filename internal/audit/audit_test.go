@@ -1,0 +1,247 @@
+package audit_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/audit"
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func TestCleanDatabases(t *testing.T) {
+	t.Parallel()
+	t.Run("empty", func(t *testing.T) {
+		t.Parallel()
+		wantClean(t, testdb.Pool(t, testdb.New(t)))
+	})
+	t.Run("used", func(t *testing.T) {
+		t.Parallel()
+		pool := filled(t)
+		wantClean(t, pool)
+		exec(t, pool, `SELECT lastseat.retry('cancelled')`)
+		wantClean(t, pool)
+	})
+	t.Run("completed jobs are kept", func(t *testing.T) {
+		t.Parallel()
+		pool := filled(t)
+		if err := worker(pool, outbox.Settings{KeepCompleted: time.Hour}).Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantClean(t, pool)
+	})
+	t.Run("a job that came past enqueue", func(t *testing.T) {
+		t.Parallel()
+		pool := filled(t)
+		exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args)
+			VALUES ('payment.transfer', 'lastseat', 25, '{"key": "raw", "from": "bank", "to": "ada", "amount": 1, "currency": "EUR"}')`)
+		wantClean(t, pool)
+		if err := worker(pool, outbox.Settings{}).Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantClean(t, pool)
+	})
+}
+
+func TestViewerIsEnough(t *testing.T) {
+	t.Parallel()
+	wantClean(t, as(t, filled(t), "lastseat_viewer"))
+}
+
+// readOnly fails the test if the audit opens anything but a read-only transaction on one snapshot.
+type readOnly struct {
+	audit.Beginner
+	t *testing.T
+}
+
+func (r readOnly) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	if options.AccessMode != pgx.ReadOnly || options.IsoLevel != pgx.RepeatableRead {
+		r.t.Errorf("the audit runs with %v", options)
+	}
+	return r.Beginner.BeginTx(ctx, options)
+}
+
+func TestReadsOneSnapshotOnly(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	const image = `SELECT md5(string_agg(row, ' ' ORDER BY row)) FROM (SELECT r::text FROM lastseat.requests r UNION ALL SELECT e::text FROM lastseat.entries e
+		UNION ALL SELECT a::text FROM lastseat.accounts a UNION ALL SELECT j::text FROM lastseat.river_job j) rows(row)`
+	var before, after string
+	if err := pool.QueryRow(t.Context(), image).Scan(&before); err != nil {
+		t.Fatal(err)
+	}
+	wantClean(t, readOnly{pool, t})
+	if err := pool.QueryRow(t.Context(), image).Scan(&after); err != nil || before != after {
+		t.Errorf("the audit has changed something (%v)", err)
+	}
+}
+
+func TestErrorNamesTheCheck(t *testing.T) {
+	t.Parallel()
+	ok, err := audit.Run(t.Context(), testdb.Pool(t, testdb.Empty(t)), func(f audit.Finding) { t.Errorf("reported %v", f) })
+	if ok || err == nil || !strings.Contains(err.Error(), audit.Checks[0].Name) {
+		t.Errorf("in a database without the schema: %t, %v", ok, err)
+	}
+}
+
+func TestManyViolationsAreCut(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	exec(t, pool, `INSERT INTO lastseat.requests (key, kind, fingerprint, job_id) SELECT 'k' || n, 'toy', '', -n FROM generate_series(1, 100) n`)
+	ok, findings := run(t, pool)
+	if got := findings["requests.job"].Violations; ok || len(got) != 20 {
+		t.Errorf("%d violations are told, want the first 20", len(got))
+	}
+}
+
+// An audit sees one snapshot, and every batch is one transaction: whatever a worker is at, all rules hold.
+func TestCleanWhileDraining(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	exec(t, pool, `SELECT lastseat.transfer('x' || n, CASE WHEN n % 3 = 0 THEN 'ada' ELSE 'bank' END, CASE WHEN n % 3 = 0 THEN 'ben' ELSE 'ada' END, 1 + n % 70, 'EUR')
+		FROM generate_series(1, 2000) n`)
+	done := make(chan error, 1)
+	w := worker(pool, outbox.Settings{Batch: 20})
+	go func() { done <- w.Drain(t.Context()) }()
+	audits, during := 0, 0
+	for drained := false; !drained; audits++ {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			drained = true
+		default:
+		}
+		before := w.Stats().Batches
+		wantClean(t, pool)
+		if w.Stats().Batches > before {
+			during++
+		}
+	}
+	if during == 0 {
+		t.Errorf("none of %d audits ran while a batch was settled", audits)
+	}
+}
+
+// corruption breaks a rule past everything that guards it.
+type corruption struct {
+	check string   // that finds it
+	also  []string // others that can't but find it, too
+	name  string
+	sql   string
+	row   string // what the violation says of the row
+}
+
+// unguarded takes away what would refuse the corruption.
+const unguarded = `
+	SET LOCAL session_replication_role = replica;
+	ALTER TABLE lastseat.accounts DROP CONSTRAINT accounts_within_limit, DROP CONSTRAINT accounts_held_check;
+	ALTER TABLE lastseat.requests DROP CONSTRAINT requests_settled_with_code, DROP CONSTRAINT requests_status_check;
+	ALTER TABLE lastseat.transfers DROP CONSTRAINT transfers_amount_check, DROP CONSTRAINT transfers_key_key;
+	DROP INDEX lastseat.transfers_reversed_once;`
+
+var corruptions = []corruption{
+	{"transfers.balanced", nil, "amount changed", `UPDATE lastseat.transfers SET amount = 501 WHERE key = 't1'`, "(key t1): 2 entries, sum 0, amount 501"},
+	{"transfers.balanced", nil, "accounts exchanged", `UPDATE lastseat.transfers SET from_account = to_account, to_account = from_account WHERE key = 't2'`, "(key t2)"},
+	{"transfers.balanced", nil, "no entries", `INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency) VALUES (99, 'n', 'bank', 'ada', 3, 'EUR');
+		INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status, code, settled_at) VALUES ('n', 'payment.transfer', '', 0, 'applied', 'transferred', now())`, "transfer 99 (key n): 0 entries"},
+	{"transfers.balanced", nil, "a third entry, and a fourth", `INSERT INTO lastseat.entries VALUES
+		('ada', 3, (SELECT id FROM lastseat.transfers WHERE key = 't1'), 5, 305), ('ben', 3, (SELECT id FROM lastseat.transfers WHERE key = 't1'), -5, -105);
+		UPDATE lastseat.accounts SET balance = 305, version = 3, entry_count = 3 WHERE id = 'ada';
+		UPDATE lastseat.accounts SET balance = -105, version = 3, entry_count = 3, overdraft_limit = 200 WHERE id = 'ben'`, "(key t1): 4 entries"},
+	{"transfers.amount", nil, "a negative amount, the other way", `UPDATE lastseat.transfers SET amount = -amount, from_account = to_account, to_account = from_account WHERE key = 't1'`, "(key t1): -"},
+	{"transfers.once", []string{"requests.effect"}, "a key twice", `UPDATE lastseat.transfers SET key = 't1' WHERE key = 't2'`, "key t1: 2 transfers"},
+	{"transfers.reversed", nil, "of no transfer", `UPDATE lastseat.transfers SET reverses_id = 99 WHERE key = 't1'`, "(key t1) reverses 99: there is none"},
+	{"transfers.reversed", nil, "not the opposite", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key = 't1'`, "(key t1)"},
+	{"transfers.reversed", nil, "twice", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key IN ('t1', 't4')`, "2 transfers do"},
+	{"entries.of_transfer", nil, "entries of no transfer", `INSERT INTO lastseat.entries VALUES ('ada', 3, 99, 5, 305), ('bank', 3, 99, -5, -205);
+		UPDATE lastseat.accounts SET balance = 305, version = 3, entry_count = 3 WHERE id = 'ada';
+		UPDATE lastseat.accounts SET balance = -205, version = 3, entry_count = 3 WHERE id = 'bank'`, "entry 3 of account ada: there is no transfer 99"},
+	{"entries.chain", nil, "balance_after changed", `UPDATE lastseat.entries SET balance_after = 499 WHERE account_id = 'ada' AND version = 1`, "entry 1 of account ada"},
+	{"entries.chain", []string{"accounts.balance"}, "a gap", `UPDATE lastseat.entries SET version = 5 WHERE account_id = 'ada' AND version = 2`, "entry 5 of account ada: after entry 1"},
+	{"accounts.balance", nil, "balance moved without a transfer", `UPDATE lastseat.accounts SET balance = balance + CASE id WHEN 'ada' THEN 5 ELSE -5 END WHERE id IN ('ada', 'bank')`, "account ada: balance 305, entries sum to 300"},
+	{"accounts.balance", nil, "entry_count", `UPDATE lastseat.accounts SET version = 9, entry_count = 3 WHERE id = 'ada'`, "account ada: balance 300, entries sum to 300; 2 entries, entry_count 3"},
+	{"accounts.balance", nil, "version behind", `UPDATE lastseat.accounts SET version = 1 WHERE id = 'ada'`, "account ada"},
+	{"accounts.balance", nil, "an entry uncounted", `UPDATE lastseat.accounts SET entry_count = 1 WHERE id = 'ada'`, "account ada: balance 300, entries sum to 300; 2 entries, entry_count 1"},
+	{"accounts.balance", []string{"entries.chain"}, "last balance_after", `UPDATE lastseat.entries SET balance_after = 301 WHERE account_id = 'ada' AND version = 2`, "account ada"},
+	{"accounts.balance", []string{"transfers.currency", "money.conserved"}, "account gone", `DELETE FROM lastseat.accounts WHERE id = 'tom'`, "account tom"},
+	{"accounts.limit", nil, "limit lowered", `UPDATE lastseat.accounts SET overdraft_limit = 199 WHERE id = 'bank'`, "account bank: balance -200, held 0, overdraft limit 199"},
+	{"accounts.limit", []string{"accounts.held"}, "held below zero", `UPDATE lastseat.accounts SET held = -1 WHERE id = 'idle'`, "account idle: balance 0, held -1"},
+	{"accounts.limit", []string{"accounts.held"}, "held below zero, unbounded", `UPDATE lastseat.accounts SET held = -1 WHERE id = 'bank'`, "account bank"},
+	{"accounts.limit", []string{"accounts.held"}, "held beyond the limit", `UPDATE lastseat.accounts SET held = 301 WHERE id = 'ada'`, "account ada: balance 300, held 301"},
+	{"accounts.held", nil, "held by nobody", `UPDATE lastseat.accounts SET held = 1 WHERE id = 'ada'`, "account ada: held 1"},
+	// It follows from accounts.balance, transfers.balanced and transfers.currency: nothing breaks it alone.
+	{"money.conserved", []string{"accounts.balance"}, "money from nowhere", `UPDATE lastseat.accounts SET balance = balance + 5 WHERE id = 'tom'`, "USD: balances sum to 5"},
+	{"transfers.currency", nil, "currency changed", `UPDATE lastseat.transfers SET currency = 'JPY' WHERE key = 't4'`, "in JPY: account mint is in USD, account tom in USD"},
+	{"transfers.currency", []string{"money.conserved"}, "an account's currency changed", `UPDATE lastseat.accounts SET currency = 'JPY' WHERE id = 'tom'`, "account tom in JPY"},
+	{"requests.effect", nil, "applied without a transfer", `INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status, code, settled_at) VALUES ('n', 'payment.transfer', '', 0, 'applied', 'transferred', now())`, "request n is applied (transferred), and there is no transfer"},
+	{"requests.effect", nil, "rejected with a transfer", `UPDATE lastseat.requests SET status = 'rejected', code = 'insufficient_funds' WHERE key = 't1'`, "(key t1): its request is rejected"},
+	{"requests.effect", nil, "transfer without a request", `DELETE FROM lastseat.requests WHERE key = 't1'`, "(key t1): its request is not there"},
+	{"requests.effect", nil, "transfer under another request's kind", `UPDATE lastseat.requests SET kind = 'toy' WHERE key = 't1'`, "(key t1)"},
+	{"requests.outcome", nil, "no code", `UPDATE lastseat.requests SET code = NULL WHERE key = 't1'`, "request t1: status applied"},
+	{"requests.outcome", nil, "no time", `UPDATE lastseat.requests SET settled_at = NULL WHERE key = 'refused'`, "request refused: status rejected"},
+	{"requests.outcome", nil, "a code while pending", `UPDATE lastseat.requests SET code = 'transferred' WHERE key = 'waiting'`, "request waiting: status pending, code transferred"},
+	{"requests.outcome", nil, "no such status", `UPDATE lastseat.requests SET status = 'lost' WHERE key = 'refused'`, "request refused: status lost"},
+	{"requests.job", nil, "a pending request's job is gone", `DELETE FROM lastseat.river_job WHERE args ->> 'key' = 'waiting'`, "request waiting is pending, its job"},
+	{"requests.job", nil, "a pending request's job carries another key", `UPDATE lastseat.river_job SET args = args || '{"key": "x"}' WHERE args ->> 'key' = 'waiting'`, "request waiting is pending, its job"},
+	{"requests.job", nil, "a pending request's job is finished", `UPDATE lastseat.river_job SET state = 'completed', finalized_at = now() WHERE args ->> 'key' = 'later'`, "request later is pending"},
+	{"requests.job", nil, "a settled request's job waits", `UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL WHERE args ->> 'key' = 'cancelled'`, "request cancelled is failed"},
+}
+
+func TestCorruptionsAreFound(t *testing.T) {
+	t.Parallel()
+	for _, c := range corruptions {
+		t.Run(c.check+"/"+c.name, func(t *testing.T) {
+			t.Parallel()
+			pool := filled(t)
+			exec(t, pool, fmt.Sprintf("BEGIN; %s %s; COMMIT", unguarded, c.sql))
+			ok, findings := run(t, pool)
+			if ok {
+				t.Error("the audit says ok")
+			}
+			var found []string
+			for name, f := range findings {
+				if !f.OK {
+					found = append(found, name)
+				}
+				if f.OK != (len(f.Violations) == 0) {
+					t.Errorf("%s: ok is %t with %v", name, f.OK, f.Violations)
+				}
+			}
+			want := append([]string{c.check}, c.also...)
+			slices.Sort(want)
+			if slices.Sort(found); !slices.Equal(found, want) {
+				t.Errorf("found by %v, want %v", found, want)
+			}
+			if told := strings.Join(findings[c.check].Violations, "\n"); !strings.Contains(told, c.row) {
+				t.Errorf("the violation is %q, without %q", told, c.row)
+			}
+		})
+	}
+}
+
+func TestEveryCheckHasACorruption(t *testing.T) {
+	t.Parallel()
+	names := make(map[string]bool)
+	for _, check := range audit.Checks {
+		if names[check.Name] || check.Rule == "" {
+			t.Errorf("%s is there twice, or has no rule", check.Name)
+		}
+		names[check.Name] = true
+		if !slices.ContainsFunc(corruptions, func(c corruption) bool { return c.check == check.Name }) {
+			t.Errorf("no corruption shows that %s finds anything", check.Name)
+		}
+	}
+	for _, c := range corruptions {
+		if !names[c.check] {
+			t.Errorf("there is no check %s", c.check)
+		}
+	}
+}

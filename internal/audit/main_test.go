@@ -1,0 +1,100 @@
+package audit_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/audit"
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/jobs"
+	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/schema"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
+		_, err := schema.Up(ctx, url, false)
+		return err
+	}))
+}
+
+func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func worker(pool *pgxpool.Pool, settings outbox.Settings) *outbox.Worker {
+	kinds := &outbox.Kinds{}
+	jobs.Register(kinds)
+	settings.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	return outbox.NewWorker(pool, kinds, settings)
+}
+
+// filled is a database with everything that the built-in kinds leave behind: applied, rejected, failed and pending
+// requests, accounts of two currencies and of all sorts of limits.
+func filled(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	pool := testdb.Pool(t, testdb.New(t))
+	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR'), lastseat.open_account('ben', 'EUR', 100),
+		lastseat.open_account('mint', 'USD', NULL), lastseat.open_account('tom', 'USD'), lastseat.open_account('idle', 'JPY')`)
+	exec(t, pool, `SELECT lastseat.transfer('cancelled', 'bank', 'ada', 7, 'EUR')`)
+	exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now()`)
+	for _, call := range []string{
+		`transfer('t1', 'bank', 'ada', 500, 'EUR')`, `transfer('t2', 'ada', 'ben', 200, 'EUR')`, `transfer('t3', 'ben', 'bank', 300, 'EUR')`,
+		`transfer('t4', 'mint', 'tom', 900, 'USD', 'wages', '{"month": 3}')`, `transfer('refused', 'ada', 'ben', 301, 'EUR')`, `transfer('mixed', 'ada', 'tom', 1, 'EUR')`,
+	} {
+		exec(t, pool, "SELECT lastseat."+call)
+	}
+	if err := worker(pool, outbox.Settings{}).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, pool, `SELECT lastseat.transfer('waiting', 'bank', 'ada', 5, 'EUR'), lastseat.enqueue('toy', 'later', '{}', now() + interval '1 hour')`)
+	return pool
+}
+
+// run returns the findings by the name of their check.
+func run(t *testing.T, db audit.Beginner) (bool, map[string]audit.Finding) {
+	t.Helper()
+	findings := make(map[string]audit.Finding)
+	ok, err := audit.Run(t.Context(), db, func(f audit.Finding) { findings[f.Check] = f })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ok, findings
+}
+
+// wantClean fails the test for every rule that is broken.
+func wantClean(t *testing.T, db audit.Beginner) {
+	t.Helper()
+	ok, findings := run(t, db)
+	if !ok || len(findings) != len(audit.Checks) {
+		t.Errorf("ok is %t, %d of %d checks were made", ok, len(findings), len(audit.Checks))
+	}
+	for _, f := range findings {
+		if !f.OK || len(f.Violations) != 0 {
+			t.Errorf("%s: %v", f.Check, f.Violations)
+		}
+	}
+}
+
+// as is a connection with the rights of a role.
+func as(t *testing.T, pool *pgxpool.Pool, role string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	if _, err := conn.Exec(t.Context(), "SET SESSION AUTHORIZATION "+role); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
