@@ -11,8 +11,6 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-func limit(n int64) *int64 { return &n }
-
 func TestTransferApply(t *testing.T) {
 	const most, least = math.MaxInt64, math.MinInt64
 	for name, test := range map[string]struct {
@@ -21,12 +19,12 @@ func TestTransferApply(t *testing.T) {
 		want     string
 		detail   string
 	}{
-		"enough":                 {account{balance: 100, overdraft: limit(0)}, account{}, 100, CodeTransferred, `null`},
-		"one too much":           {account{balance: 100, overdraft: limit(0)}, account{}, 101, CodeInsufficientFunds, `{"account":"from","asked":101,"available":100}`},
-		"within the overdraft":   {account{balance: 100, overdraft: limit(50)}, account{}, 150, CodeTransferred, `null`},
-		"beyond the overdraft":   {account{balance: 100, overdraft: limit(50)}, account{}, 151, CodeInsufficientFunds, `{"account":"from","asked":151,"available":150}`},
-		"held is not available":  {account{balance: 100, held: 30, overdraft: limit(0)}, account{}, 71, CodeInsufficientFunds, `{"account":"from","asked":71,"available":70}`},
-		"below the limit before": {account{balance: -80, overdraft: limit(50)}, account{}, 1, CodeInsufficientFunds, `{"account":"from","asked":1,"available":-30}`},
+		"enough":                 {account{balance: 100, overdraft: new(int64(0))}, account{}, 100, CodeTransferred, `null`},
+		"one too much":           {account{balance: 100, overdraft: new(int64(0))}, account{}, 101, CodeInsufficientFunds, `{"account":"from","asked":101,"available":100}`},
+		"within the overdraft":   {account{balance: 100, overdraft: new(int64(50))}, account{}, 150, CodeTransferred, `null`},
+		"beyond the overdraft":   {account{balance: 100, overdraft: new(int64(50))}, account{}, 151, CodeInsufficientFunds, `{"account":"from","asked":151,"available":150}`},
+		"held is not available":  {account{balance: 100, held: 30, overdraft: new(int64(0))}, account{}, 71, CodeInsufficientFunds, `{"account":"from","asked":71,"available":70}`},
+		"below the limit before": {account{balance: -80, overdraft: new(int64(50))}, account{}, 1, CodeInsufficientFunds, `{"account":"from","asked":1,"available":-30}`},
 		"unbounded":              {account{balance: 0}, account{}, most, CodeTransferred, `null`},
 		"giver at the bottom":    {account{balance: least}, account{}, 1, CodeOutOfRange, `{"account":"from","asked":1,"balance":-9223372036854775808}`},
 		"giver just fits":        {account{balance: least + 5}, account{}, 5, CodeTransferred, `null`},
@@ -34,7 +32,7 @@ func TestTransferApply(t *testing.T) {
 		"huge held":              {account{balance: 0, held: most}, account{}, 2, CodeOutOfRange, `{"account":"from","asked":2,"balance":0}`},
 		"taker at the top":       {account{balance: 10}, account{balance: most}, 1, CodeOutOfRange, `{"account":"to","asked":1,"balance":9223372036854775807}`},
 		"taker just fits":        {account{balance: 10}, account{balance: most - 1}, 1, CodeTransferred, `null`},
-		"huge limit":             {account{balance: most, overdraft: limit(most)}, account{}, most, CodeTransferred, `null`},
+		"huge limit":             {account{balance: most, overdraft: new(int64(most))}, account{}, most, CodeTransferred, `null`},
 		"giver's currency":       {account{balance: 100, currency: "USD"}, account{}, 1, CodeCurrencyMismatch, `{"account":"from","account_currency":"USD","currency":"EUR"}`},
 		"taker's currency":       {account{balance: 100}, account{currency: "JPY"}, 1, CodeCurrencyMismatch, `{"account":"to","account_currency":"JPY","currency":"EUR"}`},
 		"no giver":               {account{id: "-"}, account{}, 1, CodeAccountNotFound, `{"account":"from"}`},
@@ -77,7 +75,7 @@ func TestTransferAgainstModel(t *testing.T) {
 		for _, id := range ids[:3] { // d is not there
 			a := &account{id: id, currency: "EUR", balance: edge.Draw(t, "balance")}
 			if rapid.Bool().Draw(t, "bounded") {
-				a.overdraft = limit(rapid.Int64Range(0, math.MaxInt64).Draw(t, "limit"))
+				a.overdraft = new(rapid.Int64Range(0, math.MaxInt64).Draw(t, "limit"))
 			}
 			l.accounts[id] = a
 			model[id] = big.NewInt(a.balance)

@@ -27,7 +27,12 @@ func TestDepositBeforeWithdrawal(t *testing.T) {
 	jobs.Register(kinds)
 	running := make(chan error, 1)
 	go func() { running <- outbox.NewWorker(pool, kinds, outbox.Settings{Batch: 10}).Run(stop) }()
-	defer func() { stopped(); <-running }()
+	defer func() {
+		stopped()
+		if err := <-running; err != nil {
+			t.Error(err)
+		}
+	}()
 
 	var producers sync.WaitGroup
 	for c := range customers {

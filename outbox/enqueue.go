@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -97,7 +98,7 @@ func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Rec
 		if failed >= 0 && contractual(err) {
 			return nil, &RequestError{Index: failed, Key: requests[failed].Key, Err: err}
 		}
-		return nil, fmt.Errorf("enqueue: %w", err)
+		return nil, fmt.Errorf("ask for requests: %w", err)
 	}
 	return receipts, nil
 }
@@ -131,6 +132,9 @@ func encodeArgs(request Request) (string, error) {
 	for what, text := range map[string]string{"key": request.Key, "kind": request.Args.Kind()} {
 		if strings.ContainsRune(text, 0) {
 			return "", fmt.Errorf("%w: the %s %q has a NUL byte, which Postgres can't keep", ErrInvalid, what, text)
+		}
+		if !utf8.ValidString(text) {
+			return "", fmt.Errorf("%w: the %s %q is not UTF-8", ErrInvalid, what, text)
 		}
 	}
 	return string(args), nil

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -49,7 +51,20 @@ func (e *requestError) Error() string {
 			parts = append(parts, strings.TrimSuffix(more, "."))
 		}
 	}
-	return fmt.Sprintf("%s (%s)", strings.Join(parts, ". "), e.pg.Code)
+	return printable(fmt.Sprintf("%s (%s)", strings.Join(parts, ". "), e.pg.Code))
+}
+
+// printable keeps an error on one line, and a terminal out of the hands of who chose an id.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsControl(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 func (e *requestError) Unwrap() []error { return []error{e.sentinel, e.pg} }

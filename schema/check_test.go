@@ -35,8 +35,8 @@ func TestCheckTellsVersionsApart(t *testing.T) {
 				exec(t, pool, test.make)
 			}
 			err := schema.Check(t.Context(), pool)
-			if !errors.As(err, new(*schema.ErrVersion)) {
-				t.Fatalf("check: %v, want an ErrVersion", err)
+			if !errors.As(err, new(*schema.VersionError)) {
+				t.Fatalf("check: %v, want an VersionError", err)
 			}
 			for _, part := range test.says {
 				if !strings.Contains(err.Error(), part) {
@@ -76,8 +76,8 @@ func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 			exec(t, pool, newer)
 			before := image(t, pool)
 			for _, dryRun := range []bool{true, false} {
-				if _, err := schema.Up(t.Context(), url, dryRun); !errors.As(err, new(*schema.ErrVersion)) {
-					t.Errorf("up (dry run: %t): %v, want an ErrVersion", dryRun, err)
+				if _, err := schema.Up(t.Context(), url, dryRun); !errors.As(err, new(*schema.VersionError)) {
+					t.Errorf("up (dry run: %t): %v, want an VersionError", dryRun, err)
 				}
 				if steps, err := schema.Down(t.Context(), url, dryRun); err == nil {
 					t.Errorf("down (dry run: %t) of a newer database took back %v", dryRun, names(steps))
@@ -100,8 +100,8 @@ func TestCheckAsRole(t *testing.T) {
 	}
 	for _, role := range []string{"lastseat_worker", "lastseat_viewer"} {
 		conn := connect(t, testdb.Pool(t, testdb.Empty(t)), role)
-		if err := schema.Check(t.Context(), conn); !errors.As(err, new(*schema.ErrVersion)) {
-			t.Errorf("%s in an empty database: %v, want an ErrVersion", role, err)
+		if err := schema.Check(t.Context(), conn); !errors.As(err, new(*schema.VersionError)) {
+			t.Errorf("%s in an empty database: %v, want an VersionError", role, err)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // freshCluster is a server without our roles: those of the tests' own server may be there already. It returns its
 // superuser's URL and a function that makes an empty database and returns the URL for a user of it.
-func freshCluster(t *testing.T) (admin string, make func(name, user string) string) {
+func freshCluster(t *testing.T) (admin string, build func(name, user string) string) {
 	t.Helper()
 	server, err := localpg.Start(t.Context(), localpg.Options{Settings: map[string]string{"fsync": "off"}})
 	if err != nil {

@@ -25,7 +25,7 @@ const Name = "lastseat"
 
 const (
 	owner    = "lastseat_owner"
-	versions = Name + ".schema_migrations"
+	versions = Name + ".schema_migrations" // goose's
 
 	// lockMigrations is the advisory lock that a migration holds: several processes may start at once.
 	lockMigrations = 0x6c617374_73656174 // "lastseat"
@@ -51,7 +51,7 @@ type Step struct {
 // already, membership in lastseat_owner is enough, with CREATE on the database where there is no schema yet. With dryRun nothing is changed, and the steps are those that would
 // be taken.
 //
-// A database of a newer version is left alone: the error is an [ErrVersion].
+// A database of a newer version is left alone: the error is an [VersionError].
 func Up(ctx context.Context, databaseURL string, dryRun bool) ([]Step, error) {
 	return migrate(ctx, databaseURL, dryRun, func(m *migrator) ([]Step, error) {
 		return m.up(ctx)
@@ -166,7 +166,7 @@ func (m *migrator) up(ctx context.Context) ([]Step, error) {
 // refuseNewer: what this binary does not know it neither adds to nor takes from.
 func (m *migrator) refuseNewer(ctx context.Context) error {
 	err := Check(ctx, m.pool)
-	if version := (*ErrVersion)(nil); errors.As(err, &version) && !version.newer() {
+	if version := (*VersionError)(nil); errors.As(err, &version) && !version.Newer() {
 		return nil
 	}
 	return err

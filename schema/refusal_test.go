@@ -142,7 +142,7 @@ func TestEntriesRefuse(t *testing.T) {
 		{"the balance breaks", entry(`('ada', 3, 9, 1, 302)`), check, "entries_chain"},
 		{"the first balance breaks", entry(`('tom', 1, 9, 1, 2)`), check, "entries_chain"},
 		{"the balance breaks among several", entry(`('ada', 3, 9, 1, 301), ('ada', 4, 9, 1, 301)`), check, "entries_chain"},
-		{"a sum beyond bigint breaks, too", entry(`('tom', 1, 9, 9223372036854775807, 9223372036854775807), ('tom', 2, 9, 1, -9223372036854775808)`), check, "entries_chain"},
+		{"a sum beyond bigint breaks, too", entry(`('tom', 1, 9, 9223372036854775807, 9223372036854775807), ('tom', 2, 9, 1, -9223372036854775808)`), "22003", ""},
 		{"the balance of another account", entry(`('ben', 2, 9, 1, 301)`), check, "entries_chain"},
 		{"changed", `UPDATE lastseat.entries SET balance_after = 0 WHERE account_id = 'ada' AND version = 1`, integrity, ""},
 		{"changed to what it is", `UPDATE lastseat.entries SET amount = amount`, integrity, ""},

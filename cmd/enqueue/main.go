@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/schema"
 )
 
 func main() {
@@ -42,6 +44,7 @@ A key is used once: the same command again changes nothing and shows what became
 Exit codes: 0 done (with --wait: applied), 3 with --wait: rejected or failed, 64 usage, 65 bad data or a key reused with
 other arguments, 69 the database can't be reached, 75 not known yet (ask again with the same key), 77 the role may not
 do that, 78 configuration or schema version.`,
+		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR\n  enqueue outcome order-1042",
 		Version: cli.Version(),
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}
@@ -55,7 +58,19 @@ func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cli.Connect(ctx, loaded.DatabaseURL, "lastseat enqueue", 2)
+	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat enqueue", 2)
+	if err != nil {
+		return nil, err
+	}
+	err = schema.Check(ctx, pool)
+	if version := (*schema.VersionError)(nil); errors.As(err, &version) && version.Newer() {
+		err = nil // functions gain arguments, and lose none
+	}
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
 }
 
 // inTx runs do in a transaction and commits it.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -37,14 +39,9 @@ func (p *program) outcomeCommand() *cobra.Command {
 			for i := range outcomes {
 				found[outcomes[i].Key] = true
 			}
-			var missing error
-			for _, key := range keys {
-				if !found[key] {
-					missing = errors.Join(missing, fmt.Errorf("no request has the key %q", key))
-				}
-			}
-			if missing != nil {
-				return cli.BadData("%w", missing)
+			missing := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return found[key] })
+			if len(missing) > 0 {
+				return cli.BadData("no request has the key %s", strings.Trim(fmt.Sprintf("%q", missing), "[]"))
 			}
 			return nil
 		},
@@ -63,6 +60,9 @@ of the time.`,
 		Example: "  enqueue wait order-1042 --timeout 30s",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {
+			if timeout <= 0 {
+				return cli.Usage("--timeout is %v: longer than 0s; enqueue outcome does not wait", timeout)
+			}
 			pool, err := p.connect(cmd.Context())
 			if err != nil {
 				return err

@@ -23,6 +23,9 @@ func (p *program) transferCommand() *cobra.Command {
 		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR --wait 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if wait < 0 {
+				return cli.Usage("--wait is %v: 0s or longer", wait)
+			}
 			if transfer.Amount, err = money.Parse(amount, transfer.Currency); err != nil {
 				return cli.BadData("--amount: %w", err)
 			}

@@ -7,13 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/importfile"
+	"github.com/lastseat/lastseat/internal/localpg"
 	"github.com/lastseat/lastseat/internal/money"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
@@ -26,17 +30,43 @@ func (p *program) demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
 		Short: "The tour: a service, its requests, a worker, and the proof",
-		Long: `The tour, on a private Postgres that is thrown away: a shop writes orders and asks for payments in the same transactions,
-a worker settles them, and the audit proves the result.`,
+		Long: `The tour: a shop writes orders and asks for payments in the same transactions, a worker settles them, and the audit proves
+the result. It takes place in a database of its own, which is dropped at the end: on the server of DATABASE_URL, or if
+that is not set on a private Postgres.`,
 		Example: "  worker demo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// Always a private database: a demo has no business in a database that somebody uses.
-			private := *p
-			private.streams.Environ = []string{"LASTSEAT_LOG_LEVEL=warn"}
-			return private.withDatabase(cmd.Context(), "", private.demo)
+			return p.withDemoDatabase(cmd.Context(), p.demo)
 		},
 	}
+}
+
+// withDemoDatabase gives do a database that nobody else uses.
+func (p *program) withDemoDatabase(ctx context.Context, do func(context.Context, config.Config, *pgxpool.Pool) error) (err error) {
+	loaded, err := config.Load(p.streams.Environ, false)
+	if err != nil {
+		return err
+	}
+	own := *p
+	own.streams.Environ = []string{"LASTSEAT_LOG_LEVEL=warn"}
+	if loaded.DatabaseURL == "" {
+		return own.withDatabase(ctx, "", do)
+	}
+	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat demo", 1)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	name := fmt.Sprintf("lastseat_demo_%d_%d", os.Getpid(), time.Now().Unix())
+	if _, err := pool.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return fmt.Errorf("make a database for the demo: %w", err)
+	}
+	defer func() {
+		_, dropped := pool.Exec(context.WithoutCancel(ctx), "DROP DATABASE "+name+" WITH (FORCE)")
+		err = errors.Join(err, dropped)
+	}()
+	own.streams.Environ = append(own.streams.Environ, "DATABASE_URL="+localpg.WithDatabase(loaded.DatabaseURL, name))
+	return own.withDatabase(ctx, "", do)
 }
 
 func (p *program) demo(ctx context.Context, loaded config.Config, pool *pgxpool.Pool) error {

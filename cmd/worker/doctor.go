@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
@@ -29,7 +30,8 @@ Serves as a health check: it exits with 0 only if requests are being settled.`,
 				return err
 			}
 			defer pool.Close()
-			var failed []error
+			var failed []string
+			code := cli.ExitOK
 			for _, check := range []struct {
 				name string
 				run  func(context.Context, *pgxpool.Pool) (string, error)
@@ -40,7 +42,10 @@ Serves as a health check: it exits with 0 only if requests are being settled.`,
 				verdict := "ok    "
 				if err != nil {
 					verdict, told = "WRONG ", cli.Line(err)
-					failed = append(failed, fmt.Errorf("%s: %w", check.name, err))
+					failed = append(failed, check.name+": "+told)
+					if code == cli.ExitOK {
+						code = cli.ExitCode(err)
+					}
 				}
 				value := map[string]any{"check": check.name, "ok": err == nil, "told": told}
 				if err := p.output.Print(p.streams.Out, value, fmt.Sprintf("%s %-8s %s", verdict, check.name, told)); err != nil {
@@ -50,7 +55,10 @@ Serves as a health check: it exits with 0 only if requests are being settled.`,
 					break // the others would only say the same
 				}
 			}
-			return errors.Join(failed...)
+			if len(failed) > 0 {
+				return &cli.Error{Code: code, Err: fmt.Errorf("not set up right: %s", strings.Join(failed, "; "))}
+			}
+			return nil
 		},
 	}
 }

@@ -44,6 +44,7 @@ Configuration is by environment only; the README lists the variables.
 
 Exit codes: 0 done, 1 audit found something, 64 usage, 69 the database can't be reached, 77 the role may not do that,
 78 configuration or schema version.`,
+		Example: "  worker demo\n  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
 		Version: cli.Version(),
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}

@@ -13,8 +13,9 @@ import (
 func (p *program) migrateCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use:   "migrate",
-		Short: "Bring the database's schema up to this version",
+		Use:     "migrate",
+		Example: "  worker migrate up --dry-run",
+		Short:   "Bring the database's schema up to this version",
 		Long: `Bring the database's schema up to this version: the roles, River's tables, and Lastseat's.
 
 Takes a superuser, or a role with CREATEROLE and CREATE on the database; where the roles exist already, membership in

@@ -31,6 +31,9 @@ worker outlives its database: it connects again.`,
 			if err := schema.Check(ctx, pool); err != nil {
 				return err
 			}
+			if _, err := checkRights(ctx, pool); err != nil {
+				return err
+			}
 			worker := p.newWorker(pool, loaded)
 			work := worker.Run
 			if drain {

@@ -2,7 +2,6 @@ package audit_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"testing"
@@ -34,7 +33,7 @@ func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
 func worker(pool *pgxpool.Pool, settings outbox.Settings) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
-	settings.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	settings.Logger = slog.New(slog.DiscardHandler)
 	return outbox.NewWorker(pool, kinds, settings)
 }
 

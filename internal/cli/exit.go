@@ -71,7 +71,7 @@ func ExitCode(err error) int {
 		return ExitUnknown
 	case is(outbox.ErrKeyReused, outbox.ErrInvalid, outbox.ErrUnknown, outbox.ErrTooLarge), errors.As(err, &file):
 		return ExitData
-	case errors.As(err, new(*config.Error)), errors.As(err, new(*schema.ErrVersion)), is(localpg.ErrNotInstalled):
+	case errors.As(err, new(*config.Error)), errors.As(err, new(*schema.VersionError)), is(localpg.ErrNotInstalled):
 		return ExitConfig
 	default:
 		return databaseExit(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
@@ -22,6 +23,13 @@ type Streams struct {
 // Execute runs root with args and returns the exit code. Whatever cobra itself finds wrong is usage; whatever a
 // command returns is said in one line on the error stream.
 func Execute(ctx context.Context, root *cobra.Command, args []string, streams Streams) int {
+	for _, arg := range args {
+		if !utf8.ValidString(arg) {
+			// encoding/json would replace the byte in silence
+			_, _ = fmt.Fprintf(streams.Err, "%s: the argument %q is not UTF-8\n", root.Name(), arg)
+			return ExitData
+		}
+	}
 	root.SetArgs(args)
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)

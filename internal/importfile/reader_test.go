@@ -30,8 +30,6 @@ func readAll(r io.Reader) (format string, records []Record, err error) {
 	}
 }
 
-func limit(minor int64) *int64 { return &minor }
-
 func transfer(line int, key, args string) Record {
 	return Record{Line: line, Request: &Request{Kind: "payment.transfer", Key: key, Args: []byte(args)}}
 }
@@ -56,9 +54,9 @@ func TestReader(t *testing.T) {
 				transfer(5, "k1", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"one\n\ntwo\n"}`),
 				transfer(10, "k2", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"x"}`)}},
 		{"accounts", "account,currency,overdraft\na,EUR,\nb,JPY,100\nc,KWD,1.5\nd,EUR,unlimited\ne,EUR,0\n", "accounts", []Record{
-			{Line: 2, Account: &Account{"a", "EUR", limit(0)}}, {Line: 3, Account: &Account{"b", "JPY", limit(100)}},
-			{Line: 4, Account: &Account{"c", "KWD", limit(1500)}}, {Line: 5, Account: &Account{"d", "EUR", nil}},
-			{Line: 6, Account: &Account{"e", "EUR", limit(0)}}}},
+			{Line: 2, Account: &Account{"a", "EUR", new(int64(0))}}, {Line: 3, Account: &Account{"b", "JPY", new(int64(100))}},
+			{Line: 4, Account: &Account{"c", "KWD", new(int64(1500))}}, {Line: 5, Account: &Account{"d", "EUR", nil}},
+			{Line: 6, Account: &Account{"e", "EUR", new(int64(0))}}}},
 		{"resources", "resource,capacity\nA/1,1\n\"B,2\",0\n", "resources", []Record{
 			{Line: 2, Resource: &Resource{"A/1", 1, 0}}, {Line: 3, Resource: &Resource{"B,2", 0, 0}}}},
 		{"resources with overbook", "overbook,resource,capacity\n2,A,1\n,B,9223372036854775807\n", "resources", []Record{

@@ -109,7 +109,7 @@ func TestStartWaitsForOrphan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unlock(next)
+	defer func() { _ = unlock(next) }()
 	if took := time.Since(began); took < delay/2 {
 		t.Errorf("locked after %s, while held by another", took)
 	}
@@ -134,7 +134,7 @@ func TestSweep(t *testing.T) {
 		return f
 	}
 	inUse := makeDir(tempPrefix+"used", old)
-	defer unlock(inUse)
+	defer func() { _ = unlock(inUse) }()
 	for name, mtime := range map[string]time.Time{tempPrefix + "left": old, tempPrefix + "new": time.Now(), "other": old} {
 		if err := unlock(makeDir(name, mtime)); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -60,7 +59,7 @@ func (h *host) startServer() (*server, error) {
 		}
 		base = local.URL()
 	}
-	srv := &server{url: withDatabase(base, maintenance), local: local}
+	srv := &server{url: localpg.WithDatabase(base, maintenance), local: local}
 	var err error
 	if srv.admin, err = pgxpool.New(ctx, srv.url); err == nil {
 		err = srv.admin.Ping(ctx)
@@ -132,7 +131,7 @@ func (s *server) close() error {
 	return s.local.Stop()
 }
 
-func (s *server) databaseURL(name string) string { return withDatabase(s.url, name) }
+func (s *server) databaseURL(name string) string { return localpg.WithDatabase(s.url, name) }
 
 // copyTries bounds the attempts at copying a template which somebody is connected to; Postgres waits five seconds in
 // each.
@@ -184,23 +183,6 @@ func (s *server) seal(ctx context.Context, name string) error {
 			return fmt.Errorf("the migration left %d connections open", n)
 		}
 	}
-}
-
-// withDatabase points a connection string, of either form that pgx takes, to another database.
-func withDatabase(conn, name string) string {
-	if !strings.HasPrefix(conn, "postgres://") && !strings.HasPrefix(conn, "postgresql://") {
-		return conn + " dbname=" + name // of two, the last counts
-	}
-	u, err := url.Parse(conn)
-	if err != nil {
-		return conn // whoever connects will say what is wrong with it
-	}
-	u.Path = "/" + name
-	q := u.Query()
-	q.Del("dbname")
-	q.Del("database")
-	u.RawQuery = q.Encode()
-	return u.String()
 }
 
 // uniqueName says in pg_stat_activity whose database it is. Postgres cuts names off at 63 bytes, so the part which

@@ -7,10 +7,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/localpg"
 )
 
 var migrations atomic.Int32
@@ -144,7 +145,7 @@ func TestWithDatabase(t *testing.T) {
 		"postgres://h/?dbname=shop&user=u": "postgres://h/x?user=u",
 		"host=h dbname=shop":               "host=h dbname=shop dbname=x",
 	} {
-		got := withDatabase(conn, "x")
+		got := localpg.WithDatabase(conn, "x")
 		if got != want {
 			t.Errorf("%s: %s, want %s", conn, got, want)
 		}
@@ -164,22 +165,5 @@ func TestUniqueName(t *testing.T) {
 	}
 	if len(a) > 63 || !strings.HasPrefix(a, "lastseat_t_testseat_gr") {
 		t.Errorf("%s is too long or says nothing", a)
-	}
-}
-
-func TestNewIsQuick(t *testing.T) {
-	_ = New(t) // the server and the template
-	began := time.Now()
-	const n = 5
-	for range n {
-		_ = New(t)
-	}
-	t.Logf("New took %s", time.Since(began)/n)
-}
-
-func BenchmarkNew(b *testing.B) {
-	_ = New(b)
-	for b.Loop() {
-		_ = New(b)
 	}
 }

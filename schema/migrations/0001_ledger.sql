@@ -95,7 +95,8 @@ CREATE TRIGGER renamed BEFORE UPDATE OF id, currency ON lastseat.accounts
 -- Stands in for three foreign keys on (account, currency), for the rows of a whole statement at once. Sound without
 -- their row locks because an account is never deleted and its currency never changes.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_transfer_accounts() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_transfer_accounts() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
+SET enable_seqscan = off AS $$ -- the plan is cached while the table is small
 DECLARE
     bad record;
 BEGIN
@@ -118,17 +119,15 @@ CREATE TRIGGER one_currency AFTER INSERT ON lastseat.transfers REFERENCING NEW T
 
 -- Every entry continues its account's chain: version one up, balance_after the balance before plus the amount.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_entry_chain() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_entry_chain() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$ -- the plan is cached while the table is empty
 DECLARE
     bad record;
 BEGIN
     SELECT n.account_id, n.version INTO bad
-    FROM (SELECT e.account_id, e.version, e.amount, e.balance_after,
-                 lag(e.version) OVER w AS last_version, lag(e.balance_after) OVER w AS last_balance
-          FROM new_entries e WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) n
-    LEFT JOIN entries p ON n.last_version IS NULL AND p.account_id = n.account_id AND p.version = n.version - 1
-    WHERE n.version <> coalesce(n.last_version, p.version, 0) + 1
-       OR n.balance_after::numeric <> coalesce(n.last_balance, p.balance_after, 0)::numeric + n.amount
+    FROM new_entries n
+    LEFT JOIN entries p ON p.account_id = n.account_id AND p.version = n.version - 1
+    WHERE n.version <> coalesce(p.version, 0) + 1 OR n.balance_after - n.amount <> coalesce(p.balance_after, 0)
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'entry % of account "%" does not continue the account''s chain of versions and balances', bad.version, bad.account_id

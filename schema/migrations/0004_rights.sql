@@ -8,6 +8,16 @@
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lastseat FROM PUBLIC;
 
+-- Last of all that makes version 4: whoever asks knows that the functions are complete.
+-- +goose StatementBegin
+CREATE FUNCTION lastseat.schema_version(OUT own bigint, OUT river bigint) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp
+BEGIN ATOMIC
+    SELECT (SELECT max(version_id) FROM lastseat.schema_migrations), (SELECT max(version) FROM lastseat.river_migration WHERE line = 'main');
+END;
+-- +goose StatementEnd
+COMMENT ON FUNCTION lastseat.schema_version() IS 'The newest migrations that have been applied, Lastseat''s and River''s.';
+GRANT EXECUTE ON FUNCTION lastseat.schema_version() TO lastseat_producer, lastseat_worker, lastseat_viewer;
+
 GRANT USAGE ON SCHEMA lastseat TO lastseat_worker, lastseat_producer, lastseat_viewer;
 
 GRANT EXECUTE ON FUNCTION
@@ -34,6 +44,8 @@ GRANT INSERT, UPDATE, DELETE ON lastseat.river_job, lastseat.river_leader, lasts
 GRANT EXECUTE ON FUNCTION lastseat.river_job_state_in_bitmask(bit, lastseat.river_job_state) TO lastseat_worker;
 
 -- +goose Down
+
+DROP FUNCTION lastseat.schema_version();
 
 ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat REVOKE SELECT ON TABLES FROM lastseat_viewer, lastseat_worker;
 ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;

@@ -1,0 +1,82 @@
+# Everything here works on a fresh clone, with an empty environment and without a terminal.
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
+FUZZTIME ?= 10s
+
+# Go's own installer does not put it on the PATH of every shell.
+export PATH := $(PATH):/usr/local/go/bin:/opt/homebrew/bin
+
+# A Postgres for each test package means thousands of small files; scripts/tmpdir says where those are quick.
+TEST := TMPDIR=$$(scripts/tmpdir) go test
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: go postgres build ## the tour: a private Postgres, requests, a worker, and the proof
+	bin/worker demo
+
+.PHONY: build
+build: go ## bin/worker and bin/enqueue, static
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/worker ./cmd/enqueue
+
+.PHONY: postgres
+postgres: ## install a Postgres server if there is none (Debian, Ubuntu), or say how
+	@scripts/postgres
+
+.PHONY: test
+test: go postgres ## all tests, on a private Postgres or on that of DATABASE_URL
+	$(TEST) -timeout 5m ./...
+
+.PHONY: test-race
+test-race: go postgres ## all tests under the race detector (needs a C compiler)
+	$(TEST) -race -timeout 30m ./...
+
+.PHONY: soak
+soak: go postgres ## all tests, those that inject faults for long
+	SOAK=1 $(TEST) -count=1 -timeout 2h ./...
+
+.PHONY: fuzz
+fuzz: go postgres ## every fuzz target for FUZZTIME (10s)
+	TMPDIR=$$(scripts/tmpdir) scripts/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: go postgres ## jobs per second beside a hand-written worker and River; ARGS=-help for its flags
+	go run ./internal/bench $(ARGS)
+
+.PHONY: lint
+lint: go $(GOLANGCI) ## go vet, gofmt, golangci-lint, the direction of imports
+	go vet ./...
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt-ed:" $$unformatted; exit 1; }
+	$(GOLANGCI) run ./...
+
+.PHONY: tidy
+tidy: go ## go.mod and go.sum are what the code needs, the modules what go.sum says
+	go mod tidy -diff
+	go mod verify
+
+.PHONY: cross
+cross: go ## compiles for macOS too, tests included
+	GOOS=darwin GOARCH=arm64 go build ./...
+	GOOS=darwin GOARCH=arm64 go vet ./...
+
+.PHONY: compose-check
+compose-check: ## docker-compose.yml is valid
+	@scripts/compose-check
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin .tools
+
+# What the targets above need.
+
+.PHONY: go
+go:
+	@go list -m >/dev/null || { echo >&2; \
+		echo "Go 1.26 or newer is needed: https://go.dev/dl, or on macOS: brew install go" >&2; exit 1; }
+
+$(GOLANGCI): | go
+	GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv .tools/golangci-lint $@

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/schema"
+)
+
+// transferArgs are a command that nothing but the database can refuse.
+var transferArgs = []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR"}
+
+// everyCommand talks to the database.
+var everyCommand = map[string][]string{
+	"account":  {"account", "--id", "a", "--currency", "EUR"},
+	"transfer": transferArgs,
+	"import":   {"import", "-", "--open-accounts"},
+	"outcome":  {"outcome", "k"},
+	"wait":     {"wait", "k", "--timeout", "5s"},
+	"retry":    {"retry", "k"},
+}
+
+const oneRow = "key,from_account,to_account,amount,currency\nk,bank,ada,1,EUR\n"
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"no command":           {},
+		"unknown command":      {"pay"},
+		"unknown flag":         {"outcome", "k", "--verbose"},
+		"no key":               {"outcome"},
+		"missing flags":        {"transfer", "--key", "k"},
+		"superfluous argument": append([]string{"now"}, transferArgs...),
+		"argument to transfer": append(transferArgs, "now"),
+		"two files":            {"import", "a", "b"},
+		"wait without unit":    append(transferArgs, "--wait", "10"),
+		"unknown output":       {"outcome", "k", "--output", "yaml"},
+		"chunk of 0":           {"import", "-", "--chunk", "0"},
+		"chunk negative":       {"import", "-", "--chunk", "-1"},
+		"chunk no number":      {"import", "-", "--chunk", "many"},
+		"chunk too large":      {"import", "-", "--chunk", "1000000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := runIn(t, "", strings.NewReader(oneRow), args...)
+			lines := strings.Split(strings.TrimSuffix(got.err, "\n"), "\n")
+			hinted := len(lines) == 2 && strings.HasPrefix(lines[1], "Try ")
+			if got.code != 64 || !strings.HasPrefix(lines[0], "enqueue: ") || len(lines) > 1 && !hinted {
+				t.Errorf("exit code %d, stderr %q; want 64 and a line that says what is wrong", got.code, got.err)
+			}
+		})
+	}
+}
+
+func TestConfiguration(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ url, says string }{
+		"not set":   {"", "DATABASE_URL is not set"},
+		"malformed": {"postgres://shop:hunter2@localhost:port/shop", "DATABASE_URL"},
+		"no URL":    {"localhost/shop", "DATABASE_URL"},
+		"bad mode":  {"postgres://shop:hunter2@localhost/shop?sslmode=perhaps", "DATABASE_URL"},
+	} {
+		for command, args := range everyCommand {
+			t.Run(name+"/"+command, func(t *testing.T) {
+				t.Parallel()
+				got := runIn(t, c.url, strings.NewReader(oneRow), args...)
+				got.fails(t, 78, c.says)
+				if strings.Contains(got.err, "hunter2") {
+					t.Errorf("stderr shows the password: %q", got.err)
+				}
+			})
+		}
+	}
+}
+
+// closedPort is where nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
+	url := "postgres://shop:hunter2@" + closedPort(t) + "/shop?sslmode=disable"
+	for command, args := range everyCommand {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			runIn(t, url, strings.NewReader(oneRow), args...).fails(t, 69, `database "shop"`, "127.0.0.1:", "refused")
+		})
+	}
+}
+
+func TestNotLetIn(t *testing.T) {
+	t.Parallel()
+	config, err := pgx.ParseConfig(testdb.Empty(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := func(password, database string) string {
+		return "postgres://" + config.User + ":" + password + "@127.0.0.1:" + portOf(config) + "/" + database + "?sslmode=disable"
+	}
+	if config.Password != "" {
+		runIn(t, url("wrong", config.Database), nil, "outcome", "k").fails(t, 77, "password authentication failed")
+	}
+	runIn(t, url(config.Password, "nowhere"), nil, "outcome", "k").fails(t, 78, `"nowhere" does not exist`)
+}
+
+func portOf(config *pgx.ConnConfig) string { return strconv.Itoa(int(config.Port)) }
+
+// A database without the schema, or with an older one, is exit code 78, with the command that mends it. Nothing is
+// written: an older schema has not all the rules.
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	all := slices.Sorted(maps.Keys(everyCommand))
+	writing := []string{"account", "import", "transfer"}
+	for name, c := range map[string]struct {
+		older    int // migrations taken back; -1: no schema
+		commands []string
+	}{
+		"missing": {-1, all}, "only river's": {4, all}, "without requests": {3, all}, "without transfers": {2, writing},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := testdb.Empty(t)
+			if c.older >= 0 {
+				url = older(t, c.older)
+			}
+			pool := testdb.Pool(t, url)
+			for _, command := range c.commands {
+				t.Run(command, func(t *testing.T) {
+					runIn(t, url, strings.NewReader(oneRow), everyCommand[command]...).fails(t, 78, "worker migrate up")
+					if rows := written(t, pool); rows > 0 {
+						t.Errorf("%d rows were written by this or an earlier command", rows)
+					}
+				})
+			}
+		})
+	}
+}
+
+// older returns the URL of a database that lacks the newest migrations.
+func older(t *testing.T, migrations int) string {
+	t.Helper()
+	url := testdb.New(t)
+	for range migrations {
+		if _, err := schema.Down(t.Context(), url, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return url
+}
+
+// written counts rows in tables that may be missing.
+func written(t *testing.T, pool *pgxpool.Pool) (rows int) {
+	t.Helper()
+	for _, table := range []string{"lastseat.requests", "lastseat.accounts", "lastseat.river_job"} {
+		var there bool
+		err := pool.QueryRow(t.Context(), `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there)
+		if err == nil && there {
+			var n int
+			err = pool.QueryRow(t.Context(), `SELECT count(*) FROM `+table).Scan(&n)
+			rows += n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return rows
+}
+
+// Who may only look may not ask, and who may ask needs no other right.
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	before := s.census(t)
+	viewer := s.as(t, "lastseat_viewer")
+	for _, command := range []string{"account", "transfer", "import", "retry"} {
+		runIn(t, viewer, strings.NewReader(oneRow), everyCommand[command]...).fails(t, 77, "permission denied")
+		s.expect(t, before)
+	}
+
+	producer := s.as(t, "lastseat_producer")
+	for _, command := range []string{"account", "transfer", "import", "outcome", "retry"} {
+		runIn(t, producer, strings.NewReader(oneRow), everyCommand[command]...).succeeds(t)
+	}
+	s.expect(t, "5 accounts, 1 requests, 1 jobs")
+	s.drain(t)
+	runIn(t, producer, nil, "wait", "k").succeeds(t)
+	runIn(t, viewer, nil, "outcome", "k").succeeds(t)
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/lastseat/lastseat/internal/testdb"
+)
+
+type step struct{ Migration, State string }
+
+func states(t *testing.T, r result) map[string]int {
+	t.Helper()
+	count := make(map[string]int)
+	for _, s := range lines[step](t, r) {
+		count[s.State]++
+	}
+	return count
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	url := testdb.Empty(t)
+	pool := testdb.Pool(t, url)
+	migrate := func(args ...string) result {
+		t.Helper()
+		got := runWith(t, url, append([]string{"migrate", "-o", "json"}, args...)...)
+		got.succeeds(t)
+		return got
+	}
+	there := func() bool { return scalar[bool](t, pool, `SELECT to_regnamespace('lastseat') IS NOT NULL`) }
+
+	all := states(t, migrate("status"))["missing"]
+	if all < 5 {
+		t.Fatalf("%d migrations of an empty database are missing", all)
+	}
+	if got := states(t, migrate("up", "--dry-run")); got["would apply"] != all || there() {
+		t.Errorf("dry run of up: %v, and the schema is there: %t", got, there())
+	}
+	if got := migrate("down", "--dry-run"); got.out != "" {
+		t.Errorf("dry run of down on nothing: %q", got.out)
+	}
+	if got := states(t, migrate("up")); got["applied"] != all {
+		t.Errorf("up: %v, want %d applied", got, all)
+	}
+	if got := migrate("up"); got.out != "" {
+		t.Errorf("up once more: %q", got.out)
+	}
+	if got := runWith(t, url, "migrate", "up"); got.out != "nothing to do\n" {
+		t.Errorf("up once more says %q", got.out)
+	}
+	dry := lines[step](t, migrate("down", "--dry-run"))
+	if len(dry) != 1 || dry[0].State != "would take back" {
+		t.Fatalf("dry run of down: %v", dry)
+	}
+	if got := states(t, migrate("status")); got["applied"] != all || got["missing"] != 0 {
+		t.Errorf("after the dry run: %v, want all applied", got)
+	}
+	down := lines[step](t, migrate("down"))
+	if len(down) != 1 || down[0].Migration != dry[0].Migration || down[0].State != "taken back" {
+		t.Errorf("down: %v, want %s taken back", down, dry[0].Migration)
+	}
+	if got := states(t, migrate("status")); got["missing"] != 1 {
+		t.Errorf("after down: %v, want one missing", got)
+	}
+	if got := states(t, migrate("up")); got["applied"] != 1 {
+		t.Errorf("up again: %v, want one applied", got)
+	}
+	runWith(t, url, "run", "--drain").succeeds(t)
+}
+
+// A ledger with rows in it is not taken away, and nothing else is said.
+func TestMigrateDownRefuses(t *testing.T) {
+	t.Parallel()
+	url := testdb.New(t)
+	pool := open(t, url)
+	give(t, pool, "k", 1)
+	for range 10 {
+		before := states(t, runWith(t, url, "migrate", "status", "-o", "json"))
+		got := runWith(t, url, "migrate", "down", "-o", "json")
+		if got.code != 0 {
+			if got.fails(t, got.code, "not empty"); got.out != "" {
+				t.Errorf("it prints %q, and took nothing back", got.out)
+			}
+			if after := states(t, runWith(t, url, "migrate", "status", "-o", "json")); after["applied"] != before["applied"] {
+				t.Errorf("%d migrations are left of %d", after["applied"], before["applied"])
+			}
+			if scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`) != 1 {
+				t.Error("the request is gone")
+			}
+			return
+		}
+	}
+	t.Error("everything was taken back, the request with it")
+}
+
+// Several that start at once: one works, the others find it done.
+func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testdb.Empty(t)
+	all := states(t, runWith(t, url, "migrate", "status", "-o", "json"))["missing"]
+	var wg sync.WaitGroup
+	results := make([]result, 4)
+	for i := range results {
+		wg.Go(func() { results[i] = runWith(t, url, "migrate", "up", "-o", "json") })
+	}
+	wg.Wait()
+	applied := 0
+	for _, got := range results {
+		got.succeeds(t)
+		applied += states(t, got)["applied"]
+	}
+	if applied != all {
+		t.Errorf("%d migrations were applied, want each once: %d", applied, all)
+	}
+}
+
+func TestMigrateWithoutRight(t *testing.T) {
+	t.Parallel()
+	url := testdb.Empty(t)
+	stranger := as(t, testdb.Pool(t, url), "")
+	runWith(t, stranger, "migrate", "up").fails(t, 77)
+	runWith(t, stranger, "migrate", "status").succeeds(t)
+}

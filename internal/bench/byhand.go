@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/lastseat/lastseat/jobs"
+)
+
+// maxTries is far beyond what a job needs. Whoever reaches it fails, and with it the contestant.
+const maxTries = 200
+
+// transferWorker settles one transfer in one transaction, and writes the rows that the lane writes. Five round trips:
+// begin, lock, write, complete, commit.
+type transferWorker struct {
+	river.WorkerDefaults[transferArgs]
+	pool      *pgxpool.Pool
+	isolation pgx.TxIsoLevel
+	progress  *progress
+	retries   atomic.Int64
+}
+
+// Work implements [river.Worker].
+func (w *transferWorker) Work(ctx context.Context, job *river.Job[transferArgs]) error {
+	for try := 1; ; try++ {
+		err := pgx.BeginTxFunc(ctx, w.pool, pgx.TxOptions{IsoLevel: w.isolation}, func(tx pgx.Tx) error {
+			return settle(ctx, tx, job)
+		})
+		if err == nil {
+			w.progress.done()
+			return nil
+		}
+		if !conflict(err) || try == maxTries {
+			return fmt.Errorf("try %d: %w", try, err)
+		}
+		w.retries.Add(1)
+		// full jitter, from 2 ms, to 64 ms
+		time.Sleep(rand.N(time.Millisecond << min(try, 6)))
+	}
+}
+
+func conflict(err error) bool {
+	pgErr := (*pgconn.PgError)(nil)
+	return errors.As(err, &pgErr) && (pgErr.Code == "40001" || pgErr.Code == "40P01")
+}
+
+const (
+	lockSQL = `
+	SELECT id, currency, balance, held, overdraft_limit, entry_count
+	FROM lastseat.accounts WHERE id = ANY ($1) ORDER BY id FOR UPDATE`
+
+	transferSQL = `
+	INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency)
+	VALUES (nextval('lastseat.transfers_id_seq'), @key, @from, @to, @amount, @currency)`
+
+	entriesSQL = `
+	INSERT INTO lastseat.entries (account_id, version, transfer_id, amount, balance_after)
+	VALUES (@from, @from_entry, currval('lastseat.transfers_id_seq'), -@amount::bigint, @from_balance),
+	       (@to, @to_entry, currval('lastseat.transfers_id_seq'), @amount, @to_balance)`
+
+	accountSQL = `
+	UPDATE lastseat.accounts SET balance = @balance, entry_count = @entry, version = version + 1, updated_at = now()
+	WHERE id = @id`
+
+	outcomeSQL = `
+	UPDATE lastseat.requests SET status = @status, code = @code, attempts = @attempt, settled_at = now()
+	WHERE key = @key AND status = 'pending'`
+)
+
+type account struct {
+	id, currency  string
+	balance, held int64
+	overdraft     *int64
+	entries       int64
+}
+
+func settle(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]) error {
+	args := &job.Args
+	rows, err := tx.Query(ctx, lockSQL, []string{args.From, args.To})
+	if err != nil {
+		return fmt.Errorf("lock accounts: %w", err)
+	}
+	var from, to, row account
+	_, err = pgx.ForEachRow(rows, []any{&row.id, &row.currency, &row.balance, &row.held, &row.overdraft, &row.entries}, func() error {
+		if row.id == args.From {
+			from = row
+		} else {
+			to = row
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("lock accounts: %w", err)
+	}
+
+	batch := &pgx.Batch{}
+	status, code := "rejected", refusal(&from, &to, args)
+	if code == "" {
+		status, code = "applied", jobs.CodeTransferred
+		queueTransfer(batch, &from, &to, args)
+	}
+	batch.Queue(outcomeSQL, pgx.NamedArgs{"key": args.Key, "status": status, "code": code, "attempt": job.Attempt})
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	_, err = river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+	return err
+}
+
+// refusal is the code of what stands against the transfer; empty: nothing.
+func refusal(from, to *account, args *transferArgs) string {
+	switch {
+	case from.id == "" || to.id == "":
+		return jobs.CodeAccountNotFound
+	case from.currency != args.Currency || to.currency != args.Currency:
+		return jobs.CodeCurrencyMismatch
+	case from.overdraft != nil && from.balance-from.held+*from.overdraft < args.Amount:
+		return jobs.CodeInsufficientFunds
+	}
+	return ""
+}
+
+func queueTransfer(batch *pgx.Batch, from, to *account, args *transferArgs) {
+	from.balance, to.balance = from.balance-args.Amount, to.balance+args.Amount
+	from.entries, to.entries = from.entries+1, to.entries+1
+	batch.Queue(transferSQL, pgx.NamedArgs{
+		"key": args.Key, "from": args.From, "to": args.To, "amount": args.Amount, "currency": args.Currency,
+	})
+	batch.Queue(entriesSQL, pgx.NamedArgs{
+		"from": args.From, "from_entry": from.entries, "from_balance": from.balance, "amount": args.Amount,
+		"to": args.To, "to_entry": to.entries, "to_balance": to.balance,
+	})
+	for _, a := range []*account{from, to} {
+		batch.Queue(accountSQL, pgx.NamedArgs{"id": a.id, "balance": a.balance, "entry": a.entries})
+	}
+}

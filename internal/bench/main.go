@@ -1,0 +1,147 @@
+// Command bench measures what the ordered lane is for: the same transfers, on the same Postgres, in one run, settled by
+//
+//   - the lane, at SERIALIZABLE and at READ COMMITTED;
+//   - a River worker as most people would write it: a transaction for each job, sorted row locks, JobCompleteTx;
+//   - the same at SERIALIZABLE, tried again after a conflict;
+//   - a River worker that does nothing, which is as fast as River's machinery gets.
+//
+// All start from copies of one database, so every contestant finds the same pages. What each has done is checked before
+// its time counts: the ledger has to be whole, and every request settled. A contestant that fails ends the run.
+//
+// The Postgres is that of DATABASE_URL, in databases made for the run and dropped after it, or a private one with fsync
+// on. The program itself works on the same cores, which a worker on a machine of its own would not.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime/pprof"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv("DATABASE_URL"), os.Stdout, os.Stderr)
+	stop()
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	jobs, slowJobs, accounts int
+	rounds, batch            int
+	only                     *regexp.Regexp
+	limit                    time.Duration
+	profile                  string
+}
+
+func parseFlags(args []string, stderr io.Writer) (options, error) {
+	o := options{only: regexp.MustCompile("")}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.jobs, "jobs", 50_000, "transfers that a contestant settles")
+	flags.IntVar(&o.slowJobs, "slow-jobs", 5_000, "transfers where one takes milliseconds; the hand-written worker on the hot account gets twice as many")
+	flags.IntVar(&o.accounts, "accounts", 10_000, "accounts, at least 2")
+	flags.IntVar(&o.rounds, "rounds", 1, "how often everything is measured; the table shows medians")
+	flags.IntVar(&o.batch, "batch", 0, "jobs in a batch of the lane; 0: its default")
+	flags.DurationVar(&o.limit, "limit", 5*time.Minute, "how long one measurement may take")
+	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
+	flags.Func("only", "measure the contestants whose name and workload match this regular expression", func(text string) (err error) {
+		o.only, err = regexp.Compile(text)
+		return err
+	})
+	short := flags.Bool("short", false, "few jobs: to see that it works, not how fast")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if *short {
+		o.jobs, o.slowJobs, o.accounts = 1_000, 200, 100
+	}
+	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < 2 || o.rounds < 1 || o.batch < 0 || flags.NArg() > 0 {
+		return o, errors.New("at least 1 job, 2 accounts and 1 round, and flags only; see -help")
+	}
+	return o, nil
+}
+
+// run is the program. The table goes to stdout, what it is doing to stderr.
+func run(ctx context.Context, args []string, databaseURL string, stdout, stderr io.Writer) (err error) {
+	o, err := parseFlags(args, stderr)
+	if err != nil {
+		return err
+	}
+	stopProfile, err := startProfile(o.profile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
+
+	server, err := openServer(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.close(ctx)) }()
+	about, err := server.describe(ctx)
+	if err != nil {
+		return err
+	}
+	results, err := contest(ctx, server, o, stderr)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s\n%s", about, table(results))
+	return err
+}
+
+// contest measures all contestants, round by round: what disturbs the machine for a while then disturbs several.
+func contest(ctx context.Context, server *server, o options, progress io.Writer) ([]result, error) {
+	var all []result
+	for _, c := range contestants(o) {
+		if o.only.MatchString(c.name + ", " + c.workload) {
+			all = append(all, result{contestant: c})
+		}
+	}
+	for round := range o.rounds {
+		for i := range all {
+			r := &all[i]
+			if round == 0 { // code and caches, warm; and a mistake shows before minutes are spent
+				if _, err := measure(ctx, server, o, r.contestant, min(r.jobs, warmJobs)); err != nil {
+					return nil, fmt.Errorf("%s, %s, warming up: %w", r.name, r.workload, err)
+				}
+			}
+			run, err := measure(ctx, server, o, r.contestant, r.jobs)
+			if err != nil {
+				return nil, fmt.Errorf("%s, %s: %w", r.name, r.workload, err)
+			}
+			r.runs = append(r.runs, run)
+			fmt.Fprintf(progress, "round %d/%d: %s, %s: %.0f jobs/s\n", round+1, o.rounds, r.name, r.workload, run.rate())
+		}
+	}
+	return all, nil
+}
+
+func startProfile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() error { pprof.StopCPUProfile(); return file.Close() }, nil
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/schema"
+)
+
+// server is where the databases of a run are. Each filling is made once, as a template; a measurement gets a copy.
+type server struct {
+	url       string
+	local     *localpg.Server // nil if it is not ours
+	admin     *pgxpool.Pool
+	prefix    string // of the names of this run's databases
+	copies    int
+	templates map[filling]string
+}
+
+func openServer(ctx context.Context, databaseURL string) (*server, error) {
+	s := &server{
+		url: databaseURL, prefix: "lastseat_bench_" + strings.ToLower(rand.Text()[:8]), templates: make(map[filling]string),
+	}
+	if s.url == "" {
+		var err error
+		// Durable, as it is without settings: a benchmark without fsync is about something else.
+		if s.local, err = localpg.Start(ctx, localpg.Options{}); err != nil {
+			return nil, err
+		}
+		s.url = s.local.URL()
+	}
+	var err error
+	if s.admin, err = pgxpool.New(ctx, s.url); err == nil {
+		err = s.admin.Ping(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to the server: %w", err), s.close(ctx))
+	}
+	return s, nil
+}
+
+// close drops what was made, also after an interrupt.
+func (s *server) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	var errs []error
+	for _, name := range s.templates {
+		errs = append(errs, s.drop(ctx, name))
+	}
+	if s.admin != nil {
+		s.admin.Close()
+	}
+	if s.local != nil {
+		errs = append(errs, s.local.Stop())
+	}
+	return errors.Join(errs...)
+}
+
+const describeSQL = `
+	SELECT current_setting('server_version'),
+	       (SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY n)
+	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers,max_wal_size}'::text[]) WITH ORDINALITY AS s(name, n))`
+
+// describe says what the numbers depend on, in Markdown.
+func (s *server) describe(ctx context.Context) (string, error) {
+	var version, settings string
+	if err := s.admin.QueryRow(ctx, describeSQL).Scan(&version, &settings); err != nil {
+		return "", fmt.Errorf("read the server's settings: %w", err)
+	}
+	where := "private, on this machine"
+	if s.local == nil {
+		where = "of DATABASE_URL"
+	}
+	return fmt.Sprintf("%s, %d cores (%s/%s)%s, %s. Postgres %s (%s): %s.\n", time.Now().UTC().Format(time.DateOnly),
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load(), runtime.Version(), version, where, settings), nil
+}
+
+// load says how busy the machine is without us, where that is to be had: rates of a busy one are not worth comparing.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	lastMinute, _, _ := strings.Cut(string(text), " ")
+	return ", load " + lastMinute + " at the start"
+}
+
+// copied makes a database of its own, filled, and returns its URL and what drops it.
+func (s *server) copied(ctx context.Context, f filling) (databaseURL string, drop func(), err error) {
+	template, err := s.template(ctx, f)
+	if err != nil {
+		return "", nil, fmt.Errorf("fill a database: %w", err)
+	}
+	s.copies++
+	name := fmt.Sprintf("%s_%d", s.prefix, s.copies)
+	if err := s.create(ctx, name, template); err != nil {
+		return "", nil, err
+	}
+	return withDatabase(s.url, name), func() { _ = s.drop(context.WithoutCancel(ctx), name) }, nil
+}
+
+func (s *server) template(ctx context.Context, f filling) (string, error) {
+	if name, made := s.templates[f]; made {
+		return name, nil
+	}
+	name := fmt.Sprintf("%s_%s_%d", s.prefix, f.workload, f.jobs)
+	if err := s.create(ctx, name, "template0"); err != nil {
+		return "", err
+	}
+	s.templates[f] = name // to be dropped, whatever comes
+	if _, err := schema.Up(ctx, withDatabase(s.url, name), false); err != nil {
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, withDatabase(s.url, name))
+	if err != nil {
+		return "", err
+	}
+	return name, errors.Join(f.fill(ctx, conn), conn.Close(ctx))
+}
+
+// create waits for sessions of the template that were closed a moment ago: they linger.
+func (s *server) create(ctx context.Context, name, template string) error {
+	for {
+		_, err := s.admin.Exec(ctx, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", quote(name), quote(template)))
+		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == "55006" && ctx.Err() == nil {
+			continue // Postgres itself has waited for 5 seconds
+		}
+		if err != nil {
+			return fmt.Errorf("create database %s: %w", name, err)
+		}
+		return nil
+	}
+}
+
+func (s *server) drop(ctx context.Context, name string) error {
+	if _, err := s.admin.Exec(ctx, fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", quote(name))); err != nil {
+		return fmt.Errorf("drop database %s: %w", name, err)
+	}
+	return nil
+}
+
+func openPool(ctx context.Context, databaseURL string, forWork bool) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = transferWorkers + 6 // and River's own: fetching, completing, leadership
+	if forWork {
+		// What the lane does for its own connection. A trigger's plan that was cached while entries was empty scans it
+		// ever after: 84 million rows read for 10,000 transfers.
+		for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+			config.ConnConfig.RuntimeParams[way] = "off"
+		}
+	}
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// withDatabase points a connection string, of either form that pgx takes, to another database.
+func withDatabase(conn, name string) string {
+	u, err := url.Parse(conn)
+	if err != nil || u.Scheme == "" {
+		return conn + " dbname=" + name // of two, the last counts
+	}
+	u.Path = "/" + name
+	query := u.Query()
+	query.Del("dbname")
+	query.Del("database")
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

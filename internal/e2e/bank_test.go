@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"encoding/csv"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/money"
+)
+
+// bank is a file of transfers, with what has to become of them when they are taken strictly in the file's order.
+type bank struct {
+	accounts  string // CSV file; "": --open-accounts
+	transfers string // CSV file
+	lines     int
+	keys      []string          // in the order in which they are asked for first
+	outcomes  map[string]string // "applied transferred", of every key
+	balances  map[string]int64  // of every account, in minor units
+}
+
+// realBank is the data of a Czech bank, with balances that were computed apart from this project.
+func realBank(t *testing.T) *bank {
+	t.Helper()
+	dir := filepath.Join("..", "..", "..", "shared", "data")
+	b := &bank{transfers: filepath.Join(dir, "bank_transfers.csv"), outcomes: make(map[string]string), balances: make(map[string]int64)}
+	if _, err := os.Stat(b.transfers); err != nil {
+		t.Skipf("the real data is not here (%v); the generated bank stands in", err)
+	}
+	for _, row := range readCSV(t, b.transfers) {
+		b.lines++
+		b.keys = append(b.keys, row[0])
+		b.outcomes[row[0]] = "applied transferred"
+	}
+	for _, row := range readCSV(t, filepath.Join(dir, "bank_balances.csv")) {
+		minor, err := money.Parse(row[1], row[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.balances[row[0]] = minor
+	}
+	if b.lines != 25_000 || len(b.keys) != len(b.outcomes) {
+		t.Fatalf("%d lines with %d keys, want 25,000", b.lines, len(b.outcomes))
+	}
+	return b
+}
+
+func readCSV(t *testing.T, name string) [][]string {
+	t.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	rows, err := csv.NewReader(file).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows[1:]
+}
+
+// generatedBank is small, and harder than real life: most accounts may not go below zero, so that the order of two
+// transfers decides which of them is refused, some are in another currency, and some lines come twice.
+func generatedBank(t *testing.T) *bank {
+	t.Helper()
+	const lines, accounts = 3000, 24
+	random := rand.New(rand.NewPCG(1993, 2))
+	dir := t.TempDir()
+	b := &bank{
+		accounts: filepath.Join(dir, "accounts.csv"), transfers: filepath.Join(dir, "transfers.csv"),
+		lines: lines, outcomes: make(map[string]string), balances: make(map[string]int64),
+	}
+	id := func(i int) string { return fmt.Sprintf("account %02d", i) }
+	opened := "account,currency,overdraft\nmint,EUR,unlimited\nyen,JPY,unlimited\n"
+	b.balances["mint"], b.balances["yen"] = 0, 0
+	limits := make(map[string]int64)
+	for i := range accounts {
+		limits[id(i)] = int64(i%3) * 1000
+		opened += fmt.Sprintf("%s,EUR,%d.00\n", id(i), i%3*10)
+		b.balances[id(i)] = 0
+	}
+	file := "key,from_account,to_account,amount,currency,description\n"
+	var rows []string
+	for n := range lines {
+		if n > 10 && random.IntN(30) == 0 { // a line once more
+			file += rows[random.IntN(len(rows))]
+			continue
+		}
+		// Keys in no order of their own: nothing may sort by them.
+		key, from, to, cents := fmt.Sprintf("%08x-%d", random.Uint32(), n), id(random.IntN(accounts)), id(random.IntN(accounts)), int64(1+random.IntN(2000))
+		switch {
+		case random.IntN(12) == 0:
+			from = "mint"
+		case random.IntN(40) == 0:
+			from, to = "mint", "yen"
+		}
+		if from == to {
+			to = "mint"
+		}
+		row := fmt.Sprintf("%s,%s,%s,%d.%02d,EUR,%d\n", key, from, to, cents/100, cents%100, n)
+		file, rows, b.keys = file+row, append(rows, row), append(b.keys, key)
+		switch {
+		case to == "yen":
+			b.outcomes[key] = "rejected currency_mismatch"
+		case from != "mint" && b.balances[from]+limits[from] < cents:
+			b.outcomes[key] = "rejected insufficient_funds"
+		default:
+			b.outcomes[key] = "applied transferred"
+			b.balances[from] -= cents
+			b.balances[to] += cents
+		}
+	}
+	for name, content := range map[string]string{b.accounts: opened, b.transfers: file} {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// proves demands that the database is what it has to be after all of the bank's transfers.
+func (b *bank) proves(t *testing.T, url string, pool *pgxpool.Pool) {
+	t.Helper()
+	if got := pairs[int64](t, pool, `SELECT id, balance FROM lastseat.accounts`); !maps.Equal(got, b.balances) {
+		wrong := 0
+		for id, want := range b.balances {
+			if got[id] != want {
+				if wrong++; wrong <= 5 {
+					t.Errorf("%s has %d, want %d", id, got[id], want)
+				}
+			}
+		}
+		t.Errorf("%d of %d balances are wrong, %d accounts are there", wrong, len(b.balances), len(got))
+	}
+	if got := pairs[string](t, pool, `SELECT key, concat_ws(' ', status, code) FROM lastseat.requests`); !maps.Equal(got, b.outcomes) {
+		wrong := 0
+		for key, want := range b.outcomes {
+			if got[key] != want {
+				if wrong++; wrong <= 5 {
+					t.Errorf("%s is %q, want %q", key, got[key], want)
+				}
+			}
+		}
+		t.Errorf("%d of %d outcomes are wrong, %d requests are there", wrong, len(b.outcomes), len(got))
+	}
+	b.provesOrder(t, pool)
+	if n := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job WHERE queue = 'lastseat'`); n != 0 {
+		t.Errorf("%d jobs are left", n)
+	}
+	audit := start(t, on(url), "worker", "audit")
+	if audit.wait(t) != 0 {
+		t.Errorf("audit: exit code %d\n%s%s", audit.wait(t), audit.out.String(), audit.errs.String())
+	}
+}
+
+// provesOrder demands that requests were enqueued in the file's order, and that every account's entries stand in it.
+func (b *bank) provesOrder(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT key FROM lastseat.requests ORDER BY job_id, requested_at`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || !slices.Equal(keys, b.keys) {
+		t.Errorf("the requests' order is not the file's (%v)", err)
+	}
+	applied := 0
+	for _, outcome := range b.outcomes {
+		if strings.HasPrefix(outcome, "applied") {
+			applied++
+		}
+	}
+	got := scalar[string](t, pool, `
+		SELECT format('%s entries, %s out of order', count(*), count(*) FILTER (WHERE job_id <= job_before OR requested_at < asked_before))
+		FROM (SELECT r.job_id, r.requested_at, lag(r.job_id) OVER w AS job_before, lag(r.requested_at) OVER w AS asked_before
+		      FROM lastseat.entries e JOIN lastseat.transfers t ON t.id = e.transfer_id JOIN lastseat.requests r ON r.key = t.key
+		      WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) entry`)
+	if want := fmt.Sprintf("%d entries, 0 out of order", 2*applied); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func pairs[V any](t *testing.T, pool *pgxpool.Pool, sql string) map[string]V {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]V)
+	var key string
+	var value V
+	if _, err := pgx.ForEachRow(rows, []any{&key, &value}, func() error { all[key] = value; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

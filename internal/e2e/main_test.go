@@ -1,0 +1,43 @@
+// Package e2e runs the two commands as processes: what signals, several workers, lost connections and terminals do to
+// them can't be seen from inside.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/schema"
+)
+
+func TestMain(m *testing.M) {
+	code := testdb.Main(m, func(ctx context.Context, url string) error {
+		_, err := schema.Up(ctx, url, false)
+		return err
+	})
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+var built string // the directory of the programs, once a test has asked for one
+
+// programs builds both commands, once.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "lastseat-e2e-bin-")
+	if err != nil {
+		return "", err
+	}
+	built = dir
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/lastseat/lastseat/cmd/worker", "github.com/lastseat/lastseat/cmd/enqueue")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
