@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -21,7 +22,8 @@ var levels = map[string]pgx.TxIsoLevel{"serializable": pgx.Serializable, "read c
 func TestDepositBeforeWithdrawal(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
-	const customers, rounds = 8, 20
+	const customers = 8
+	rounds := testdb.Soak(20, 200)
 	stop, stopped := context.WithCancel(t.Context())
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
@@ -59,7 +61,7 @@ func TestDepositBeforeWithdrawal(t *testing.T) {
 	for c := range last {
 		last[c] = fmt.Sprintf("customer:%d/%d/out", c, rounds-1)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := outbox.Wait(ctx, pool, last...); err != nil {
 		t.Fatal(err)
@@ -77,7 +79,8 @@ func TestConflictsWithOthers(t *testing.T) {
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t)
-			const accounts, transfers, others = 6, 600, 3
+			const accounts, others = 6, 3
+			transfers := testdb.Soak(600, 6000)
 			for i := range accounts {
 				exec(t, pool, `SELECT lastseat.open_account($1, 'EUR', NULL)`, fmt.Sprint("a", i))
 			}
@@ -118,7 +121,7 @@ func TestConflictsWithOthers(t *testing.T) {
 			cancel()
 			sessions.Wait()
 			t.Logf("%+v", stats)
-			if stats.Applied != transfers || stats.Failures != 0 {
+			if stats.Applied != int64(transfers) || stats.Failures != 0 {
 				t.Errorf("%+v", stats)
 			}
 			if level == pgx.Serializable && stats.Conflicts == 0 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -168,7 +169,8 @@ func TestPausedQueueWaits(t *testing.T) {
 func TestNoCommitIsMissed(t *testing.T) {
 	b := newBench(t)
 	b.start(outbox.Settings{Poll: time.Hour})
-	const producers, rounds = 4, 40
+	const producers = 4
+	rounds := testdb.Soak(40, 500)
 	failed := make(chan error, producers)
 	for p := range producers {
 		go func() {

@@ -17,7 +17,7 @@ const Queue = "lastseat"
 type Settings struct {
 	Queue         string         // default [Queue]
 	Lanes         int            // lanes that the queue is split into, the same in all its workers; default 1
-	Batch         int            // jobs in a transaction, at most; default 1000
+	Batch         int            // jobs in a transaction, at most; default 2000
 	TxRetries     int            // how often a batch is tried again after a conflict, before it is halved; default 5
 	Isolation     pgx.TxIsoLevel // default serializable; pgx.ReadCommitted for no conflicts at all
 	KeepCompleted time.Duration  // how long completed jobs are kept; default 0: deleted when they are settled
@@ -33,7 +33,7 @@ type Settings struct {
 func (s Settings) withDefaults() Settings {
 	orDefault(&s.Queue, Queue)
 	orDefault(&s.Lanes, 1)
-	orDefault(&s.Batch, 1000)
+	orDefault(&s.Batch, 2000)
 	orDefault(&s.TxRetries, 5)
 	orDefault(&s.Isolation, pgx.Serializable)
 	orDefault(&s.Poll, time.Second)

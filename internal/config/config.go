@@ -20,7 +20,7 @@ import (
 type Config struct {
 	DatabaseURL   string        `env:"DATABASE_URL"`
 	Lanes         int           `env:"LASTSEAT_LANES" envDefault:"1"`
-	Batch         int           `env:"LASTSEAT_BATCH" envDefault:"1000"`
+	Batch         int           `env:"LASTSEAT_BATCH" envDefault:"2000"`
 	TxRetries     int           `env:"LASTSEAT_TX_RETRIES" envDefault:"5"`
 	Isolation     Isolation     `env:"LASTSEAT_ISOLATION" envDefault:"serializable"`
 	KeepCompleted time.Duration `env:"LASTSEAT_KEEP_COMPLETED" envDefault:"0s"`

@@ -18,7 +18,7 @@ import (
 const url = "postgres://lastseat_worker:hunter2@db.example:5432/shop"
 
 var defaults = config.Config{
-	DatabaseURL: url, Lanes: 1, Batch: 1000, TxRetries: 5, Isolation: config.Isolation(pgx.Serializable),
+	DatabaseURL: url, Lanes: 1, Batch: 2000, TxRetries: 5, Isolation: config.Isolation(pgx.Serializable),
 	Poll: time.Second, StopTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
 }
 

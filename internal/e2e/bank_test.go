@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/money"
+
+	"github.com/lastseat/lastseat/internal/testdb"
 )
 
 // bank is a file of transfers, with what has to become of them when they are taken strictly in the file's order.
@@ -71,7 +73,8 @@ func readCSV(t *testing.T, name string) [][]string {
 // transfers decides which of them is refused, some are in another currency, and some lines come twice.
 func generatedBank(t *testing.T) *bank {
 	t.Helper()
-	const lines, accounts = 3000, 24
+	const accounts = 24
+	lines := testdb.Soak(3000, 9000)
 	random := rand.New(rand.NewPCG(1993, 2))
 	dir := t.TempDir()
 	b := &bank{

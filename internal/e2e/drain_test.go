@@ -97,13 +97,14 @@ func (b *bank) drained(t *testing.T, url string, pool *pgxpool.Pool) {
 	b.proves(t, url, pool)
 }
 
-// killed drains with workers that are killed with SIGKILL, three times, in the middle.
+// killed drains with workers that are killed with SIGKILL, three times (more under make soak), in the middle.
 func (b *bank) killed(environ ...string) func(*testing.T, string, *pgxpool.Pool) {
 	return func(t *testing.T, url string, pool *pgxpool.Pool) {
 		batch := 50 // at least LASTSEAT_BATCH
+		kills := testdb.Soak(3, 25)
 		p := start(t, on(url, environ...), "worker", "run", "--drain")
-		for n := range 3 {
-			goal := (n + 1) * len(b.keys) / 5
+		for n := range kills {
+			goal := (n + 1) * len(b.keys) / (kills + 2)
 			eventually(t, "the worker to get ahead", func() bool { return settled(t, pool) >= goal || !p.running() })
 			p.killed(t)
 			had := settled(t, pool)

@@ -152,3 +152,11 @@ func (h *host) database(ctx context.Context, label string, template func(*host, 
 		return srv.drop(ctx, name)
 	}, nil
 }
+
+// Soak is how often a test that injects faults does so: short in a run of the tests, long under make soak.
+func Soak(short, long int) int {
+	if os.Getenv("SOAK") != "" {
+		return long
+	}
+	return short
+}
