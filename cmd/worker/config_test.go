@@ -126,10 +126,10 @@ func TestSchemaVersion(t *testing.T) {
 		"one older":    {down(1), "worker migrate up"},
 		"only river's": {down(4), "worker migrate up"},
 		"newer": {func(t *testing.T, url string) {
-			exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (999, true)`)
+			execSQL(t, testdb.Pool(t, url), `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (999, true)`)
 		}, "newer"},
 		"newer river": {func(t *testing.T, url string) {
-			exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.river_migration (line, version) VALUES ('main', 999)`)
+			execSQL(t, testdb.Pool(t, url), `INSERT INTO lastseat.river_migration (line, version) VALUES ('main', 999)`)
 		}, "newer"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,7 +27,7 @@ import (
 var sample []byte
 
 func (p *program) demoCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "The tour: a service, its requests, a worker, and the proof",
 		Long: `The tour: a shop writes orders and asks for payments in the same transactions, a worker settles them, and the audit proves
@@ -39,6 +39,8 @@ that is not set on a private Postgres.`,
 			return p.withDemoDatabase(cmd.Context(), p.demo)
 		},
 	}
+	cmd.AddCommand(p.crashCommand())
+	return cmd
 }
 
 // withDemoDatabase gives do a database that nobody else uses.

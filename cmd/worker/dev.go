@@ -35,7 +35,14 @@ River UI. River UI has no login and can cancel and delete jobs: it listens on th
 			if host, _, err := net.SplitHostPort(ui); err != nil || !loopback(host) {
 				return cli.Usage("--ui is %q: an address of this machine, 127.0.0.1:8080", ui)
 			}
+			given, err := config.Load(p.streams.Environ, false)
+			if err != nil {
+				return err
+			}
 			return p.withDatabase(cmd.Context(), data, func(ctx context.Context, loaded config.Config, pool *pgxpool.Pool) error {
+				if given.DatabaseURL == "" {
+					_, _ = fmt.Fprintf(p.streams.Err, "A private Postgres is up:\n  export DATABASE_URL='%s'\n", loaded.DatabaseURL)
+				}
 				group, ctx := errgroup.WithContext(ctx)
 				group.Go(func() error { return p.serveUI(ctx, pool, ui, p.logger(loaded)) })
 				group.Go(func() error { return p.newWorker(pool, loaded).Run(ctx) })
@@ -67,7 +74,6 @@ func (p *program) withDatabase(ctx context.Context, data string, do func(context
 		}
 		defer func() { err = errors.Join(err, server.Stop()) }()
 		loaded.DatabaseURL = server.URL()
-		_, _ = fmt.Fprintf(p.streams.Err, "A private Postgres is up:\n  export DATABASE_URL='%s'\n", server.URL())
 	}
 	if _, err := schema.Up(ctx, loaded.DatabaseURL, false); err != nil {
 		return err

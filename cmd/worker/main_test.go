@@ -132,7 +132,7 @@ func give(t *testing.T, pool *pgxpool.Pool, key string, amount int64) {
 	}
 }
 
-func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
+func execSQL(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
 	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatal(err)
@@ -157,10 +157,10 @@ func as(t *testing.T, pool *pgxpool.Pool, role string) string {
 	t.Helper()
 	name := pool.Config().ConnConfig.Database + "_" + strings.TrimPrefix(role, "lastseat_")
 	name = name[max(0, len(name)-63):]
-	exec(t, pool, fmt.Sprintf(`CREATE ROLE %q LOGIN PASSWORD 'secret'`, name))
+	execSQL(t, pool, fmt.Sprintf(`CREATE ROLE %q LOGIN PASSWORD 'secret'`, name))
 	t.Cleanup(func() { _, _ = pool.Exec(context.Background(), fmt.Sprintf(`DROP ROLE %q`, name)) })
 	if role != "" {
-		exec(t, pool, fmt.Sprintf(`GRANT %s TO %q`, role, name))
+		execSQL(t, pool, fmt.Sprintf(`GRANT %s TO %q`, role, name))
 	}
 	at, err := url.Parse(pool.Config().ConnString())
 	if err != nil {

@@ -19,8 +19,8 @@ func TestDrain(t *testing.T) {
 	pool := open(t, url)
 	give(t, pool, "k1", 100)
 	give(t, pool, "k2", 50)
-	exec(t, pool, `SELECT lastseat.transfer('k3', 'ada', 'bank', 151, 'EUR')`)
-	exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'k4', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
+	execSQL(t, pool, `SELECT lastseat.transfer('k3', 'ada', 'bank', 151, 'EUR')`)
+	execSQL(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'k4', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
 	got := runWith(t, url, "run", "--drain", "--output", "json")
 	got.succeeds(t)
 	told := lines[map[string]int](t, got)
@@ -127,7 +127,7 @@ func TestRawJobs(t *testing.T) {
 			url := testdb.New(t)
 			pool := open(t, url)
 			give(t, pool, "before", 1)
-			exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
+			execSQL(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
 			give(t, pool, "after", 1)
 
 			done := make(chan result, 1)
@@ -196,7 +196,7 @@ func TestKeptJobStartedAgain(t *testing.T) {
 		}
 	}
 	drain()
-	exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now(), finalized_at = NULL`)
+	execSQL(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now(), finalized_at = NULL`)
 	drain()
 	runWith(t, url, "audit").succeeds(t)
 }

@@ -76,6 +76,19 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+func TestDemoCrash(t *testing.T) {
+	t.Parallel()
+	tmp := ownDir(t)
+	p := start(t, []string{"TMPDIR=" + tmp}, "worker", "demo", "crash")
+	p.exits(t, 0)
+	leavesNothing(t, tmp)
+	for what, n := range map[string]int{"at work after": 3, "51 of 51 are equal": 1, "BROKEN": 0, "ok    ": 14} {
+		if got := strings.Count(p.out.String(), what); got != n {
+			t.Errorf("it says %q %d times, want %d:\n%s", what, got, n, p.out.String())
+		}
+	}
+}
+
 func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, after := range []time.Duration{100 * time.Millisecond, time.Second} {
