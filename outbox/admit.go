@@ -21,7 +21,13 @@ func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 	for _, c := range jobs {
 		own := c.request.jobID == c.ID
 		if own && c.request.status == Pending {
+			if _, known := l.kinds.byName[c.Kind]; !known {
+				c.fate = unknown
+			}
 			continue
+		}
+		if _, known := l.kinds.byName[c.Kind]; !known {
+			c.fate = unknown
 		}
 		if !c.usableKey || c.size > maxArgs {
 			c.fate = invalid
@@ -72,13 +78,31 @@ func (l *lane) record(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		keys, kinds, fingerprints = append(keys, c.Key), append(kinds, c.Kind), append(fingerprints, c.fingerprint)
 		ids, times = append(ids, c.ID), append(times, c.createdAt)
 	}
-	tag, err := tx.Exec(ctx, recordSQL, pgx.NamedArgs{
-		"keys": keys, "kinds": kinds, "fingerprints": fingerprints, "job_ids": ids, "times": times,
+	recorded := int64(0)
+	err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
+		if _, err := savepoint.Exec(ctx, `SET LOCAL lock_timeout = '100ms'`); err != nil {
+			return err
+		}
+		tag, err := savepoint.Exec(ctx, recordSQL, pgx.NamedArgs{
+			"keys": keys, "kinds": kinds, "fingerprints": fingerprints, "job_ids": ids, "times": times,
+		})
+		recorded = tag.RowsAffected()
+		if err == nil {
+			_, err = savepoint.Exec(ctx, `SET LOCAL lock_timeout = '5s'`)
+		}
+		return err
 	})
-	if err != nil {
+	switch {
+	case sqlState(err) == stateLockTimeout:
+		// A transaction that is still open asks for one of the keys. Whether it will commit nobody knows, and the others
+		// of this batch need not wait for it.
+		for _, c := range jobs {
+			c.fate = postponed
+		}
+		return nil
+	case err != nil:
 		return fmt.Errorf("record requests: %w", err)
-	}
-	if tag.RowsAffected() != int64(len(jobs)) {
+	case recorded != int64(len(jobs)):
 		// Somebody asked for the same key since the claim. SERIALIZABLE reports it itself, as a conflict.
 		return errRaced
 	}

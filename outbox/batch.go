@@ -29,9 +29,9 @@ func (e *batchError) Unwrap() error { return e.err }
 // settleBatch settles up to limit jobs in one transaction and returns how many; 0: none was waiting. With an error
 // nothing has changed, unless it is an ErrCommitUnknown.
 func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
-	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: l.settings.Isolation})
+	tx, err := l.begin(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("begin: %w", err)
+		return 0, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 
@@ -53,8 +53,21 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	if err := Commit(ctx, tx); err != nil {
 		return 0, &batchError{jobs: jobs, err: fmt.Errorf("commit: %w", err)}
 	}
-	l.stats.count(jobs, results)
-	return len(jobs), nil
+	return l.stats.count(jobs, results), nil
+}
+
+// begin begins a batch's transaction. Where an idle SERIALIZABLE session has made Postgres run out of room for predicate
+// locks, one batch is REPEATABLE READ, which takes none: the lane must not stand still for somebody else's session.
+func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
+	level := l.settings.Isolation
+	if l.crowded {
+		l.crowded, level = false, pgx.RepeatableRead
+	}
+	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite})
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return tx, nil
 }
 
 // apply hands the jobs to their settlers, run by run: jobs that follow one another and share a settler are one call. It
@@ -83,13 +96,10 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 		case invalid:
 			results[i] = Reject(CodeInvalidArgs, map[string]string{"error": invalidReason(c)})
 			continue
-		case duplicate, misuse:
+		case duplicate, misuse, unknown, postponed:
 			continue
 		}
-		registered, known := l.kinds.byName[c.Kind]
-		if !known {
-			return nil, &rivertype.UnknownJobKindError{Kind: c.Kind}
-		}
+		registered := l.kinds.byName[c.Kind]
 		if len(run) > 0 && settler != registered.settler {
 			if err := flush(); err != nil {
 				return nil, err
@@ -154,7 +164,8 @@ const (
 
 	completeSQL = `
 	UPDATE lastseat.river_job
-	SET state = 'completed', attempt = attempt + 1, attempted_at = now(), attempted_by = array_append(attempted_by, @worker::text),
+	SET state = 'completed', attempt = least(attempt::int + 1, 32767), attempted_at = now(),
+	    attempted_by = CASE WHEN coalesce(array_ndims(attempted_by), 1) = 1 THEN array_append(attempted_by, @worker::text) ELSE ARRAY[@worker::text] END,
 	    finalized_at = clock_timestamp()
 	WHERE id = ANY (@ids::bigint[])`
 )
@@ -166,9 +177,15 @@ func (l *lane) finish(write *pgx.Batch, jobs []*claimed, results []Result) error
 	var attempts []int
 	var done []int64
 	for i, c := range jobs {
-		if c.fate == misuse {
+		switch c.fate {
+		case postponed:
+			continue
+		case misuse:
 			reason := fmt.Sprintf("key %q was used for another request (LS001)", c.Key)
 			l.queueFailure(write, c, c.attemptError(reason, ""), true)
+			continue
+		case unknown:
+			l.queueAttempt(write, c, (&rivertype.UnknownJobKindError{Kind: c.Kind}).Error(), "")
 			continue
 		}
 		done = append(done, c.ID)

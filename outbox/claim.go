@@ -37,14 +37,16 @@ const (
 	invalid               // rejected: it has no usable key, or is too large
 	duplicate             // its request is, or is being, settled by another job or an earlier run: finished without effect
 	misuse                // its key belongs to a request with other arguments: discarded, with an error
+	unknown               // of a kind that this worker does not have: a failed attempt
+	postponed             // somebody is just about to ask for its key: left alone
 )
 
 const (
 	claimSQL = `
 	WITH claimed AS MATERIALIZED (
-		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts, j.created_at, coalesce(cardinality(j.errors), 0) AS error_count,
+		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts, CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END AS created_at, coalesce(cardinality(j.errors), 0) AS error_count,
 		       j.priority, j.scheduled_at, k.usable, CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
-		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string' AND char_length(j.args ->> 'key') BETWEEN 1 AND 200, false)) AS k(usable)
+		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string' AND char_length(j.args ->> 'key') BETWEEN 1 AND 200 AND NOT starts_with(j.args ->> 'key', 'river_job:'), false)) AS k(usable)
 		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()
 		  AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
 	laneFilterSQL = `

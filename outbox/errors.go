@@ -73,7 +73,9 @@ func (e *requestError) Unwrap() []error { return []error{e.sentinel, e.pg} }
 // serialization failure and deadlock that is a lock that another session holds for longer than lock_timeout.
 func conflict(err error) bool {
 	code := sqlState(err)
-	return code == "40001" || code == "40P01" || code == stateLockTimeout || errors.Is(err, errRaced)
+	return code == "40001" || code == "40P01" || code == stateLockTimeout || errors.Is(err, errRaced) ||
+		// a migration has changed a table since the statement was prepared; pgx prepares it anew
+		code == "0A000" && strings.Contains(err.Error(), "cached plan must not change result type")
 }
 
 // unavailable tells whether err is the database's condition and not the doing of a job: a shutdown, a full disk, too many

@@ -19,8 +19,9 @@ const riverScheduler = 5 * time.Second
 const (
 	failSQL = `
 	UPDATE lastseat.river_job
-	SET state = @state::text::lastseat.river_job_state, attempt = attempt + 1, attempted_at = now(), attempted_by = array_append(attempted_by, @worker::text),
-	    errors = array_append(errors, @error::jsonb),
+	SET state = @state::text::lastseat.river_job_state, attempt = least(attempt::int + 1, 32767), attempted_at = now(),
+	    attempted_by = CASE WHEN coalesce(array_ndims(attempted_by), 1) = 1 THEN array_append(attempted_by, @worker::text) ELSE ARRAY[@worker::text] END,
+	    errors = CASE WHEN coalesce(array_ndims(errors), 1) = 1 THEN array_append(errors, @error::jsonb) ELSE ARRAY[@error::jsonb] END,
 	    scheduled_at = CASE WHEN @state::text = 'discarded' THEN scheduled_at ELSE now() + @delay::interval END,
 	    finalized_at = CASE WHEN @state::text = 'discarded' THEN clock_timestamp() END
 	WHERE id = @id`
@@ -36,9 +37,9 @@ const (
 // fail gives a job that stands alone what River would give it for an error or a panic: an entry in errors, an attempt
 // used, and the time of its next one, or discarded after the last, with the outcome failed.
 func (l *lane) fail(ctx context.Context, failed *batchError) error {
-	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: l.settings.Isolation})
+	tx, err := l.begin(ctx)
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	jobs, err := l.claim(ctx, tx, 1)
@@ -50,18 +51,8 @@ func (l *lane) fail(ctx context.Context, failed *batchError) error {
 	}
 	job := jobs[0]
 	write := &pgx.Batch{}
-	last := job.Attempt >= job.MaxAttempts
-	l.queueFailure(write, job, job.attemptError(failed.Error(), failed.trace), last)
-	if last {
-		detail, err := encodeDetail(map[string]string{"error": storable(failed.Error())})
-		if err != nil {
-			return err
-		}
-		write.Queue(exhaustedSQL, pgx.NamedArgs{"key": job.Key, "code": CodeRetriesExhausted, "detail": detail, "attempts": job.Attempt})
-		write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
-	} else {
-		write.Queue(countAttemptSQL, pgx.NamedArgs{"key": job.Key, "attempts": job.Attempt})
-	}
+	last := l.queueAttempt(write, job, failed.Error(), failed.trace)
+	write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
 	if err := tx.SendBatch(ctx, write).Close(); err != nil {
 		return fmt.Errorf("record a failed attempt: %w", err)
 	}
@@ -72,6 +63,19 @@ func (l *lane) fail(ctx context.Context, failed *batchError) error {
 	l.log.WarnContext(ctx, "job failed", slog.Int64("job_id", job.ID), slog.String("kind", job.Kind), slog.String("key", job.Key),
 		slog.Int("attempt", job.Attempt), slog.Bool("discarded", last), slog.String("error", failed.Error()))
 	return nil
+}
+
+// queueAttempt queues all that a failed attempt leaves behind: the job's row, and its request's.
+func (l *lane) queueAttempt(write *pgx.Batch, job *claimed, message, trace string) (last bool) {
+	last = job.Attempt >= job.MaxAttempts
+	l.queueFailure(write, job, job.attemptError(message, trace), last)
+	if !last {
+		write.Queue(countAttemptSQL, pgx.NamedArgs{"key": job.Key, "attempts": job.Attempt})
+		return false
+	}
+	detail, _ := json.Marshal(map[string]string{"error": storable(message)}) // text: it can't fail
+	write.Queue(exhaustedSQL, pgx.NamedArgs{"key": job.Key, "code": CodeRetriesExhausted, "detail": string(detail), "attempts": job.Attempt})
+	return true
 }
 
 // queueFailure queues what River would write: River UI and River's clients read these rows.
@@ -94,4 +98,20 @@ func nextRetry(job *claimed) time.Duration {
 	policy := &river.DefaultClientRetryPolicy{}
 	row := &rivertype.JobRow{ID: job.ID, Attempt: job.Attempt, Errors: make([]rivertype.AttemptError, job.errorCount)}
 	return time.Until(policy.NextRetry(row))
+}
+
+const giveUpSQL = `UPDATE lastseat.river_job SET state = 'discarded', finalized_at = now() WHERE id = $1`
+
+// giveUp discards a job whose failure can't be recorded, with what can be said of it in its request.
+func (l *lane) giveUp(ctx context.Context, failed *batchError, cause error) error {
+	job := failed.jobs[0]
+	detail, _ := json.Marshal(map[string]string{"error": storable(failed.Error()), "unrecorded": storable(cause.Error())})
+	batch := &pgx.Batch{}
+	batch.Queue(giveUpSQL, job.ID)
+	batch.Queue(exhaustedSQL, pgx.NamedArgs{"key": job.Key, "code": CodeRetriesExhausted, "detail": string(detail), "attempts": job.Attempt})
+	if err := l.conn.SendBatch(ctx, batch).Close(); err != nil { // one implicit transaction
+		return fmt.Errorf("give up job %d: %w", job.ID, err)
+	}
+	l.log.ErrorContext(ctx, "job discarded: its failure can't be recorded", slog.Int64("job_id", job.ID), slog.String("key", job.Key), slog.String("error", cause.Error()))
+	return nil
 }

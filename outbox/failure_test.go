@@ -222,7 +222,7 @@ func TestJobThatTakesTooLong(t *testing.T) {
 	if len(b.played()) != 7 {
 		t.Errorf("played %v", b.played())
 	}
-	if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message, "held for more than 200ms") {
+	if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message, "more than 200ms") {
 		t.Error(message)
 	}
 }

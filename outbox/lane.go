@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,12 +30,18 @@ type lane struct {
 	conn     *pgx.Conn
 
 	pace    pace
-	overdue *batchError // a job that ran into the time limit alone: to be recorded on the next connection
+	overdue *batchError // a job that lost the connection, alone and again: to be recorded on the next one
+	alone   int64       // the job that was alone when a batch was cut off from outside
+	waits   int         // for a lane that another session holds
+	crowded bool        // Postgres has run out of room for predicate locks
 }
 
 const (
 	stateHeldTooLong = "25P03" // idle_in_transaction_session_timeout
 	stateLockTimeout = "55P03"
+	stateCanceled    = "57014"
+	stateReadOnly    = "25006" // default_transaction_read_only, when the connection was made
+	stateOutOfMemory = "53200"
 )
 
 // sessionSQL prepares a connection for the lane. Every access of the lane is by key or along one index, whatever the
@@ -43,13 +51,14 @@ const sessionSQL = `
 	SELECT set_config(name, value, false) FROM (VALUES
 		('application_name', 'lastseat lane'), ('lastseat.lane', 'on'),
 		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
-		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '5s'),
-		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', '60s'),
+		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '5s'), ('statement_timeout', '0'),
+		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', $2),
 		('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
 	) AS setting(name, value)`
 
 func (l *lane) prepareSession(ctx context.Context) error {
-	if _, err := l.conn.Exec(ctx, sessionSQL, fmt.Sprintf("%dms", l.settings.HoldLimit.Milliseconds())); err != nil {
+	milliseconds := func(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+	if _, err := l.conn.Exec(ctx, sessionSQL, milliseconds(l.settings.HoldLimit), milliseconds(max(time.Minute, 2*l.settings.Poll))); err != nil {
 		return fmt.Errorf("prepare the lane's session: %w", err)
 	}
 	if _, err := l.conn.Exec(ctx, `LISTEN "lastseat.river_insert"`); err != nil {
@@ -96,44 +105,6 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 		}
 	}
 	return nil
-}
-
-// take takes the lane, or stands by for a while. done: there is nothing left to drain.
-func (l *lane) take(ctx, stop context.Context, drain bool) (held, done bool, err error) {
-	if held, err = l.hold(ctx); err != nil {
-		return false, false, err
-	}
-	if held {
-		l.log.InfoContext(ctx, "lane taken")
-		return true, false, l.recordOverdue(ctx)
-	}
-	done, err = l.standby(ctx, stop, drain)
-	return false, done, err
-}
-
-// hold takes the lane's lock if it is free. A session lock, taken before any transaction begins: a transaction's
-// snapshot is then younger than the lock, and sees all that the last holder did.
-func (l *lane) hold(ctx context.Context) (bool, error) {
-	var held bool
-	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(lastseat.lane_lock($1, $2, $3))`,
-		l.settings.Queue, l.number, l.settings.Lanes).Scan(&held)
-	if err != nil {
-		return false, fmt.Errorf("take the lane: %w", err)
-	}
-	return held, nil
-}
-
-// standby waits for another worker's lane, and is done when that worker has drained it. It asks again and again, for a
-// session that waits for a lock keeps a snapshot, and with it every dead row of the database.
-func (l *lane) standby(ctx, stop context.Context, drain bool) (done bool, err error) {
-	if drain {
-		due, err := l.due(ctx)
-		if err != nil || !due {
-			return !due, err
-		}
-	}
-	sleep(stop, standbyInterval)
-	return false, nil
 }
 
 const dueSQL = `
@@ -192,14 +163,20 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		// The next claim looks: what was committed is gone from the queue, what was not is still there.
 		l.log.WarnContext(ctx, "the reply to COMMIT was lost: looking at the jobs again", slog.String("error", err.Error()))
 		return err
-	case errors.As(err, &failed) && sqlState(err) == stateHeldTooLong:
-		if l.pace.suspect(len(failed.jobs)); len(failed.jobs) == 1 {
-			failed.err = fmt.Errorf("the transaction was held for more than %v without a statement: %w", l.settings.HoldLimit, failed.err)
+	case errors.As(err, &failed) && l.cutOff(err) && ctx.Err() == nil:
+		if l.blame(failed) {
 			l.overdue = failed
 		}
+		if l.conn.IsClosed() {
+			return err
+		}
+		return l.recordOverdue(ctx)
+	case l.conn.IsClosed() || ctx.Err() != nil || sqlState(err) == stateReadOnly:
 		return err
-	case l.conn.IsClosed() || ctx.Err() != nil:
-		return err
+	case sqlState(err) == stateOutOfMemory && !l.crowded:
+		l.crowded = true
+		l.log.WarnContext(ctx, "no room for predicate locks: is a SERIALIZABLE session idle in a transaction? The next batch is REPEATABLE READ", slog.String("error", err.Error()))
+		return nil
 	case conflict(err):
 		l.stats.conflicts.Add(1)
 		pause, exhausted := l.pace.conflict(l.settings.TxRetries)
@@ -218,7 +195,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		}
 		l.pace.found()
 		if err := l.fail(ctx, failed); err != nil {
-			return l.mendFailure(ctx, stop, err)
+			return l.mendFailure(ctx, stop, failed, err)
 		}
 		return nil
 	default:
@@ -227,7 +204,28 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	}
 }
 
-// recordOverdue gives a job that was cut off by the time limit its failed attempt.
+// cutOff tells whether a batch ended from outside: the connection is lost, the transaction was held for too long, the
+// statement was cancelled. That may be the doing of a job (a deadline of its own, a crash) or of nobody.
+func (l *lane) cutOff(err error) bool {
+	return l.conn.IsClosed() && !unavailable(err) || slices.Contains([]string{stateHeldTooLong, stateCanceled}, sqlState(err))
+}
+
+// blame looks for the job among those of a batch that was cut off. Alone it is blamed when it happens again.
+func (l *lane) blame(failed *batchError) bool {
+	l.pace.suspect(len(failed.jobs))
+	job := failed.jobs[0].ID
+	again := len(failed.jobs) == 1 && l.alone == job
+	l.alone = 0
+	if len(failed.jobs) == 1 {
+		l.alone = job
+	}
+	if again {
+		failed.err = fmt.Errorf("cut off twice, by its own time limit, after more than %v without a statement, or with the connection: %w", l.settings.HoldLimit, failed.err)
+	}
+	return again
+}
+
+// recordOverdue gives a job that was cut off its failed attempt.
 func (l *lane) recordOverdue(ctx context.Context) error {
 	if l.overdue == nil {
 		return nil
@@ -241,9 +239,13 @@ func (l *lane) recordOverdue(ctx context.Context) error {
 }
 
 // mendFailure: the failure itself could not be recorded. The job will fail again, and so be recorded later.
-func (l *lane) mendFailure(ctx, stop context.Context, err error) error {
+func (l *lane) mendFailure(ctx, stop context.Context, failed *batchError, err error) error {
 	if l.conn.IsClosed() || ctx.Err() != nil {
 		return err
+	}
+	if code := sqlState(err); strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") {
+		// The row itself is such that no attempt can be written to it. Without this the lane would stand still for ever.
+		return l.giveUp(ctx, failed, err)
 	}
 	l.stall(ctx, stop, err)
 	return nil

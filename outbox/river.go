@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +31,7 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	river.AddWorker(workers, &upkeepWorker{pool: w.pool, queue: w.settings.Queue})
 	client, err := river.NewClient(riverpgxv5.New(w.pool), &river.Config{
 		ID:     w.settings.ID,
-		Logger: w.settings.Logger,
+		Logger: slog.New(warnings{w.settings.Logger.Handler()}),
 		Schema: "lastseat",
 		Queues: map[string]river.QueueConfig{upkeepQueue: {MaxWorkers: 1}},
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(upkeepInterval),
@@ -52,9 +53,21 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.settings.StopTimeout)
 		defer cancel()
-		_ = client.StopAndCancel(ctx)
+		_ = client.Stop(ctx)
 	}, nil
 }
+
+// warnings passes on what River has to complain of, and not its account of every minute.
+type warnings struct{ slog.Handler }
+
+func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+
+func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{h.Handler.WithAttrs(attrs)}
+}
+func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }
 
 type upkeepArgs struct{}
 

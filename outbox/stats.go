@@ -25,10 +25,14 @@ func (s *Stats) Snapshot() Snapshot {
 	}
 }
 
-func (s *Stats) count(jobs []*claimed, results []Result) {
-	var applied, rejected, duplicates int64
+// count adds a batch and returns how many of its jobs were dealt with.
+func (s *Stats) count(jobs []*claimed, results []Result) int {
+	var applied, rejected, duplicates, failures int64
 	for i, c := range jobs {
 		switch {
+		case c.fate == postponed:
+		case c.fate == unknown:
+			failures++
 		case c.fate == duplicate || c.fate == misuse:
 			duplicates++
 		case results[i].Status == Applied:
@@ -41,4 +45,6 @@ func (s *Stats) count(jobs []*claimed, results []Result) {
 	s.applied.Add(applied)
 	s.rejected.Add(rejected)
 	s.duplicates.Add(duplicates)
+	s.failures.Add(failures)
+	return int(applied + rejected + duplicates + failures)
 }

@@ -14,7 +14,9 @@ func breakRequest(t *testing.T, db querier, key, state string) {
 		exec(t, db, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = $1`, key)
 		return
 	}
-	exec(t, db, `UPDATE lastseat.river_job SET state = 'discarded', attempt = max_attempts, finalized_at = now() WHERE args ->> 'key' = $1`, key)
+	// as the lane does it, in whose session the trigger for jobs that others discard keeps still
+	exec(t, db, `WITH lane AS MATERIALIZED (SELECT set_config('lastseat.lane', 'on', true))
+		UPDATE lastseat.river_job SET state = 'discarded', attempt = max_attempts, finalized_at = now() FROM lane WHERE args ->> 'key' = $1`, key)
 	exec(t, db, `UPDATE lastseat.requests SET status = 'failed', code = 'retries_exhausted', detail = '{"error": "x"}', attempts = 25, settled_at = now()
 		WHERE key = $1`, key)
 }

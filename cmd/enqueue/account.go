@@ -65,5 +65,8 @@ func parseOverdraft(text, currency string) (*int64, error) {
 	if err != nil {
 		return nil, cli.BadData("--overdraft: %w", err)
 	}
+	if limit < 0 {
+		return nil, cli.BadData("--overdraft is %s: 0 or more, or unlimited", text)
+	}
 	return &limit, nil
 }

@@ -147,6 +147,11 @@ func (im *importer) write(ctx context.Context, records []importfile.Record) erro
 		}
 		receipts, err := outbox.EnqueueMany(ctx, tx, requests)
 		if refused := (*outbox.RequestError)(nil); errors.As(err, &refused) {
+			for i, earlier := range requests[:refused.Index] {
+				if earlier.Key == refused.Key && errors.Is(err, outbox.ErrKeyReused) {
+					return &importfile.Error{Line: lines[refused.Index], Msg: fmt.Sprintf("the key %q is that of line %d, which asks for something else", refused.Key, lines[i])}
+				}
+			}
 			return atLine(lines[refused.Index], refused.Err)
 		}
 		for _, receipt := range receipts {

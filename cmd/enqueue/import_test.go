@@ -64,8 +64,8 @@ func TestImportBadLine(t *testing.T) {
 		"the same account":   {"@17,ada,ada,1,EUR,", "two accounts"},
 		"empty key":          {",bank,ada,1,EUR,", "key is empty"},
 		"long key":           {strings.Repeat("k", 201) + ",bank,ada,1,EUR,", "too long"},
-		"key reused":         {"@3,bank,ada,0.02,EUR,", `@3" was used`},
-		"key reused in it":   {"@16,bank,ada,0.02,EUR,", `@16" was used`},
+		"key reused":         {"@3,bank,ada,0.02,EUR,", `@3" `},
+		"key reused in it":   {"@16,bank,ada,0.02,EUR,", `@16" `},
 		"NUL":                {"@17,bank,ada,1,EUR,a\x00b", "NUL"},
 		"not UTF-8":          {"@17,bank,ada,1,EUR,\xff", "UTF-8"},
 		"64 KiB":             {"@17,bank,ada,1,EUR," + strings.Repeat("d", 64<<10), "64 KiB"},
@@ -119,7 +119,7 @@ func TestImportOpensNothingInVain(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	file := transfers(20, map[int]string{3: "k3,new,newer,1,EUR,", 17: "k3,new,newest,2,EUR,"})
-	s.importFile(t, file, "--open-accounts").fails(t, 65, "line 17: ", `key "k3" was used`)
+	s.importFile(t, file, "--open-accounts").fails(t, 65, "line 17: ", `the key "k3" is that of line 3`)
 	s.expect(t, "4 accounts, 0 requests, 0 jobs")
 	s.importFile(t, file, "--open-accounts", "--chunk", "15").fails(t, 65, "line 17: ", "up to line 16 is in")
 	s.expect(t, "6 accounts, 15 requests, 15 jobs")

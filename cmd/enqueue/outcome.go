@@ -84,7 +84,7 @@ func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Du
 		return err
 	}
 	if limited.Err() != nil && errors.Is(err, limited.Err()) {
-		return &cli.Error{Code: cli.ExitUnknown, Err: fmt.Errorf("not settled after %v: ask again with the same key, or start a worker", timeout)}
+		return &cli.Error{Code: cli.ExitUnknown, Err: fmt.Errorf("not settled after %v: ask again with the same key; worker doctor tells whether one is at work", timeout)}
 	}
 	if err != nil {
 		return err
@@ -124,11 +124,14 @@ with a new key.`,
 			}
 			defer pool.Close()
 			var outcomes []outbox.Outcome
+			pending := make(map[string]bool) // before
 			err = inTx(ctx, pool, func(tx pgx.Tx) error {
 				for _, key := range keys {
-					if _, err := outbox.Retry(ctx, tx, key); err != nil {
+					receipt, err := outbox.Retry(ctx, tx, key)
+					if err != nil {
 						return err
 					}
+					pending[key] = receipt.Duplicate
 				}
 				outcomes, err = outbox.Outcomes(ctx, tx, keys...)
 				return err
@@ -136,7 +139,12 @@ with a new key.`,
 			if err != nil {
 				return err
 			}
-			return p.printAll(outcomes, false)
+			for i := range outcomes {
+				if err := p.output.PrintOutcome(p.streams.Out, outcomes[i], pending[outcomes[i].Key]); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 }

@@ -26,8 +26,14 @@ func (p *program) transferCommand() *cobra.Command {
 			if wait < 0 {
 				return cli.Usage("--wait is %v: 0s or longer", wait)
 			}
+			if _, err := money.Digits(transfer.Currency); err != nil {
+				return cli.BadData("--currency: %w", err)
+			}
 			if transfer.Amount, err = money.Parse(amount, transfer.Currency); err != nil {
 				return cli.BadData("--amount: %w", err)
+			}
+			if transfer.Amount <= 0 {
+				return cli.BadData("--amount is %s: more than 0", amount)
 			}
 			if metadata != "" {
 				transfer.Metadata = json.RawMessage(metadata)

@@ -43,7 +43,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("with a worker it prints %q", got.out)
 	}
 	runWith(t, as(t, pool, "lastseat_worker"), "doctor").succeeds(t)
-	if viewer := runWith(t, as(t, pool, "lastseat_viewer"), "doctor"); viewer.code != 77 || !strings.Contains(viewer.err, "may not work: GRANT lastseat_worker") {
+	if viewer := runWith(t, as(t, pool, "lastseat_viewer"), "doctor"); viewer.code != 77 || !strings.Contains(viewer.err, "may not work: connect as lastseat_worker") {
 		t.Errorf("as a viewer: exit code %d, stderr %q; want 77", viewer.code, viewer.err)
 	}
 	if other := runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LANES=2"}, "doctor"); other.code == 0 {

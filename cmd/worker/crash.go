@@ -110,8 +110,9 @@ func (p *program) killAndGoOn(ctx context.Context, databaseURL string, pool *pgx
 		worker := exec.CommandContext(ctx, self, "run", "--drain")
 		worker.Env = []string{"DATABASE_URL=" + databaseURL, "LASTSEAT_BATCH=100", "LASTSEAT_LOG_LEVEL=error"}
 		worker.Stderr = p.streams.Err
-		began, had := time.Now(), 0
-		if had, err = settledRequests(ctx, pool); err != nil {
+		began := time.Now()
+		had, err := settledRequests(ctx, pool)
+		if err != nil {
 			return err
 		}
 		if err := worker.Start(); err != nil {
@@ -131,7 +132,7 @@ func (p *program) killAndGoOn(ctx context.Context, databaseURL string, pool *pgx
 				first = time.Since(began)
 			}
 		}
-		err := worker.Process.Kill()
+		err = worker.Process.Kill()
 		_ = worker.Wait() // it was killed
 		if err != nil {
 			return err

@@ -77,7 +77,7 @@ func checkRights(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 		SELECT current_user, has_table_privilege('lastseat.river_job', 'SELECT, UPDATE, DELETE') AND has_table_privilege('lastseat.transfers', 'INSERT')
 		   AND has_table_privilege('lastseat.requests', 'UPDATE') AND has_sequence_privilege('lastseat.transfers_id_seq', 'USAGE')`).Scan(&role, &enough)
 	if err == nil && !enough {
-		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: GRANT lastseat_worker TO %s", role, role)}
+		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a role of your own that is a member of it", role)}
 	}
 	return "role " + role, err
 }
@@ -131,8 +131,20 @@ func checkQueue(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 		SELECT count(*), coalesce(extract(epoch FROM now() - min(scheduled_at)), 0)::float8,
 		       EXISTS (SELECT FROM lastseat.river_queue WHERE name = $1 AND paused_at IS NOT NULL)
 		FROM lastseat.river_job WHERE state = 'available' AND queue = $1 AND scheduled_at <= now()`, outbox.Queue).Scan(&due, &oldest, &paused)
-	if err == nil && paused {
-		err = errors.New("the queue is paused: resume it in River UI")
+	if err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("%d due, the oldest for %.1f s", due, oldest), err
+	if paused {
+		return "", errors.New("the queue is paused: resume it in River UI")
+	}
+	told := fmt.Sprintf("%d due, the oldest for %.1f s", due, oldest)
+	var troubled int
+	var last string
+	err = pool.QueryRow(ctx, `
+		SELECT count(*), coalesce((array_agg(kind || ': ' || (errors[cardinality(errors)] ->> 'error') ORDER BY attempted_at DESC))[1], '')
+		FROM lastseat.river_job WHERE state IN ('available', 'retryable') AND queue = $1 AND cardinality(errors) > 0`, outbox.Queue).Scan(&troubled, &last)
+	if troubled > 0 {
+		told += fmt.Sprintf("; %d wait for another attempt after an error, the last of %s", troubled, last)
+	}
+	return told, err
 }

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	// The first signal asks for an end, the second gets one: the default handler is back as soon as ctx is done.
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()})
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, streams cli.Streams) int {
 
 Configuration is by environment only; the README lists the variables.
 
-Exit codes: 0 done, 1 audit found something, 64 usage, 69 the database can't be reached, 77 the role may not do that,
+Exit codes: 0 done, 1 audit or doctor found something, or an error without a code of its own, 64 usage, 69 the database can't be reached, 77 the role may not do that,
 78 configuration or schema version.`,
 		Example: "  worker demo\n  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
 		Version: cli.Version(),

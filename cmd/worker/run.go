@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/outbox"
@@ -42,14 +43,32 @@ worker outlives its database: it connects again.`,
 			if err := work(ctx); err != nil {
 				return err
 			}
-			return p.printStats(ctx, worker.Stats())
+			return p.printStats(ctx, pool, worker.Stats(), drain)
 		},
 	}
 	cmd.Flags().BoolVar(&drain, "drain", false, "settle what is due, then exit")
 	return cmd
 }
 
-func (p *program) printStats(_ context.Context, s outbox.Snapshot) error {
-	return p.output.Print(p.streams.Out, s, fmt.Sprintf("%d applied, %d rejected, %d duplicates, %d failed attempts; %d batches, %d conflicts retried",
-		s.Applied, s.Rejected, s.Duplicates, s.Failures, s.Batches, s.Conflicts))
+const waitingSQL = `
+	SELECT count(*) FROM lastseat.river_job WHERE queue = $1 AND state IN ('available', 'retryable', 'scheduled', 'pending')`
+
+// printStats tells what was done; after a drain also how many jobs are left that were not due.
+func (p *program) printStats(ctx context.Context, pool *pgxpool.Pool, s outbox.Snapshot, drained bool) error {
+	text := fmt.Sprintf("%d applied, %d rejected, %d duplicates, %d failed attempts; %d batches, %d conflicts retried",
+		s.Applied, s.Rejected, s.Duplicates, s.Failures, s.Batches, s.Conflicts)
+	if !drained {
+		return p.output.Print(p.streams.Out, s, text)
+	}
+	value := struct {
+		outbox.Snapshot
+		Waiting int `json:"waiting"`
+	}{Snapshot: s}
+	if err := pool.QueryRow(context.WithoutCancel(ctx), waitingSQL, outbox.Queue).Scan(&value.Waiting); err != nil {
+		return err
+	}
+	if value.Waiting > 0 {
+		text += fmt.Sprintf("; %d wait for a later time or another attempt", value.Waiting)
+	}
+	return p.output.Print(p.streams.Out, value, text)
 }

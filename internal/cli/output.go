@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,7 +68,11 @@ func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) er
 		Key: of.Key, Kind: of.Kind, Status: of.Status, Detail: of.Detail, Attempts: of.Attempts, JobID: of.JobID,
 		RequestedAt: of.RequestedAt, SettledAt: of.SettledAt, Duplicate: duplicate,
 	}
-	text := fmt.Sprintf("%s  %s  %s", of.Key, of.Kind, of.Status)
+	key := of.Key
+	if quoted := strconv.Quote(key); quoted != `"`+key+`"` || strings.Contains(key, " ") {
+		key = quoted // else it might look like two, or take a line of its own
+	}
+	text := fmt.Sprintf("%s  %s  %s", key, of.Kind, of.Status)
 	if of.Code != "" {
 		line.Code = &of.Code
 		text += "  " + of.Code

@@ -99,6 +99,9 @@ func Line(err error) string {
 		lines := strings.Split(strings.TrimSpace(reason.Error()), "\n")
 		return fmt.Sprintf("%s can't be reached: %s", where, lines[len(lines)-1])
 	}
+	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" {
+		return refused.Message + ": connect as a role that has the right (lastseat_producer asks, lastseat_worker settles, lastseat_viewer reads; worker migrate takes CREATEROLE, and CREATE on the database)"
+	}
 	if connectionLost(err) {
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())
 	}

@@ -54,13 +54,23 @@ CREATE TYPE lastseat.request_outcome AS (key text, kind text, status text, code 
                                  job_id bigint, requested_at timestamptz, settled_at timestamptz);
 COMMENT ON TYPE lastseat.request_outcome IS 'What became of a request.';
 
--- Two requests are the same if their kinds and arguments are. An argument that is null is one that was left out.
+-- Two requests are the same if their kinds and arguments are. An argument that is null is one that was left out. In
+-- plpgsql, for it is called with every request: a function in SQL that can't be inlined costs ten times as much.
+-- +goose StatementBegin
 CREATE FUNCTION lastseat.fingerprint(kind text, args jsonb) RETURNS bytea
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
-RETURN sha256(convert_to(kind || ' ' || CASE WHEN jsonb_typeof(args) = 'object'
-    THEN (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM jsonb_each(args) AS given(name, value)
-          WHERE name <> 'key' AND value <> 'null' AND (name, value) <> ('metadata', '{}'))
-    ELSE args END::text, 'UTF8')); -- a job that another client inserted may hold any JSON
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    -- a job that another client inserted may hold any JSON
+    IF jsonb_typeof(args) = 'object' THEN
+        args := args - 'key';
+        IF args @? '$.* ? (@ == null)' OR args -> 'metadata' = '{}' THEN
+            args := (SELECT coalesce(jsonb_object_agg(given.key, given.value), '{}') FROM jsonb_each(args) given
+                     WHERE given.value <> 'null' AND (given.key, given.value) <> ('metadata', '{}'));
+        END IF;
+    END IF;
+    RETURN sha256(convert_to(kind || ' ' || args::text, 'UTF8'));
+END $$;
+-- +goose StatementEnd
 COMMENT ON FUNCTION lastseat.fingerprint(text, jsonb) IS 'SHA-256 of a request''s kind and arguments, its key left out.';
 
 -- +goose StatementBegin
@@ -69,6 +79,9 @@ BEGIN
     IF key IS NULL OR key = '' THEN
         RAISE EXCEPTION 'the key is %', CASE WHEN key = '' THEN 'empty' ELSE 'null' END
             USING ERRCODE = 'LS002', HINT = 'A key has 1 to 200 characters.';
+    ELSIF starts_with(key, 'river_job:') THEN
+        RAISE EXCEPTION 'the key "%" begins with river_job:', left(key, 50)
+            USING ERRCODE = 'LS002', HINT = 'Such keys stand for jobs that were inserted without one.';
     ELSIF char_length(key) > 200 THEN
         RAISE EXCEPTION 'the key "%..." is % characters long', left(key, 20), char_length(key)
             USING ERRCODE = 'LS002', HINT = 'A key has 1 to 200 characters.';
@@ -169,10 +182,20 @@ END $$;
 -- +goose StatementEnd
 
 -- The advisory locks of this project are named here and nowhere else. 'lsdb' keeps them apart from an application's.
-CREATE FUNCTION lastseat.doorbell(queue text) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
-RETURN hashtextextended('lastseat doorbell ' || queue, 0);
-CREATE FUNCTION lastseat.lane_lock(queue text, lane integer, lanes integer) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp
-RETURN hashtextextended(format('lastseat lane %s %s/%s', queue, lane, lanes), 0);
+-- +goose StatementBegin
+CREATE FUNCTION lastseat.doorbell(queue text) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended('lastseat doorbell ' || queue, 0);
+END $$;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE FUNCTION lastseat.lane_lock(queue text, lane integer, lanes integer) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended(format('lastseat lane %s %s/%s', queue, lane, lanes), 0);
+END $$;
+-- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE FUNCTION lastseat.outcome(key text) RETURNS SETOF lastseat.request_outcome
@@ -192,8 +215,12 @@ DECLARE
     known requests;
 BEGIN
     PERFORM check_key(retry.key);
-    SELECT * INTO known FROM requests r WHERE r.key = retry.key FOR UPDATE;
-    IF NOT FOUND THEN
+    -- Locked only if it is failed: the worker has to get at a pending one.
+    SELECT * INTO known FROM requests r WHERE r.key = retry.key;
+    IF known.status = 'failed' THEN
+        SELECT * INTO known FROM requests r WHERE r.key = retry.key FOR UPDATE;
+    END IF;
+    IF known.key IS NULL THEN
         RAISE EXCEPTION 'no request has the key "%"', retry.key USING ERRCODE = 'LS003', HINT = 'Keys are compared to the letter.';
     ELSIF known.status = 'pending' THEN
         RETURN ROW(known.key, known.kind, known.status, true)::receipt;
@@ -203,7 +230,7 @@ BEGIN
     END IF;
     -- What River's own retry does to a job: available now, with one attempt more if it has used them all.
     UPDATE river_job j SET state = 'available', scheduled_at = clock_timestamp(), finalized_at = NULL,
-           max_attempts = CASE WHEN j.attempt = j.max_attempts THEN j.max_attempts + 1 ELSE j.max_attempts END
+           max_attempts = CASE WHEN j.attempt >= j.max_attempts THEN least(j.attempt::int + 1, 32767) ELSE j.max_attempts END
     WHERE j.id = known.job_id AND j.state IN ('cancelled', 'discarded');
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the job of request "%" is gone, and its arguments with it', known.key
@@ -216,8 +243,8 @@ END $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION lastseat.retry(text) IS 'Runs a failed request once more, under its key.';
 
--- A job that waits and is cancelled (in River UI, say) will never be settled: its request says so at once, and can be
--- retried. A job that waits can't be deleted, because its arguments are nowhere else. The worker says who it is and is let by.
+-- A job that waits and is cancelled (in River UI, say) or discarded (by River, for a unique one) will never be settled:
+-- its request says so at once, and can be retried. A job that waits can't be deleted, because its arguments are nowhere else. The worker says who it is and is let by.
 -- +goose StatementBegin
 CREATE FUNCTION lastseat.job_taken_away() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
@@ -245,7 +272,8 @@ CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW
 CREATE TRIGGER lastseat_kept_whole BEFORE TRUNCATE ON lastseat.river_job FOR EACH STATEMENT
     EXECUTE FUNCTION lastseat.job_taken_away();
 CREATE TRIGGER lastseat_cancelled AFTER UPDATE ON lastseat.river_job FOR EACH ROW
-    WHEN (NEW.state = 'cancelled' AND OLD.state <> 'cancelled')
+    WHEN (NEW.state IN ('cancelled', 'discarded') AND OLD.state NOT IN ('cancelled', 'discarded')
+          AND current_setting('lastseat.lane', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION lastseat.job_taken_away();
 
 -- +goose Down
