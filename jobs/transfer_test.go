@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,11 +97,12 @@ func TestConflictsWithOthers(t *testing.T) {
 			}
 			stop, cancel := context.WithCancel(t.Context())
 			var sessions sync.WaitGroup
+			var bumps atomic.Int64 // changes of others that were committed: the worker must overwrite none
 			for o := range others {
 				sessions.Go(func() {
 					for stop.Err() == nil {
 						// an error of theirs, a deadlock or 40001, is theirs to retry
-						_ = pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
+						err := pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
 							if o == 0 {
 								for _, id := range []string{"a5", "a0"} { // the opposite of the primary key's order
 									if _, err := tx.Exec(t.Context(), `SELECT FROM lastseat.accounts WHERE id = $1 FOR UPDATE`, id); err != nil {
@@ -113,6 +115,9 @@ func TestConflictsWithOthers(t *testing.T) {
 							_, err := tx.Exec(t.Context(), `UPDATE lastseat.accounts SET overdraft_limit = NULL, version = version + 1 WHERE id = $1`, fmt.Sprint("a", rand.IntN(accounts)))
 							return err
 						})
+						if o != 0 && err == nil {
+							bumps.Add(1)
+						}
 						time.Sleep(time.Millisecond)
 					}
 				})
@@ -123,6 +128,10 @@ func TestConflictsWithOthers(t *testing.T) {
 			t.Logf("%+v", stats)
 			if stats.Applied != int64(transfers) || stats.Failures != 0 {
 				t.Errorf("%+v", stats)
+			}
+			var versions, entries int64
+			if err := pool.QueryRow(t.Context(), `SELECT sum(version), sum(entry_count) FROM lastseat.accounts`).Scan(&versions, &entries); err != nil || versions != entries+bumps.Load() {
+				t.Errorf("versions sum to %d after %d entries and %d changes of others (%v)", versions, entries, bumps.Load(), err)
 			}
 			if level == pgx.Serializable && stats.Conflicts == 0 {
 				t.Error("no conflict came about: this test has shown nothing")

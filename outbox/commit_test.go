@@ -52,6 +52,29 @@ func (c *cutConn) Write(p []byte) (int, error) {
 }
 
 func (c *cutter) pool(b *bench) *pgxpool.Pool {
+	return wrappedPool(b, func(conn net.Conn) net.Conn { return &cutConn{Conn: conn, cutter: c} })
+}
+
+// hookConn calls do just before it sends a message with a certain text in it.
+type hookConn struct {
+	net.Conn
+	text string
+	do   func()
+}
+
+func (c *hookConn) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(c.text)) {
+		c.do()
+	}
+	return c.Conn.Write(p)
+}
+
+func hookedPool(b *bench, text string, do func()) *pgxpool.Pool {
+	return wrappedPool(b, func(conn net.Conn) net.Conn { return &hookConn{Conn: conn, text: text, do: do} })
+}
+
+// wrappedPool is a pool whose connections go through wrap.
+func wrappedPool(b *bench, wrap func(net.Conn) net.Conn) *pgxpool.Pool {
 	config, err := pgxpool.ParseConfig(b.url)
 	if err != nil {
 		b.t.Fatal(err)
@@ -59,7 +82,10 @@ func (c *cutter) pool(b *bench) *pgxpool.Pool {
 	dial := config.ConnConfig.DialFunc
 	config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
-		return &cutConn{Conn: conn, cutter: c}, err
+		if err != nil {
+			return nil, err
+		}
+		return wrap(conn), nil
 	}
 	pool, err := pgxpool.NewWithConfig(b.t.Context(), config)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -207,6 +208,27 @@ func TestNoCommitIsMissed(t *testing.T) {
 	if n := len(b.played()); n != producers*rounds {
 		t.Errorf("%d played", n)
 	}
+}
+
+// The one moment in which a commit could be missed: after the lane has looked, and before it has the doorbell. The
+// producer's commit takes place just there.
+func TestCommitBetweenLookAndSleep(t *testing.T) {
+	b := newBench(t)
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := outbox.Enqueue(t.Context(), tx, "a", toy{}); err != nil {
+		t.Fatal(err)
+	}
+	hooked := *b
+	hooked.pool = hookedPool(b, "pg_try_advisory_lock(lastseat.doorbell", sync.OnceFunc(func() {
+		if err := tx.Commit(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}))
+	hooked.start(outbox.Settings{Poll: time.Hour})
+	b.eventually("it is played", func() bool { return len(b.played()) == 1 })
 }
 
 func TestScheduledRequestWaitsForItsTime(t *testing.T) {
