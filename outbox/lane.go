@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -140,7 +141,7 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	// Once more, for what was committed without a ring just before the doorbell was taken.
 	if due, err = l.due(ctx); err == nil && !due {
 		wait, cancel := context.WithTimeout(stop, l.settings.Poll)
-		_, err = l.conn.WaitForNotification(wait)
+		err = l.awaitRing(wait)
 		cancel()
 		if wait.Err() != nil {
 			err = nil
@@ -153,6 +154,20 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 		return fmt.Errorf("leave the doorbell: %w", err)
 	}
 	return nil
+}
+
+// awaitRing waits for a notification of a job in this lane's queue; River sends them for others too.
+func (l *lane) awaitRing(ctx context.Context) error {
+	for {
+		notification, err := l.conn.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		var ring struct{ Queue string }
+		if err := json.Unmarshal([]byte(notification.Payload), &ring); err != nil || ring.Queue == l.settings.Queue {
+			return nil
+		}
+	}
 }
 
 // mend does what an error of a batch asks for. It returns the errors that a new connection may mend.
