@@ -163,7 +163,9 @@ func (l *lane) awaitRing(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var ring struct{ Queue string }
+		var ring struct {
+			Queue string `json:"queue"`
+		}
 		if err := json.Unmarshal([]byte(notification.Payload), &ring); err != nil || ring.Queue == l.settings.Queue {
 			return nil
 		}

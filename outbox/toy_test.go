@@ -15,14 +15,10 @@ import (
 
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/outbox"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
-		_, err := schema.Up(ctx, url, false)
-		return err
-	}))
+	os.Exit(testdb.MainMigrated(m))
 }
 
 // toy is a kind whose effect is a row of public.toy for each job, in the order in which they took effect.

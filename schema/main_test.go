@@ -13,14 +13,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/testdb"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
-		_, err := schema.Up(ctx, url, false)
-		return err
-	}))
+	os.Exit(testdb.MainMigrated(m))
 }
 
 // querier is what a pool, a connection and a transaction have in common.

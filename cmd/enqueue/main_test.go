@@ -19,14 +19,10 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
-		_, err := schema.Up(ctx, url, false)
-		return err
-	}))
+	os.Exit(testdb.MainMigrated(m))
 }
 
 // result is what a run of the program left.

@@ -13,14 +13,10 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
-		_, err := schema.Up(ctx, url, false)
-		return err
-	}))
+	os.Exit(testdb.MainMigrated(m))
 }
 
 func exec(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {

@@ -26,10 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(testdb.Main(m, func(ctx context.Context, url string) error {
-		_, err := schema.Up(ctx, url, false)
-		return err
-	}))
+	os.Exit(testdb.MainMigrated(m))
 }
 
 // query connects as the commands do and runs sql.

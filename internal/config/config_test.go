@@ -199,7 +199,7 @@ func TestReadmeListsTheVariables(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("there is no README.md yet")
+		t.Fatal("there is no README.md")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func TestReadmeListsTheVariables(t *testing.T) {
 		}
 	}
 	if len(listed) == 0 {
-		t.Skip("README.md has no table of the configuration yet")
+		t.Fatal("README.md has no table of the configuration")
 	}
 	want := config.Variables() // in whatever order tells the reader most
 	slices.Sort(listed)

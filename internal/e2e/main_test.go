@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,14 +11,10 @@ import (
 	"testing"
 
 	"github.com/lastseat/lastseat/internal/testdb"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func TestMain(m *testing.M) {
-	code := testdb.Main(m, func(ctx context.Context, url string) error {
-		_, err := schema.Up(ctx, url, false)
-		return err
-	})
+	code := testdb.MainMigrated(m)
 	if built != "" {
 		_ = os.RemoveAll(built)
 	}

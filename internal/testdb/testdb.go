@@ -3,7 +3,7 @@
 //
 // A test package which uses it calls Main from its TestMain:
 //
-//	func TestMain(m *testing.M) { os.Exit(testdb.Main(m, migrate)) }
+//	func TestMain(m *testing.M) { os.Exit(testdb.MainMigrated(m)) }
 //
 // The databases live on the server of DATABASE_URL, if that is set, and otherwise on a private one, started at the first
 // use and stopped at the end. The migration runs once per process, into a template; each database is a copy of that,
@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/schema"
 )
 
 // Migrate brings the empty database at url to the schema under test. It must not return with a connection still open.
@@ -48,6 +50,14 @@ func Main(m *testing.M, migrate Migrate) int {
 		}
 	}
 	return code
+}
+
+// MainMigrated is Main with the schema of this module.
+func MainMigrated(m *testing.M) int {
+	return Main(m, func(ctx context.Context, url string) error {
+		_, err := schema.Up(ctx, url, false)
+		return err
+	})
 }
 
 // New returns the URL of a fresh migrated database, dropped when the test ends, sessions and all.
