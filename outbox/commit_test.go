@@ -104,7 +104,7 @@ func TestLostReplyToCommit(t *testing.T) {
 			cut := &cutter{late: late}
 			cut.left.Store(3)
 			cutBench := *b
-			cutBench.pool = cut.pool(b)
+			cutBench.workers = cut.pool(b)
 			stats := cutBench.drain(outbox.Settings{Batch: 10})
 			if cut.left.Load() >= 0 {
 				t.Fatal("no connection was cut")

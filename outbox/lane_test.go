@@ -222,7 +222,7 @@ func TestCommitBetweenLookAndSleep(t *testing.T) {
 		t.Fatal(err)
 	}
 	hooked := *b
-	hooked.pool = hookedPool(b, "pg_try_advisory_lock(lastseat.doorbell", sync.OnceFunc(func() {
+	hooked.workers = hookedPool(b, "pg_try_advisory_lock(lastseat.doorbell", sync.OnceFunc(func() {
 		if err := tx.Commit(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}

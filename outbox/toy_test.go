@@ -60,7 +60,8 @@ func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, jobs []outbox.Job, w
 type bench struct {
 	t       *testing.T
 	url     string
-	pool    *pgxpool.Pool
+	pool    *pgxpool.Pool // the test's own
+	workers *pgxpool.Pool // of workers, so that a test that holds all of its own starves none
 	settler *toySettler
 	kinds   *outbox.Kinds
 }
@@ -69,7 +70,7 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	t.Parallel()
 	b := &bench{t: t, url: testdb.New(t), settler: &toySettler{}, kinds: &outbox.Kinds{}}
-	b.pool = testdb.Pool(t, b.url)
+	b.pool, b.workers = testdb.Pool(t, b.url), testdb.Pool(t, b.url)
 	b.kinds.Register(b.settler, outbox.Kind{Name: "toy", OrderBy: "note"})
 	b.exec(`CREATE TABLE public.toy (n bigserial, key text, job_id bigint)`)
 	return b
@@ -125,7 +126,7 @@ func (b *bench) worker(settings outbox.Settings) *outbox.Worker {
 	if settings.ID == "" {
 		settings.ID = "tester"
 	}
-	return outbox.NewWorker(b.pool, b.kinds, settings)
+	return outbox.NewWorker(b.workers, b.kinds, settings)
 }
 
 func (b *bench) drain(settings outbox.Settings) outbox.Snapshot {
