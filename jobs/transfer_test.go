@@ -29,7 +29,9 @@ func TestDepositBeforeWithdrawal(t *testing.T) {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
 	running := make(chan error, 1)
-	go func() { running <- outbox.NewWorker(testdb.Pool(t, pool.Config().ConnString()), kinds, outbox.Settings{Batch: 10}).Run(stop) }()
+	go func() {
+		running <- outbox.NewWorker(testdb.Pool(t, pool.Config().ConnString()), kinds, outbox.Settings{Batch: 10}).Run(stop)
+	}()
 	defer func() {
 		stopped()
 		if err := <-running; err != nil {
