@@ -19,15 +19,12 @@ func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 	var fresh, again []*claimed
 	seen := make(map[string]*claimed)
 	for _, c := range jobs {
-		own := c.request.jobID == c.ID
-		if own && c.request.status == Pending {
-			if _, known := l.kinds.byName[c.Kind]; !known {
-				c.fate = unknown
-			}
-			continue
-		}
 		if _, known := l.kinds.byName[c.Kind]; !known {
 			c.fate = unknown
+		}
+		own := c.request.jobID == c.ID
+		if own && c.request.status == Pending {
+			continue
 		}
 		if !c.usableKey || c.size > maxArgs {
 			c.fate = invalid
