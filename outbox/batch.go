@@ -57,11 +57,11 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 }
 
 // begin begins a batch's transaction. Where an idle SERIALIZABLE session has made Postgres run out of room for predicate
-// locks, one batch is REPEATABLE READ, which takes none: the lane must not stand still for somebody else's session.
+// locks, batches are REPEATABLE READ, which takes none, until one is settled: the lane must not stand still for somebody else's session.
 func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
 	level := l.settings.Isolation
 	if l.crowded {
-		l.crowded, level = false, pgx.RepeatableRead
+		level = pgx.RepeatableRead
 	}
 	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite})
 	if err != nil {

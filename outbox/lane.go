@@ -92,6 +92,7 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 			}
 		case n > 0:
 			l.pace.settled(n)
+			l.crowded = false
 		default:
 			due, err := l.due(ctx)
 			if err != nil {
