@@ -50,10 +50,10 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("with other lanes than the worker's: exit code 0, %q", other.out)
 	}
 
-	execSQL(t, pool, `INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now()) ON CONFLICT (name) DO UPDATE SET paused_at = now()`)
+	testdb.Exec(t, pool, `INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now()) ON CONFLICT (name) DO UPDATE SET paused_at = now()`)
 	got = doctor()
 	got.fails(t, 1, "paused")
-	execSQL(t, pool, `UPDATE lastseat.river_queue SET paused_at = NULL`)
+	testdb.Exec(t, pool, `UPDATE lastseat.river_queue SET paused_at = NULL`)
 	doctor().succeeds(t)
 
 	stop()
@@ -74,7 +74,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("a sound database: %s", sound.out)
 	}
 
-	execSQL(t, pool, `UPDATE lastseat.accounts SET balance = 101 WHERE id = 'ada'`)
+	testdb.Exec(t, pool, `UPDATE lastseat.accounts SET balance = 101 WHERE id = 'ada'`)
 	text := runWith(t, url, "audit")
 	text.fails(t, 1, "audit")
 	if !strings.Contains(text.out, "BROKEN  accounts.balance") || !strings.Contains(text.out, "account ada: balance 101, entries sum to 100") {

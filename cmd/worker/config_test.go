@@ -126,10 +126,10 @@ func TestSchemaVersion(t *testing.T) {
 		"one older":    {down(1), "worker migrate up"},
 		"only river's": {down(4), "worker migrate up"},
 		"newer": {func(t *testing.T, url string) {
-			execSQL(t, testdb.Pool(t, url), `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (999, true)`)
+			testdb.Exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (999, true)`)
 		}, "newer"},
 		"newer river": {func(t *testing.T, url string) {
-			execSQL(t, testdb.Pool(t, url), `INSERT INTO lastseat.river_migration (line, version) VALUES ('main', 999)`)
+			testdb.Exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.river_migration (line, version) VALUES ('main', 999)`)
 		}, "newer"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,12 +173,12 @@ func TestRoles(t *testing.T) {
 		}
 	}
 	runWith(t, stranger, "doctor").fails(t, 77, "permission denied")
-	if got := scalar[string](t, pool, `SELECT status FROM lastseat.requests`); got != "pending" {
+	if got := testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests`); got != "pending" {
 		t.Errorf("the request is %s", got)
 	}
 	runWith(t, worker, "run", "--drain").succeeds(t)
 	runWith(t, viewer, "audit").succeeds(t)
-	if got := scalar[string](t, pool, `SELECT status FROM lastseat.requests`); got != "applied" {
+	if got := testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests`); got != "applied" {
 		t.Errorf("the request is %s after lastseat_worker's drain", got)
 	}
 }

@@ -128,35 +128,15 @@ func give(t *testing.T, pool *pgxpool.Pool, key string, amount int64) {
 	}
 }
 
-func execSQL(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func scalar[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) T {
-	t.Helper()
-	rows, err := pool.Query(t.Context(), sql, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
 // as returns the URL of a login role of its own that is a member of role, if that is not empty, and of nothing else.
 func as(t *testing.T, pool *pgxpool.Pool, role string) string {
 	t.Helper()
 	name := pool.Config().ConnConfig.Database + "_" + strings.TrimPrefix(role, "lastseat_")
 	name = name[max(0, len(name)-63):]
-	execSQL(t, pool, fmt.Sprintf(`CREATE ROLE %q LOGIN PASSWORD 'secret'`, name))
+	testdb.Exec(t, pool, fmt.Sprintf(`CREATE ROLE %q LOGIN PASSWORD 'secret'`, name))
 	t.Cleanup(func() { _, _ = pool.Exec(context.Background(), fmt.Sprintf(`DROP ROLE %q`, name)) })
 	if role != "" {
-		execSQL(t, pool, fmt.Sprintf(`GRANT %s TO %q`, role, name))
+		testdb.Exec(t, pool, fmt.Sprintf(`GRANT %s TO %q`, role, name))
 	}
 	at, err := url.Parse(pool.Config().ConnString())
 	if err != nil {

@@ -28,7 +28,7 @@ func TestMigrate(t *testing.T) {
 		got.succeeds(t)
 		return got
 	}
-	there := func() bool { return scalar[bool](t, pool, `SELECT to_regnamespace('lastseat') IS NOT NULL`) }
+	there := func() bool { return testdb.Scalar[bool](t, pool, `SELECT to_regnamespace('lastseat') IS NOT NULL`) }
 
 	all := states(t, migrate("status"))["missing"]
 	if all < 5 {
@@ -85,7 +85,7 @@ func TestMigrateDownRefuses(t *testing.T) {
 			if after := states(t, runWith(t, url, "migrate", "status", "-o", "json")); after["applied"] != before["applied"] {
 				t.Errorf("%d migrations are left of %d", after["applied"], before["applied"])
 			}
-			if scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`) != 1 {
+			if testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`) != 1 {
 				t.Error("the request is gone")
 			}
 			return

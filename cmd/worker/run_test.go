@@ -19,15 +19,15 @@ func TestDrain(t *testing.T) {
 	pool := open(t, url)
 	give(t, pool, "k1", 100)
 	give(t, pool, "k2", 50)
-	execSQL(t, pool, `SELECT lastseat.transfer('k3', 'ada', 'bank', 151, 'EUR')`)
-	execSQL(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'k4', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
+	testdb.Exec(t, pool, `SELECT lastseat.transfer('k3', 'ada', 'bank', 151, 'EUR')`)
+	testdb.Exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'k4', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
 	got := runWith(t, url, "run", "--drain", "--output", "json")
 	got.succeeds(t)
 	told := lines[map[string]int](t, got)
 	if len(told) != 1 || told[0]["applied"] != 2 || told[0]["rejected"] != 1 {
 		t.Errorf("drain prints %q, want 2 applied, 1 rejected", got.out)
 	}
-	if waits := scalar[string](t, pool, `SELECT string_agg(key, ' ') FROM lastseat.requests WHERE status = 'pending'`); waits != "k4" {
+	if waits := testdb.Scalar[string](t, pool, `SELECT string_agg(key, ' ') FROM lastseat.requests WHERE status = 'pending'`); waits != "k4" {
 		t.Errorf("pending after the drain: %s, want k4, which is not due", waits)
 	}
 	empty := runWith(t, url, "run", "--drain", "--output", "json")
@@ -102,12 +102,12 @@ func TestRiverClientsJob(t *testing.T) {
 			if c.status == "applied" {
 				balance += 1000
 			}
-			got := scalar[string](t, pool, `SELECT concat_ws(' ', status, code, CASE WHEN starts_with(key, $2) THEN 'key ok' END) FROM lastseat.requests WHERE job_id = $1`,
+			got := testdb.Scalar[string](t, pool, `SELECT concat_ws(' ', status, code, CASE WHEN starts_with(key, $2) THEN 'key ok' END) FROM lastseat.requests WHERE job_id = $1`,
 				id, max(c.recorded, c.args.Key[:min(len(c.args.Key), 1)]))
 			if want := c.status + " " + c.code + " key ok"; got != want {
 				t.Errorf("the job became %q, want %q", got, want)
 			}
-			if ada := scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); ada != balance {
+			if ada := testdb.Scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); ada != balance {
 				t.Errorf("ada has %d, want %d", ada, balance)
 			}
 		})
@@ -127,17 +127,17 @@ func TestRawJobs(t *testing.T) {
 			url := testdb.New(t)
 			pool := open(t, url)
 			give(t, pool, "before", 1)
-			execSQL(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
+			testdb.Exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
 			give(t, pool, "after", 1)
 
 			done := make(chan result, 1)
 			go func() { done <- runWith(t, url, "run", "--drain") }()
 			eventually(t, "the requests around it to be settled", func() bool {
-				return scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`) == 2
+				return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`) == 2
 			})
 			eventually(t, "the drain to end", func() bool { return len(done) > 0 })
 			(<-done).succeeds(t)
-			got := scalar[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', status, code), '; '), 'nothing') FROM lastseat.requests WHERE key NOT IN ('before', 'after')`)
+			got := testdb.Scalar[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', status, code), '; '), 'nothing') FROM lastseat.requests WHERE key NOT IN ('before', 'after')`)
 			if got != "rejected invalid_args" {
 				t.Errorf("the job became %q, want rejected invalid_args", got)
 			}
@@ -157,13 +157,13 @@ func TestRiverClientsKeys(t *testing.T) {
 	insertRiver(t, pool, pay{"f", "bank", "ada", 10, "EUR", 0})
 	for range 2 {
 		runWith(t, url, "run", "--drain").succeeds(t)
-		if got := scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); got != 110 {
+		if got := testdb.Scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); got != 110 {
 			t.Errorf("ada has %d, want 110", got)
 		}
 		insertRiver(t, pool, pay{"k", "bank", "ada", 100, "EUR", 0}) // and once more, after it was settled
 	}
 	state := func(id int64) string {
-		return scalar[string](t, pool, `SELECT coalesce((SELECT state::text || ' ' || coalesce(errors[1] ->> 'error', '') FROM lastseat.river_job WHERE id = $1), 'gone')`, id)
+		return testdb.Scalar[string](t, pool, `SELECT coalesce((SELECT state::text || ' ' || coalesce(errors[1] ->> 'error', '') FROM lastseat.river_job WHERE id = $1), 'gone')`, id)
 	}
 	if got := state(other); !strings.HasPrefix(got, string(rivertype.JobStateDiscarded)) || !strings.Contains(got, "LS001") {
 		t.Errorf("the job with another amount is %q, want discarded with LS001", got)
@@ -171,7 +171,7 @@ func TestRiverClientsKeys(t *testing.T) {
 	if got := state(same) + ", " + state(fresh); got != "gone, gone" {
 		t.Errorf("the duplicate and the fresh job are %s", got)
 	}
-	if got := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`); got != 2 {
+	if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`); got != 2 {
 		t.Errorf("%d applied requests, want k and f", got)
 	}
 	if got := runWith(t, url, "audit"); got.code != 0 {
@@ -188,15 +188,15 @@ func TestKeptJobStartedAgain(t *testing.T) {
 	drain := func() {
 		t.Helper()
 		runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LOG_LEVEL=error", "LASTSEAT_KEEP_COMPLETED=1h"}, "run", "--drain").succeeds(t)
-		if got := scalar[string](t, pool, `SELECT state::text FROM lastseat.river_job`); got != "completed" {
+		if got := testdb.Scalar[string](t, pool, `SELECT state::text FROM lastseat.river_job`); got != "completed" {
 			t.Errorf("the job is %s", got)
 		}
-		if got := scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); got != 100 {
+		if got := testdb.Scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); got != 100 {
 			t.Errorf("ada has %d, want 100", got)
 		}
 	}
 	drain()
-	execSQL(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now(), finalized_at = NULL`)
+	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now(), finalized_at = NULL`)
 	drain()
 	runWith(t, url, "audit").succeeds(t)
 }

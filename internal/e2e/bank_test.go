@@ -155,7 +155,7 @@ func (b *bank) proves(t *testing.T, url string, pool *pgxpool.Pool) {
 		t.Errorf("%d of %d outcomes are wrong, %d requests are there", wrong, len(b.outcomes), len(got))
 	}
 	b.provesOrder(t, pool)
-	if n := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job WHERE queue = 'lastseat'`); n != 0 {
+	if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job WHERE queue = 'lastseat'`); n != 0 {
 		t.Errorf("%d jobs are left", n)
 	}
 	audit := start(t, on(url), "worker", "audit")
@@ -181,7 +181,7 @@ func (b *bank) provesOrder(t *testing.T, pool *pgxpool.Pool) {
 			applied++
 		}
 	}
-	got := scalar[string](t, pool, `
+	got := testdb.Scalar[string](t, pool, `
 		SELECT format('%s entries, %s out of order', count(*), count(*) FILTER (WHERE job_id <= job_before OR requested_at < asked_before))
 		FROM (SELECT r.job_id, r.requested_at, lag(r.job_id) OVER w AS job_before, lag(r.requested_at) OVER w AS asked_before
 		      FROM lastseat.entries e JOIN lastseat.transfers t ON t.id = e.transfer_id JOIN lastseat.requests r ON r.key = t.key

@@ -18,26 +18,6 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-func exec1(t *testing.T, pool *pgxpool.Pool, sql string, args ...any) {
-	t.Helper()
-	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func scalar[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) T {
-	t.Helper()
-	rows, err := pool.Query(t.Context(), sql, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
 // open opens accounts: bank (EUR, unlimited) and ada (EUR, not below zero).
 func open(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
@@ -67,19 +47,19 @@ func give(t *testing.T, pool *pgxpool.Pool, keys ...string) {
 
 func settled(t *testing.T, pool *pgxpool.Pool) int {
 	t.Helper()
-	return scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status <> 'pending'`)
+	return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status <> 'pending'`)
 }
 
 func balance(t *testing.T, pool *pgxpool.Pool, account string) int64 {
 	t.Helper()
-	return scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = $1`, account)
+	return testdb.Scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = $1`, account)
 }
 
 // nobodyLeft demands that no session of the programs stays in the database.
 func nobodyLeft(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	eventually(t, "the programs' sessions to be gone", func() bool {
-		return scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lastseat%'`) == 0
+		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lastseat%'`) == 0
 	})
 }
 

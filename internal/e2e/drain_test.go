@@ -88,10 +88,10 @@ func (b *bank) drained(t *testing.T, url string, pool *pgxpool.Pool) {
 	}
 	b.proves(t, url, pool)
 
-	before := scalar[string](t, pool, fingerprint) // and again, after which nothing is new
+	before := testdb.Scalar[string](t, pool, fingerprint) // and again, after which nothing is new
 	b.imports(t, url, importCounts{Requests: b.lines, Duplicates: b.lines})
 	start(t, on(url), "worker", "run", "--drain").exits(t, 0)
-	if scalar[string](t, pool, fingerprint) != before {
+	if testdb.Scalar[string](t, pool, fingerprint) != before {
 		t.Error("the same import once more has changed something")
 	}
 	b.proves(t, url, pool)
@@ -159,7 +159,7 @@ func (b *bank) shared(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 			t.Errorf("%d workers settled %d, want %d by two or more", busy, total, len(b.keys))
 		}
 		nobodyLeft(t, pool)
-		exec1(t, pool, `DELETE FROM lastseat.river_job WHERE state = 'completed'`) // where they are kept
+		testdb.Exec(t, pool, `DELETE FROM lastseat.river_job WHERE state = 'completed'`) // where they are kept
 		b.proves(t, url, pool)
 	}
 }

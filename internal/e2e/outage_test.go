@@ -63,7 +63,7 @@ func TestPostgresRestarts(t *testing.T) {
 	blocked(t, pool)
 	drain := start(t, on(url), "worker", "run", "--drain")
 	eventually(t, "the drain to connect", func() bool {
-		return scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'lastseat lane'`) == 2
+		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'lastseat lane'`) == 2
 	})
 	pool.Reset()
 	if err := server.Stop(); err != nil {
@@ -111,7 +111,7 @@ func lockAccount(t *testing.T, pool *pgxpool.Pool, account string) (release func
 func blocked(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	eventually(t, "a batch to wait for the account", func() bool {
-		return scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
+		return testdb.Scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = 'lastseat lane' AND wait_event_type = 'Lock')`)
 	})
 }
@@ -184,7 +184,7 @@ func TestEnqueueLosesReply(t *testing.T) {
 	if !strings.Contains(again.out.String(), `"duplicate":true`) {
 		t.Errorf("asked again it prints %q, want a duplicate: the server had the COMMIT", again.out.String())
 	}
-	if got := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job`); got != 1 {
+	if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job`); got != 1 {
 		t.Errorf("%d jobs, want 1", got)
 	}
 }
@@ -207,7 +207,7 @@ func TestEnqueueIsCutOff(t *testing.T) {
 	cable := newProxy(t)
 	p := start(t, on(cable.to(t, direct)), "enqueue", "transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "0.01", "--currency", "EUR")
 	eventually(t, "enqueue to wait for the key", func() bool {
-		return scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
+		return testdb.Scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = 'lastseat enqueue' AND wait_event_type = 'Lock')`)
 	})
 	cable.cut()
@@ -218,7 +218,7 @@ func TestEnqueueIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobodyLeft(t, pool)
-	if got := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`); got != 0 {
+	if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`); got != 0 {
 		t.Errorf("%d requests are in", got)
 	}
 }
@@ -245,7 +245,7 @@ func TestImportIsCutOff(t *testing.T) {
 			const header = "key,from_account,to_account,amount,currency\n"
 			write(t, pour, header+row(1)+row(2))
 			eventually(t, "the first chunk to be in", func() bool {
-				return scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`) == 2
+				return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`) == 2
 			})
 			c.away(cable)
 			write(t, pour, row(3)+row(4))
@@ -255,7 +255,7 @@ func TestImportIsCutOff(t *testing.T) {
 			}
 			again := startWith(t, strings.NewReader(header+row(1)+row(2)+row(3)+row(4)), on(direct), "enqueue", "import", "-", "--chunk", "2")
 			again.exits(t, 0)
-			if got := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job`); got != 4 {
+			if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job`); got != 4 {
 				t.Errorf("%d jobs, want 4", got)
 			}
 		})

@@ -19,14 +19,14 @@ func newService(t *testing.T) (url string, pool *pgxpool.Pool) {
 	url = testdb.New(t)
 	pool = testdb.Pool(t, url)
 	open(t, pool)
-	exec1(t, pool, `CREATE TABLE public.orders (id text PRIMARY KEY)`)
+	testdb.Exec(t, pool, `CREATE TABLE public.orders (id text PRIMARY KEY)`)
 	return url, pool
 }
 
 // traces says where a key has left something.
 func traces(t *testing.T, pool *pgxpool.Pool, key string) string {
 	t.Helper()
-	return scalar[string](t, pool, `
+	return testdb.Scalar[string](t, pool, `
 		SELECT concat_ws(' ', (SELECT 'row' FROM public.orders WHERE id = $1), (SELECT 'request' FROM lastseat.requests WHERE key = $1),
 		                 (SELECT 'job' FROM lastseat.river_job WHERE args ->> 'key' = $1))`, key)
 }

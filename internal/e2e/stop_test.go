@@ -103,7 +103,7 @@ func TestTakeOver(t *testing.T) {
 	lanes := func(n int) {
 		t.Helper()
 		eventually(t, "the workers to connect", func() bool {
-			return scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lastseat lane'`) == n
+			return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lastseat lane'`) == n
 		})
 	}
 	doctor(1)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/schema"
@@ -161,6 +162,28 @@ func (h *host) database(ctx context.Context, label string, template func(*host, 
 		defer cancel()
 		return srv.drop(ctx, name)
 	}, nil
+}
+
+// Exec runs sql, which has to succeed.
+func Exec(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Scalar returns the one value that sql selects.
+func Scalar[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) T {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
 }
 
 // Soak is how often a test that injects faults does so: short in a run of the tests, long under make soak.

@@ -30,32 +30,19 @@ func migrate(ctx context.Context, url string) error {
 
 func TestMain(m *testing.M) { os.Exit(Main(m, migrate)) }
 
-func scalar[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) T {
-	t.Helper()
-	rows, err := pool.Query(t.Context(), sql, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
 func TestNewIsMigratedAndIsolated(t *testing.T) {
 	t.Parallel()
 	for i := range 10 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			t.Parallel()
 			pool := Pool(t, New(t))
-			if got := scalar[int](t, pool, "select n from seat"); got != 42 {
+			if got := Scalar[int](t, pool, "select n from seat"); got != 42 {
 				t.Errorf("the template's row is %d in the copy, want 42", got)
 			}
 			if _, err := pool.Exec(t.Context(), "insert into seat values ($1)", i); err != nil {
 				t.Fatal(err)
 			}
-			if got := scalar[int](t, pool, "select count(*)::int from seat"); got != 2 {
+			if got := Scalar[int](t, pool, "select count(*)::int from seat"); got != 2 {
 				t.Errorf("%d rows, want the template's and our own", got)
 			}
 			if n := migrations.Load(); n != 1 {
@@ -68,7 +55,7 @@ func TestNewIsMigratedAndIsolated(t *testing.T) {
 func TestEmpty(t *testing.T) {
 	t.Parallel()
 	pool := Pool(t, Empty(t))
-	if scalar[bool](t, pool, "select to_regclass('seat') is not null") {
+	if Scalar[bool](t, pool, "select to_regclass('seat') is not null") {
 		t.Error("the empty database has the migration's table")
 	}
 }
@@ -84,11 +71,11 @@ func TestDroppedAtTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		name = conn.Config().Database
-		if !scalar[bool](t, server, exists, name) {
+		if !Scalar[bool](t, server, exists, name) {
 			t.Fatalf("%s does not exist during the test", name)
 		}
 	})
-	if scalar[bool](t, server, exists, name) {
+	if Scalar[bool](t, server, exists, name) {
 		t.Errorf("%s exists after the test", name)
 	}
 }
@@ -112,16 +99,16 @@ func TestExternalServerIsLeftAsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	const exists = "select exists (select from pg_database where datname = $1)"
-	if !scalar[bool](t, pool, exists, template) {
+	if !Scalar[bool](t, pool, exists, template) {
 		t.Errorf("the template %s is not on the server given", template)
 	}
 	if err := h.close(); err != nil {
 		t.Fatal(err)
 	}
-	if scalar[bool](t, pool, exists, template) {
+	if Scalar[bool](t, pool, exists, template) {
 		t.Errorf("the template %s stayed on the server", template)
 	}
-	if scalar[bool](t, pool, "select to_regclass('seat') is not null") {
+	if Scalar[bool](t, pool, "select to_regclass('seat') is not null") {
 		t.Error("the database of the URL was migrated")
 	}
 }
