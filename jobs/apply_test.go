@@ -2,9 +2,11 @@ package jobs
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"math/big"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -26,10 +28,10 @@ func TestTransferApply(t *testing.T) {
 		"held is not available":  {account{balance: 100, held: 30, overdraft: new(int64(0))}, account{}, 71, CodeInsufficientFunds, `{"account":"from","asked":71,"available":70}`},
 		"below the limit before": {account{balance: -80, overdraft: new(int64(50))}, account{}, 1, CodeInsufficientFunds, `{"account":"from","asked":1,"available":-30}`},
 		"unbounded":              {account{balance: 0}, account{}, most, CodeTransferred, `null`},
-		"giver at the bottom":    {account{balance: least}, account{}, 1, CodeOutOfRange, `{"account":"from","asked":1,"balance":-9223372036854775808}`},
+		"giver at the bottom":    {account{balance: least}, account{}, 1, CodeOutOfRange, `{"account":"from","asked":1,"balance":-9223372036854775808,"held":0}`},
 		"giver just fits":        {account{balance: least + 5}, account{}, 5, CodeTransferred, `null`},
-		"held would not fit":     {account{balance: least + 5, held: 1}, account{}, 5, CodeOutOfRange, `{"account":"from","asked":5,"balance":-9223372036854775803}`},
-		"huge held":              {account{balance: 0, held: most}, account{}, 2, CodeOutOfRange, `{"account":"from","asked":2,"balance":0}`},
+		"held would not fit":     {account{balance: least + 5, held: 1}, account{}, 5, CodeOutOfRange, `{"account":"from","asked":5,"balance":-9223372036854775803,"held":1}`},
+		"huge held":              {account{balance: 0, held: most}, account{}, 2, CodeOutOfRange, `{"account":"from","asked":2,"balance":0,"held":9223372036854775807}`},
 		"taker at the top":       {account{balance: 10}, account{balance: most}, 1, CodeOutOfRange, `{"account":"to","asked":1,"balance":9223372036854775807}`},
 		"taker just fits":        {account{balance: 10}, account{balance: most - 1}, 1, CodeTransferred, `null`},
 		"huge limit":             {account{balance: most, overdraft: new(int64(most))}, account{}, most, CodeTransferred, `null`},
@@ -40,7 +42,7 @@ func TestTransferApply(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			request := &Transfer{From: "from", To: "to", Amount: test.amount, Currency: "EUR"}
-			l := newLedger()
+			l := newState(time.Now())
 			request.needs(l)
 			for id, a := range map[string]account{"from": test.from, "to": test.to} {
 				if a.id == "-" {
@@ -52,7 +54,10 @@ func TestTransferApply(t *testing.T) {
 				}
 				l.accounts[id] = &a
 			}
-			result := request.apply(l, "key")
+			result, err := request.apply(l, outbox.Job{Key: "key"})
+			if err != nil {
+				t.Fatal(err)
+			}
 			detail, err := json.Marshal(result.Detail)
 			if err != nil || result.Code != test.want || string(detail) != test.detail {
 				t.Errorf("%s %s, want %s %s (%v)", result.Code, detail, test.want, test.detail, err)
@@ -68,7 +73,7 @@ func TestTransferApply(t *testing.T) {
 func TestTransferAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ids := []string{"a", "b", "c", "d"}
-		l := newLedger()
+		l := newState(time.Now())
 		l.needAccounts(ids...)
 		model := make(map[string]*big.Int)
 		edge := rapid.OneOf(rapid.Int64(), rapid.Int64Range(-100, 100), rapid.SampledFrom([]int64{math.MaxInt64, math.MinInt64, math.MaxInt64 - 1}))
@@ -85,7 +90,8 @@ func TestTransferAgainstModel(t *testing.T) {
 			to := rapid.SampledFrom(ids).Filter(func(id string) bool { return id != from }).Draw(t, "to")
 			amount := max(1, edge.Draw(t, "amount"))
 			request := &Transfer{From: from, To: to, Amount: amount, Currency: "EUR"}
-			if got, want := request.apply(l, "k").Code, modelCode(l, model, from, to, amount); got != want {
+			result, err := request.apply(l, outbox.Job{Key: fmt.Sprint("k", len(l.transfers))})
+			if got, want := result.Code, modelCode(l, model, from, to, amount); got != want || err != nil {
 				t.Fatalf("%+v: %s, the model says %s", request, got, want)
 			}
 			for id, balance := range model {
@@ -98,7 +104,7 @@ func TestTransferAgainstModel(t *testing.T) {
 	})
 }
 
-func modelCode(l *ledger, model map[string]*big.Int, from, to string, amount int64) string {
+func modelCode(l *state, model map[string]*big.Int, from, to string, amount int64) string {
 	if model[from] == nil || model[to] == nil {
 		return CodeAccountNotFound
 	}
@@ -114,7 +120,7 @@ func modelCode(l *ledger, model map[string]*big.Int, from, to string, amount int
 }
 
 // checkEntries: two for each transfer, opposite; versions without gap; balances that follow from one another.
-func checkEntries(t *rapid.T, l *ledger) {
+func checkEntries(t *rapid.T, l *state) {
 	if len(l.entries) != 2*len(l.transfers) {
 		t.Fatalf("%d entries of %d transfers", len(l.entries), len(l.transfers))
 	}

@@ -2,7 +2,10 @@ package jobs
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
+	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/bojanz/currency"
@@ -69,6 +72,18 @@ func objectArg(name string, value gjson.Result, object *[]byte) error {
 		return fmt.Errorf("%q is %.50s, not a JSON object", name, value.Raw)
 	}
 	*object = []byte(value.Raw)
+	return nil
+}
+
+// timeFormat is RFC 3339 with its offset. A pattern, for time.Parse takes more.
+var timeFormat = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$`)
+
+func timeArg(name string, value gjson.Result, at *time.Time) error {
+	parsed, err := time.Parse(time.RFC3339Nano, value.Str)
+	if value.Type != gjson.String || err != nil || !timeFormat.MatchString(value.Str) || strings.HasPrefix(value.Str, "0000") {
+		return fmt.Errorf("%q is %.50s: a time is RFC 3339 with its offset, 2026-11-23T12:00:00Z", name, value.Raw)
+	}
+	*at = parsed.UTC()
 	return nil
 }
 

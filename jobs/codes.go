@@ -4,10 +4,24 @@ package jobs
 const (
 	// applied
 	CodeTransferred = "transferred"
+	CodeAuthorized  = "authorized"
+	CodeCaptured    = "captured"
+	CodeVoided      = "voided"
+	CodeRefunded    = "refunded"
+	CodeReversed    = "reversed"
+	CodeExpired     = "expired" // of what nobody asked for: the worker's own record of something that ran out
 
 	// rejected
-	CodeInsufficientFunds = "insufficient_funds"
-	CodeCurrencyMismatch  = "currency_mismatch"
-	CodeOutOfRange        = "out_of_range" // a sum that a bigint can't hold
-	CodeAccountNotFound   = "account_not_found"
+	CodeInsufficientFunds       = "insufficient_funds"
+	CodeCurrencyMismatch        = "currency_mismatch"
+	CodeOutOfRange              = "out_of_range" // a sum that a bigint can't hold
+	CodeAccountNotFound         = "account_not_found"
+	CodePaymentNotFound         = "payment_not_found"
+	CodeAmountExceedsAuthorized = "amount_exceeds_authorized"
+	CodeAmountExceedsCaptured   = "amount_exceeds_captured"
+	CodeAlreadyCaptured         = "already_captured"
+	CodeAlreadyVoided           = "already_voided"
+	CodeAlreadyReversed         = "already_reversed"
+	CodeAuthorizationExpired    = "authorization_expired"
+	CodeNotAuthorized           = "not_authorized"
 )

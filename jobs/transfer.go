@@ -65,15 +65,15 @@ func decodeTransfer(args []byte) (operation, error) {
 	return &t, nil
 }
 
-func (t *Transfer) needs(l *ledger) { l.needAccounts(t.From, t.To) }
+func (t *Transfer) needs(s *state) { s.needAccounts(t.From, t.To) }
 
-func (t *Transfer) apply(l *ledger, key string) outbox.Result {
-	if refused := l.refuse(t.From, t.To, t.Amount, t.Currency); refused != nil {
-		return *refused
+func (t *Transfer) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	if refused := s.refuse(t.From, t.To, t.Amount, t.Currency); refused != nil {
+		return *refused, nil
 	}
-	l.move(transfer{
-		key: key, from: t.From, to: t.To, amount: t.Amount, currency: t.Currency,
+	s.move(&transfer{
+		key: job.Key, from: t.From, to: t.To, amount: t.Amount, currency: t.Currency,
 		description: t.Description, metadata: t.Metadata,
-	})
-	return outbox.Result{Status: outbox.Applied, Code: CodeTransferred}
+	}, s.now)
+	return outbox.Result{Status: outbox.Applied, Code: CodeTransferred}, nil
 }

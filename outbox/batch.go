@@ -81,7 +81,7 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 		if len(run) == 0 {
 			return nil
 		}
-		made, err := callSettler(ctx, *settler, tx, run, write)
+		made, err := callSettler(ctx, *settler, tx, Batch{Jobs: run, Now: jobs[0].now, Write: write})
 		if err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func invalidReason(c *claimed) string {
 	if c.size > maxArgs {
 		return fmt.Sprintf("the arguments are %d bytes, at most %d are allowed", c.size, maxArgs)
 	}
-	return `args has to be a JSON object with "key": text of 1 to 200 characters`
+	return `args has to be a JSON object with "key": text of 1 to 200 characters, not beginning with lastseat: or river_job:`
 }
 
 type panicError struct {
@@ -137,17 +137,20 @@ func traceOf(err error) string {
 	return ""
 }
 
-func callSettler(ctx context.Context, settler Settler, tx pgx.Tx, jobs []Job, write *pgx.Batch) (results []Result, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			results, err = nil, &panicError{value: value, trace: string(debug.Stack())}
-		}
-	}()
-	results, err = settler.Settle(ctx, tx, jobs, write)
-	if err == nil && len(results) != len(jobs) {
-		err = fmt.Errorf("the settler of %s returned %d results for %d jobs", jobs[0].Kind, len(results), len(jobs))
+func callSettler(ctx context.Context, settler Settler, tx pgx.Tx, batch Batch) (results []Result, err error) {
+	defer recovered(&err)
+	results, err = settler.Settle(ctx, tx, batch)
+	if err == nil && len(results) != len(batch.Jobs) {
+		err = fmt.Errorf("the settler of %s returned %d results for %d jobs", batch.Jobs[0].Kind, len(results), len(batch.Jobs))
 	}
 	return results, err
+}
+
+// recovered makes an error of a panic, when deferred.
+func recovered(err *error) {
+	if value := recover(); value != nil {
+		*err = &panicError{value: value, trace: string(debug.Stack())}
+	}
 }
 
 const (

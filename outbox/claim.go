@@ -16,7 +16,7 @@ type claimed struct {
 	createdAt   time.Time
 	errorCount  int       // entries in river_job.errors
 	now         time.Time // the transaction's, by the database's clock
-	size        int       // of the arguments of a job that is not its request's own, in bytes, the key left out in bytes, its key left out
+	size        int       // of the arguments of a job that is not its request's own, in bytes, its key left out
 	fingerprint []byte    // of a job that is not its request's own; nil for one that is
 	request     request
 	fate        fate
@@ -46,7 +46,7 @@ const (
 	WITH claimed AS MATERIALIZED (
 		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts, CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END AS created_at, coalesce(cardinality(j.errors), 0) AS error_count,
 		       j.priority, j.scheduled_at, k.usable, CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
-		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string' AND char_length(j.args ->> 'key') BETWEEN 1 AND 200 AND NOT starts_with(j.args ->> 'key', 'river_job:'), false)) AS k(usable)
+		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string' AND char_length(j.args ->> 'key') BETWEEN 1 AND 200 AND NOT starts_with(j.args ->> 'key', 'river_job:') AND NOT starts_with(j.args ->> 'key', 'lastseat:'), false)) AS k(usable)
 		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()
 		  AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
 	laneFilterSQL = `
@@ -58,7 +58,7 @@ const (
 		LIMIT @limit
 		FOR UPDATE OF j SKIP LOCKED
 	)
-	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, c.created_at, c.error_count, c.key, c.usable, now(),
+	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END, c.created_at, c.error_count, c.key, c.usable, now(),
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
 	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
@@ -94,7 +94,7 @@ func (l *lane) claim(ctx context.Context, tx pgx.Tx, limit int) ([]*claimed, err
 	}
 	jobs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) {
 		c := &claimed{}
-		err := row.Scan(&c.ID, &c.Kind, &c.Args, &c.Attempt, &c.MaxAttempts, &c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
+		err := row.Scan(&c.ID, &c.Kind, &c.Args, &c.Attempt, &c.MaxAttempts, &c.At, &c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint, &c.size)
 		c.Attempt++
 		return c, err

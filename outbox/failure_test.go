@@ -184,7 +184,7 @@ func TestNonsenseFromASettler(t *testing.T) {
 
 type settlerFunc func() []outbox.Result
 
-func (f settlerFunc) Settle(context.Context, pgx.Tx, []outbox.Job, *pgx.Batch) ([]outbox.Result, error) {
+func (f settlerFunc) Settle(context.Context, pgx.Tx, outbox.Batch) ([]outbox.Result, error) {
 	return f(), nil
 }
 

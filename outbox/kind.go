@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,6 +17,17 @@ type Job struct {
 	Args        json.RawMessage // a JSON object; not yet checked against the kind's rules
 	Attempt     int             // which attempt this is, from 1
 	MaxAttempts int
+	// At is the job's place in the order of time, by the database's clock: when it was asked for, or scheduled for.
+	At time.Time
+}
+
+// Batch is what a [Settler] is handed.
+type Batch struct {
+	Jobs []Job     // that follow one another, in order
+	Now  time.Time // of the transaction, by the database's clock: what its rows get as their time
+	// Write is sent after the call, before anything of a later job is read. A statement queued in it can check what it did
+	// in its callback: an error returned by that is an error of the batch.
+	Write *pgx.Batch
 }
 
 // Result is what a settler made of a job.
@@ -30,19 +42,34 @@ func Reject(code string, detail any) Result {
 	return Result{Status: Rejected, Code: code, Detail: detail}
 }
 
-// A Settler applies the jobs of its kinds. It is called inside the lane's transaction with jobs that follow one another,
-// in order, and returns one result for each.
-//
-// It reads and locks through tx, and may queue what it has to write in write, which is sent after the call, before
-// anything of a later job is read. A statement queued there can check what it did in its callback: an error returned
-// by it is an error of the batch.
+// A Settler applies the jobs of its kinds. It is called inside the lane's transaction and returns one result for each
+// job. It reads and locks through tx, and queues what it has to write in batch.Write, or writes through tx.
 //
 // An error, or a panic, means that a job of the batch can't be settled: everything is rolled back, and the batch is cut
 // until the job stands alone, which then has one attempt less. A serialization failure or deadlock is passed on as it
 // is: the batch is tried again and no job is blamed. A settler must not end the transaction, nor do anything that a
 // rollback does not undo: it may be called again with the same jobs.
 type Settler interface {
-	Settle(ctx context.Context, tx pgx.Tx, jobs []Job, write *pgx.Batch) ([]Result, error)
+	Settle(ctx context.Context, tx pgx.Tx, batch Batch) ([]Result, error)
+}
+
+// Sweep is what a [Sweeper] is handed.
+type Sweep struct {
+	// Until is the time to which the lane has settled what was asked of it: now, or the time of the first job that waits. So a
+	// confirmation that was asked for in time is settled before what it confirms runs out, however late the worker is.
+	Until       time.Time
+	Now         time.Time // as in [Batch]
+	Limit       int       // rows to sweep, at most
+	Lane, Lanes int       // sweep the rows whose ordering key, see [Kind], belongs to this lane; of one lane all
+	Write       *pgx.Batch
+}
+
+// A Sweeper is a [Settler] that has rows which run out by themselves: holds, authorizations.
+type Sweeper interface {
+	// Sweep takes care of the rows that have run out until sweep.Until, the oldest first, and tells how many there were; as many as
+	// sweep.Limit mean that there may be more. It is called by the holder of a lane, every second or sooner, in a
+	// transaction of its own: what goes wrong there blames no job.
+	Sweep(ctx context.Context, tx pgx.Tx, sweep Sweep) (int, error)
 }
 
 // Kind is a kind of request, as it is registered.
@@ -55,7 +82,8 @@ type Kind struct {
 
 // Kinds is the register of the kinds that a worker settles.
 type Kinds struct {
-	byName map[string]registration
+	byName   map[string]registration
+	sweepers []Sweeper
 }
 
 // registration is a kind with the settler that it shares with others: the same pointer, the same settler.
@@ -75,5 +103,8 @@ func (k *Kinds) Register(settler Settler, kinds ...Kind) {
 			panic(fmt.Sprintf("outbox: kind %q is registered twice", kind.Name))
 		}
 		k.byName[kind.Name] = registration{kind: kind, settler: &settler}
+	}
+	if sweeper, ok := settler.(Sweeper); ok {
+		k.sweepers = append(k.sweepers, sweeper)
 	}
 }

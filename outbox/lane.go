@@ -35,6 +35,9 @@ type lane struct {
 	alone   int64       // the job that was alone when a batch was cut off from outside
 	waits   int         // for a lane that another session holds
 	crowded bool        // Postgres has run out of room for predicate locks
+
+	nextSweep time.Time
+	lastSweep bool // of a drain
 }
 
 const (
@@ -84,6 +87,9 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 			}
 			continue
 		}
+		if err := l.sweep(ctx, stop); err != nil {
+			return err
+		}
 		n, err := l.settleBatch(ctx, l.pace.next(l.settings.Batch))
 		switch {
 		case err != nil:
@@ -99,7 +105,10 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 				return err
 			}
 			if drain && !due {
-				return nil
+				if l.swept() {
+					return nil
+				}
+				continue
 			}
 			if err := l.idle(ctx, stop, due); err != nil {
 				return err
@@ -141,7 +150,7 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	}
 	// Once more, for what was committed without a ring just before the doorbell was taken.
 	if due, err = l.due(ctx); err == nil && !due {
-		wait, cancel := context.WithTimeout(stop, l.settings.Poll)
+		wait, cancel := context.WithTimeout(stop, l.nap())
 		err = l.awaitRing(wait)
 		cancel()
 		if wait.Err() != nil {
@@ -155,6 +164,14 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 		return fmt.Errorf("leave the doorbell: %w", err)
 	}
 	return nil
+}
+
+// nap is how long an idle lane sleeps, if nobody rings.
+func (l *lane) nap() time.Duration {
+	if len(l.kinds.sweepers) == 0 {
+		return l.settings.Poll
+	}
+	return min(l.settings.Poll, time.Until(l.nextSweep))
 }
 
 // awaitRing waits for a notification of a job in this lane's queue; River sends them for others too.

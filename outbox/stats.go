@@ -4,7 +4,7 @@ import "sync/atomic"
 
 // Stats counts what a worker has done since it was made.
 type Stats struct {
-	batches, applied, rejected, duplicates, failures, conflicts atomic.Int64
+	batches, applied, rejected, duplicates, failures, conflicts, swept atomic.Int64
 }
 
 // Snapshot is the state of [Stats] at a moment.
@@ -15,13 +15,14 @@ type Snapshot struct {
 	Duplicates int64 `json:"duplicates"` // jobs of a request that another job had settled, and misused keys
 	Failures   int64 `json:"failures"`   // attempts that ended in an error or a panic
 	Conflicts  int64 `json:"conflicts"`  // transactions tried again after 40001 or 40P01
+	Swept      int64 `json:"swept"`      // rows that ran out: holds, authorizations
 }
 
 // Snapshot reads the counters.
 func (s *Stats) Snapshot() Snapshot {
 	return Snapshot{
 		Batches: s.batches.Load(), Applied: s.applied.Load(), Rejected: s.rejected.Load(),
-		Duplicates: s.duplicates.Load(), Failures: s.failures.Load(), Conflicts: s.conflicts.Load(),
+		Duplicates: s.duplicates.Load(), Failures: s.failures.Load(), Conflicts: s.conflicts.Load(), Swept: s.swept.Load(),
 	}
 }
 

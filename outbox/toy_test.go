@@ -40,18 +40,18 @@ func (s *toySettler) set(before func(ctx context.Context, tx pgx.Tx, job outbox.
 	s.before = before
 }
 
-func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, jobs []outbox.Job, write *pgx.Batch) ([]outbox.Result, error) {
+func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]outbox.Result, error) {
 	s.mu.Lock()
 	before := s.before
 	s.mu.Unlock()
-	results := make([]outbox.Result, len(jobs))
-	for i, job := range jobs {
+	results := make([]outbox.Result, len(batch.Jobs))
+	for i, job := range batch.Jobs {
 		if before != nil {
 			if err := before(ctx, tx, job); err != nil {
 				return nil, err
 			}
 		}
-		write.Queue(`INSERT INTO public.toy (key, job_id) VALUES ($1, $2)`, job.Key, job.ID).Exec(outbox.ExpectRows(1))
+		batch.Write.Queue(`INSERT INTO public.toy (key, job_id) VALUES ($1, $2)`, job.Key, job.ID).Exec(outbox.ExpectRows(1))
 		results[i] = outbox.Result{Status: outbox.Applied, Code: "played", Detail: map[string]int{"attempt": job.Attempt}}
 	}
 	return results, nil

@@ -2,6 +2,7 @@ package schema_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,9 +19,9 @@ func TestCheckTellsVersionsApart(t *testing.T) {
 		says []string
 	}{
 		"missing":     {make: `DROP SCHEMA lastseat CASCADE`, says: []string{`no schema "lastseat"`, `run "worker migrate up"`}},
-		"older":       {down: 1, says: []string{"is at version 3, river ", "needs version 4, river ", `run "worker migrate up"`}},
-		"much older":  {down: 4, says: []string{"is at version 0, river ", `run "worker migrate up"`}},
-		"newer":       {make: `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (5, true)`, says: []string{"is newer (version 5,", "than this program (version 4,", "run a newer release"}},
+		"older":       {down: 1, says: []string{fmt.Sprintf("is at version %d, river ", newest-1), fmt.Sprintf("needs version %d, river ", newest), `run "worker migrate up"`}},
+		"much older":  {down: newest, says: []string{"is at version 0, river ", `run "worker migrate up"`}},
+		"newer":       {make: fmt.Sprintf(`INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (%d, true)`, newest+1), says: []string{fmt.Sprintf("is newer (version %d,", newest+1), fmt.Sprintf("than this program (version %d,", newest), "run a newer release"}},
 		"newer river": {make: `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`, says: []string{"is newer", "run a newer release"}},
 		"older river": {make: `DELETE FROM lastseat.river_migration WHERE version = (SELECT max(version) FROM lastseat.river_migration)`, says: []string{`run "worker migrate up"`}},
 	} {
@@ -54,7 +55,7 @@ func TestCheckCompletesAnOlderDatabase(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
 	down(t, url)
-	if steps := up(t, url); len(steps) != 1 || steps[0].Name != "0004_rights" {
+	if steps := up(t, url); len(steps) != 1 || steps[0].Name != newestName {
 		t.Errorf("up took %v", steps)
 	}
 	if err := schema.Check(t.Context(), testdb.Pool(t, url)); err != nil {
@@ -66,7 +67,7 @@ func TestCheckCompletesAnOlderDatabase(t *testing.T) {
 func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for name, newer := range map[string]string{
-		"ours":  `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (5, true)`,
+		"ours":  `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (6, true)`,
 		"river": `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`,
 	} {
 		t.Run(name, func(t *testing.T) {

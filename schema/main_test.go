@@ -15,6 +15,12 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
+// The newest migration.
+const (
+	newest     = 5
+	newestName = "0005_payments"
+)
+
 func TestMain(m *testing.M) {
 	os.Exit(testdb.MainMigrated(m))
 }

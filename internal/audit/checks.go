@@ -75,9 +75,12 @@ var Checks = []Check{
 	},
 	{
 		Name: "accounts.held",
-		Rule: "nothing is held: no kind of this version holds money",
+		Rule: "what an account holds is the sum of its live authorizations",
 		sql: `
-		SELECT format('account %s: held %s', id, held) FROM lastseat.accounts WHERE held <> 0`,
+		SELECT format('account %s: held %s, its authorizations sum to %s', coalesce(a.id, p.from_account), coalesce(a.held, 0), coalesce(p.total, 0))
+		FROM lastseat.accounts a
+		FULL JOIN (SELECT from_account, sum(amount) AS total FROM lastseat.payments WHERE status = 'authorized' GROUP BY from_account) p ON p.from_account = a.id
+		WHERE a.id IS NULL OR a.held <> coalesce(p.total, 0)`,
 	},
 	{
 		Name: "money.conserved",
@@ -97,11 +100,11 @@ var Checks = []Check{
 	},
 	{
 		Name: "requests.effect",
-		Rule: "every transfer has its applied request, and every applied payment.transfer its transfer",
+		Rule: "every transfer has its applied request, and every applied request that moves money its transfer",
 		sql: `
 		SELECT CASE WHEN t.id IS NULL THEN format('request %s is applied (%s), and there is no transfer', r.key, r.code)
 		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.status, 'not there')) END
-		FROM (SELECT key, status, code FROM lastseat.requests WHERE kind = 'payment.transfer') r
+		FROM (SELECT key, status, code FROM lastseat.requests WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse')) r
 		FULL JOIN lastseat.transfers t ON t.key = r.key
 		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL)`,
 	},

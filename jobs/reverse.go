@@ -1,0 +1,52 @@
+package jobs
+
+import (
+	"github.com/tidwall/gjson"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// KindReverse is the kind of a [Reverse].
+const KindReverse = "payment.reverse"
+
+// Reverse takes a plain transfer back: the same amount, the other way, once.
+//
+// It is applied (reversed), or rejected: payment_not_found if the transfer was refused or is none, already_reversed,
+// insufficient_funds of the account that was paid, out_of_range.
+type Reverse struct {
+	Transfer string `json:"transfer"` // the idempotency key of the transfer
+}
+
+// Kind implements [outbox.Args].
+func (Reverse) Kind() string { return KindReverse }
+
+func decodeReverse(args []byte) (operation, error) {
+	var r Reverse
+	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
+		if name == "transfer" {
+			return true, idArg(name, value, &r.Transfer)
+		}
+		return false, nil
+	})
+	if err == nil && r.Transfer == "" {
+		err = missing("transfer")
+	}
+	return &r, err
+}
+
+func (r *Reverse) needs(s *state) { s.needTransfer(r.Transfer) }
+
+func (r *Reverse) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	t := s.byKey[r.Transfer]
+	switch {
+	case t == nil || t.payment != "" || t.reverses != nil:
+		return outbox.Reject(CodePaymentNotFound, map[string]any{"transfer": r.Transfer}), nil
+	case t.reversedBy != "":
+		return outbox.Reject(CodeAlreadyReversed, map[string]any{"transfer": r.Transfer, "reversed_by": t.reversedBy}), nil
+	}
+	if refused := s.refuse(t.to, t.from, t.amount, t.currency); refused != nil {
+		return *refused, nil
+	}
+	s.move(&transfer{key: job.Key, from: t.to, to: t.from, amount: t.amount, currency: t.currency, reverses: t}, s.now)
+	return outbox.Result{Status: outbox.Applied, Code: CodeReversed}, nil
+}
