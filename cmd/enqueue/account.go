@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
@@ -39,7 +37,7 @@ func (p *program) accountCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text := fmt.Sprintf("%s  open", account.ID)
+			text := word(account.ID) + "  open"
 			if receipt.Duplicate {
 				text += "  (duplicate)"
 			}

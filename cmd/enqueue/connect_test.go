@@ -20,13 +20,25 @@ var transferArgs = []string{"transfer", "--key", "k", "--from", "bank", "--to", 
 
 // everyCommand talks to the database.
 var everyCommand = map[string][]string{
-	"account":  {"account", "--id", "a", "--currency", "EUR"},
-	"transfer": transferArgs,
-	"import":   {"import", "-", "--open-accounts"},
-	"outcome":  {"outcome", "k"},
-	"wait":     {"wait", "k", "--timeout", "5s"},
-	"retry":    {"retry", "k"},
+	"account":        {"account", "--id", "a", "--currency", "EUR"},
+	"transfer":       transferArgs,
+	"reverse":        {"reverse", "--key", "u", "--transfer", "k"},
+	"authorize":      {"authorize", "--key", "a", "--payment", "p", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR", "--expires-in", "15m"},
+	"capture":        {"capture", "--key", "c", "--payment", "p"},
+	"capture a part": {"capture", "--key", "part", "--payment", "p", "--amount", "0.50"},
+	"refund":         {"refund", "--key", "r", "--payment", "p", "--amount", "0.10"},
+	"void":           {"void", "--key", "v", "--payment", "p"},
+	"import":         {"import", "-", "--open-accounts"},
+	"outcome":        {"outcome", "k"},
+	"wait":           {"wait", "k", "--timeout", "5s"},
+	"retry":          {"retry", "k"},
+	"balance":        {"balance", "ada"},
+	"payment":        {"payment", "p"},
+	"statement":      {"statement", "ada"},
 }
+
+// askingCommands write, in an order in which each finds what it needs.
+var askingCommands = []string{"account", "transfer", "import", "retry", "reverse", "authorize", "capture", "capture a part", "refund", "void"}
 
 const oneRow = "key,from_account,to_account,amount,currency\nk,bank,ada,1,EUR\n"
 
@@ -125,12 +137,11 @@ func portOf(config *pgx.ConnConfig) string { return strconv.Itoa(int(config.Port
 func TestSchema(t *testing.T) {
 	t.Parallel()
 	all := slices.Sorted(maps.Keys(everyCommand))
-	writing := []string{"account", "import", "transfer"}
 	for name, c := range map[string]struct {
 		older    int // migrations taken back; -1: no schema
 		commands []string
 	}{
-		"missing": {-1, all}, "only river's": {4, all}, "without requests": {3, all}, "without transfers": {2, writing},
+		"missing": {-1, all}, "only river's": {5, all}, "without requests": {4, all}, "without transfers": {3, all}, "without payments": {1, all},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -185,19 +196,23 @@ func written(t *testing.T, pool *pgxpool.Pool) (rows int) {
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
+	s.enqueue(t, everyCommand["authorize"]...).succeeds(t) // who names an amount has looked at the payment first
 	before := s.census(t)
 	viewer := s.as(t, "lastseat_viewer")
-	for _, command := range []string{"account", "transfer", "import", "retry"} {
+	for _, command := range askingCommands {
 		runIn(t, viewer, strings.NewReader(oneRow), everyCommand[command]...).fails(t, 77, "permission denied")
 		s.expect(t, before)
 	}
 
 	producer := s.as(t, "lastseat_producer")
-	for _, command := range []string{"account", "transfer", "import", "outcome", "retry"} {
+	for _, command := range askingCommands {
 		runIn(t, producer, strings.NewReader(oneRow), everyCommand[command]...).succeeds(t)
 	}
-	s.expect(t, "5 accounts, 1 requests, 1 jobs")
+	s.expect(t, "5 accounts, 7 requests, 7 jobs")
 	s.drain(t)
 	runIn(t, producer, nil, "wait", "k").succeeds(t)
-	runIn(t, viewer, nil, "outcome", "k").succeeds(t)
+	for _, command := range []string{"outcome", "balance", "payment", "statement"} {
+		runIn(t, producer, nil, everyCommand[command]...).succeeds(t)
+		runIn(t, viewer, nil, everyCommand[command]...).succeeds(t)
+	}
 }

@@ -41,8 +41,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	look()
-	if seen < 7 {
-		t.Errorf("%d commands seen, want 7 or more", seen)
+	if seen < 15 {
+		t.Errorf("%d commands seen, want 15 or more", seen)
 	}
 }
 
@@ -66,6 +66,7 @@ func TestCompletion(t *testing.T) {
 	}
 	for typed, want := range map[string]string{
 		"tr": "transfer", "transfer --from": "--from", "outcome --output ": "json", "import --ch": "--chunk",
+		"auth": "authorize", "authorize --exp": "--expires-at", "statement --output ": "csv",
 	} {
 		args := append([]string{"__complete"}, strings.Split(typed, " ")...)
 		got := runIn(t, "", nil, args...)

@@ -26,10 +26,10 @@ func (p *program) importCommand() *cobra.Command {
 		Short: "Ask for everything in a file",
 		Long: `Ask for everything in a file, in its order.
 
-The file is JSON Lines, {"kind","key","args"}, or a CSV of transfers (key,from_account,to_account,amount,currency,
-description) or accounts (account,currency,overdraft), told apart by the header. A chunk is one transaction: a bad line
-is named by its number and stops the import before anything of its chunk is written. Running it again is safe: what
-was asked for before is a duplicate.`,
+The file is JSON Lines of any kind, {"kind","key","args"}, with amounts in minor units, or a CSV of transfers (key,
+from_account,to_account,amount,currency,description) or accounts (account,currency,overdraft), told apart by the header.
+A chunk is one transaction: a bad line is named by its number and stops the import before anything of its chunk is
+written. Running it again is safe: what was asked for before is a duplicate.`,
 		Example: "  enqueue import transfers.csv --open-accounts",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,7 +56,7 @@ was asked for before is a duplicate.`,
 			return errors.Join(err, p.output.Print(p.streams.Out, imported.counts, imported.counts.String()))
 		},
 	}
-	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false, "open the accounts of transfers that are missing, with unlimited overdraft")
+	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false, "open the accounts of transfers and authorizations that are missing, with unlimited overdraft")
 	cmd.Flags().IntVar(&chunk, "chunk", 1000, "lines in a transaction")
 	return cmd
 }
@@ -179,20 +179,24 @@ func (im *importer) openAccount(ctx context.Context, tx pgx.Tx, account jobs.Acc
 	return err
 }
 
-// openMissing opens the accounts of a transfer, each once in an import.
+// openMissing opens the accounts of a request that names two and their currency, each once in an import.
 func (im *importer) openMissing(ctx context.Context, tx pgx.Tx, request *importfile.Request, done *counts) error {
-	if !im.openAccounts || request.Kind != jobs.KindTransfer {
+	if !im.openAccounts || request.Kind != jobs.KindTransfer && request.Kind != jobs.KindAuthorize {
 		return nil
 	}
-	var transfer jobs.Transfer
-	if err := json.Unmarshal(request.Args, &transfer); err != nil {
+	var args struct {
+		From     string `json:"from"`
+		To       string `json:"to"`
+		Currency string `json:"currency"`
+	}
+	if err := json.Unmarshal(request.Args, &args); err != nil {
 		return nil //nolint:nilerr // lastseat.enqueue says what is wrong with the arguments
 	}
-	for _, id := range []string{transfer.From, transfer.To} {
+	for _, id := range []string{args.From, args.To} {
 		if im.opened[id] {
 			continue
 		}
-		if err := im.openAccount(ctx, tx, jobs.Account{ID: id, Currency: transfer.Currency, IfMissing: true}, done); err != nil {
+		if err := im.openAccount(ctx, tx, jobs.Account{ID: id, Currency: args.Currency, IfMissing: true}, done); err != nil {
 			return err
 		}
 		im.opened[id] = true

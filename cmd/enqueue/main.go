@@ -1,5 +1,5 @@
 // Command enqueue asks for payments and reservations from the command line, imports files of them, and shows what became
-// of them. It talks to the database that DATABASE_URL names; the role lastseat_producer is enough.
+// of them and what accounts have. It talks to the database that DATABASE_URL names; the role lastseat_producer is enough.
 package main
 
 import (
@@ -48,7 +48,12 @@ do that, 78 configuration or schema version.`,
 		Version: cli.Version(),
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}
-	root.AddCommand(p.accountCommand(), p.transferCommand(), p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.retryCommand())
+	root.AddCommand(
+		p.accountCommand(), p.transferCommand(), p.reverseCommand(),
+		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
+		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.retryCommand(),
+		p.balanceCommand(), p.paymentCommand(), p.statementCommand(),
+	)
 	return cli.Execute(ctx, root, args, streams)
 }
 

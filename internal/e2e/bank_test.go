@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -15,17 +16,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/money"
-
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
 // bank is a file of transfers, with what has to become of them when they are taken strictly in the file's order.
 type bank struct {
 	accounts  string // CSV file; "": --open-accounts
-	transfers string // CSV file
+	transfers string // CSV file, or JSON Lines
 	lines     int
 	keys      []string          // in the order in which they are asked for first
 	outcomes  map[string]string // "applied transferred", of every key
+	payments  map[string]string // the status of every payment; nil: there are none
 	balances  map[string]int64  // of every account, in minor units
 }
 
@@ -129,6 +130,92 @@ func generatedBank(t *testing.T) *bank {
 	return b
 }
 
+// byPayment is the same bank with every third transfer made in two steps, authorize and capture, as JSON Lines. Since the
+// two stand one after the other, what is held never stands in anybody's way: every balance is the same.
+func (b *bank) byPayment(t *testing.T) *bank {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "payments.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	paid := &bank{accounts: b.accounts, transfers: file.Name(), outcomes: make(map[string]string), balances: b.balances, payments: make(map[string]string)}
+	third := make(map[string]bool)
+	for i, key := range b.keys {
+		third[key] = i%3 == 0
+	}
+	out := json.NewEncoder(file)
+	for _, row := range readCSV(t, b.transfers) {
+		key := row[0]
+		minor, err := money.Parse(row[3], row[4])
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := map[string]any{"from": row[1], "to": row[2], "amount": minor, "currency": row[4]}
+		if !third[key] {
+			paid.asks(t, out, "payment.transfer", key, args, b.outcomes[key])
+			continue
+		}
+		captured, status := "applied captured", "captured"
+		authorized, applied := strings.CutSuffix(b.outcomes[key], "transferred")
+		if authorized += "authorized"; !applied {
+			authorized, captured, status = b.outcomes[key], "rejected not_authorized", "declined"
+		}
+		payment := "payment " + key
+		args["payment"] = payment
+		paid.payments[payment] = status
+		paid.asks(t, out, "payment.authorize", key, args, authorized)
+		paid.asks(t, out, "payment.capture", "capture "+key, map[string]any{"payment": payment}, captured)
+	}
+	if len(paid.payments) < len(b.keys)/3 {
+		t.Fatalf("%d of %d transfers are payments", len(paid.payments), len(b.keys))
+	}
+	return paid
+}
+
+// asks writes a line of the file, with what has to become of it.
+func (b *bank) asks(t *testing.T, out *json.Encoder, kind, key string, args map[string]any, outcome string) {
+	t.Helper()
+	if err := out.Encode(map[string]any{"kind": kind, "key": key, "args": args}); err != nil {
+		t.Fatal(err)
+	}
+	b.lines++
+	if _, known := b.outcomes[key]; !known {
+		b.keys = append(b.keys, key)
+	}
+	b.outcomes[key] = outcome
+}
+
+// Every third transfer made by authorize and capture: drained at once, by workers that are killed, and by four of them,
+// every balance is what it was with transfers alone, and nothing is held.
+func TestBankByPayment(t *testing.T) {
+	t.Parallel()
+	for name, build := range map[string]func(*testing.T) *bank{"generated": generatedBank, "real": realBank} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := build(t).byPayment(t)
+			url := testdb.New(t)
+			if b.accounts != "" {
+				enqueue(t, url, "import", b.accounts).exits(t, 0)
+			}
+			b.imports(t, url, importCounts{Requests: b.lines, Duplicates: b.lines - len(b.keys)})
+			if b.lines > 10_000 { // once is enough
+				b.killed("LASTSEAT_BATCH=50")(t, url, testdb.Pool(t, url))
+				return
+			}
+			for name, prove := range map[string]func(*testing.T, string, *pgxpool.Pool){
+				"drain": b.drained, "killed three times": b.killed("LASTSEAT_BATCH=10"), "four at once": b.shared("LASTSEAT_BATCH=20"),
+			} {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					copied := copyOf(t, url)
+					prove(t, copied, testdb.Pool(t, copied))
+				})
+			}
+		})
+	}
+}
+
 // proves demands that the database is what it has to be after all of the bank's transfers.
 func (b *bank) proves(t *testing.T, url string, pool *pgxpool.Pool) {
 	t.Helper()
@@ -154,6 +241,12 @@ func (b *bank) proves(t *testing.T, url string, pool *pgxpool.Pool) {
 		}
 		t.Errorf("%d of %d outcomes are wrong, %d requests are there", wrong, len(b.outcomes), len(got))
 	}
+	if got := pairs[string](t, pool, `SELECT id, status FROM lastseat.payments`); !maps.Equal(got, b.payments) {
+		t.Errorf("the payments are not what they have to be: %d are there, want %d", len(got), len(b.payments))
+	}
+	if n := testdb.Scalar[int64](t, pool, `SELECT sum(held)::bigint FROM lastseat.accounts`); n != 0 {
+		t.Errorf("%d is still held", n)
+	}
 	b.provesOrder(t, pool)
 	if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job WHERE queue = 'lastseat'`); n != 0 {
 		t.Errorf("%d jobs are left", n)
@@ -175,10 +268,10 @@ func (b *bank) provesOrder(t *testing.T, pool *pgxpool.Pool) {
 	if err != nil || !slices.Equal(keys, b.keys) {
 		t.Errorf("the requests' order is not the file's (%v)", err)
 	}
-	applied := 0
+	moved := 0
 	for _, outcome := range b.outcomes {
-		if strings.HasPrefix(outcome, "applied") {
-			applied++
+		if outcome == "applied transferred" || outcome == "applied captured" {
+			moved++
 		}
 	}
 	got := testdb.Scalar[string](t, pool, `
@@ -186,7 +279,7 @@ func (b *bank) provesOrder(t *testing.T, pool *pgxpool.Pool) {
 		FROM (SELECT r.job_id, r.requested_at, lag(r.job_id) OVER w AS job_before, lag(r.requested_at) OVER w AS asked_before
 		      FROM lastseat.entries e JOIN lastseat.transfers t ON t.id = e.transfer_id JOIN lastseat.requests r ON r.key = t.key
 		      WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) entry`)
-	if want := fmt.Sprintf("%d entries, 0 out of order", 2*applied); got != want {
+	if want := fmt.Sprintf("%d entries, 0 out of order", 2*moved); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

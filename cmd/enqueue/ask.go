@@ -1,0 +1,96 @@
+package main
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/money"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// asking holds the flags of every command that asks for something.
+type asking struct {
+	key  string
+	wait time.Duration
+}
+
+func (a *asking) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.key, "key", "", "the idempotency key: one for one request")
+	cmd.Flags().DurationVar(&a.wait, "wait", 0, "wait so long for the outcome")
+	cli.Require(cmd, "key")
+}
+
+// argsOf says what to ask for, with a look into the database where that takes one.
+type argsOf func(tx pgx.Tx) (outbox.Args, error)
+
+// plain needs no look.
+func plain(args outbox.Args) argsOf {
+	return func(pgx.Tx) (outbox.Args, error) { return args, nil }
+}
+
+// ask enqueues one request in a transaction of its own, and shows what is known of it.
+func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
+	if asking.wait < 0 {
+		return cli.Usage("--wait is %v: 0s or longer", asking.wait)
+	}
+	ctx := cmd.Context()
+	pool, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	var receipt outbox.Receipt
+	var outcomes []outbox.Outcome
+	err = inTx(ctx, pool, func(tx pgx.Tx) error {
+		args, err := argsOf(tx)
+		if err != nil {
+			return err
+		}
+		if receipt, err = outbox.Enqueue(ctx, tx, asking.key, args); err != nil {
+			return err
+		}
+		outcomes, err = outbox.Outcomes(ctx, tx, asking.key)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if asking.wait > 0 {
+		return p.await(ctx, pool, asking.wait, receipt.Duplicate, asking.key)
+	}
+	return p.output.PrintOutcome(p.streams.Out, outcomes[0], receipt.Duplicate)
+}
+
+// moving holds the flags of what takes money from one account for another.
+type moving struct{ from, to, amount, currency string }
+
+func (m *moving) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&m.from, "from", "", "the account that gives")
+	cmd.Flags().StringVar(&m.to, "to", "", "the account that gets")
+	cmd.Flags().StringVar(&m.amount, "amount", "", "in the currency's unit: 12.50")
+	cmd.Flags().StringVar(&m.currency, "currency", "", "ISO 4217: EUR")
+	cli.Require(cmd, "from", "to", "amount", "currency")
+}
+
+// minor is the amount in minor units.
+func (m *moving) minor() (int64, error) {
+	if _, err := money.Digits(m.currency); err != nil {
+		return 0, cli.BadData("--currency: %w", err)
+	}
+	return parseAmount(m.amount, m.currency)
+}
+
+// parseAmount reads --amount as minor units.
+func parseAmount(text, currency string) (int64, error) {
+	amount, err := money.Parse(text, currency)
+	if err != nil {
+		return 0, cli.BadData("--amount: %w", err)
+	}
+	if amount <= 0 {
+		return 0, cli.BadData("--amount is %s: more than 0", text)
+	}
+	return amount, nil
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/jobs"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+func (p *program) authorizeCommand() *cobra.Command {
+	var asking asking
+	var moving moving
+	var payment string
+	var expiresIn time.Duration
+	var expiresAt timeFlag
+	cmd := &cobra.Command{
+		Use:   "authorize --key KEY --payment ID --from ID --to ID --amount AMOUNT --currency CODE",
+		Short: "Hold money for a payment, to be captured later",
+		Long: `Hold money for a payment, to be captured later.
+
+The hold ends by itself after 7 days, after --expires-in, or at --expires-at. That time is no part of what makes two
+requests the same: asked again, the first one's stays.`,
+		Example: "  enqueue authorize --key order-1045 --payment p-1045 --from customer:7 --to shop --amount 12.50 --currency EUR --expires-in 15m",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			amount, err := moving.minor()
+			if err != nil {
+				return err
+			}
+			if expiresIn <= 0 && cmd.Flags().Changed("expires-in") {
+				return cli.Usage("--expires-in is %v: longer than 0s", expiresIn)
+			}
+			return p.ask(cmd, asking, func(tx pgx.Tx) (args outbox.Args, err error) {
+				authorize := jobs.Authorize{
+					Payment: payment, From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, ExpiresAt: expiresAt.at,
+				}
+				if expiresIn > 0 {
+					authorize.ExpiresAt, err = timeIn(cmd.Context(), tx, expiresIn)
+				}
+				return authorize, err
+			})
+		},
+	}
+	asking.flags(cmd)
+	paymentFlag(cmd, &payment)
+	moving.flags(cmd)
+	cmd.Flags().DurationVar(&expiresIn, "expires-in", 0, "how long the money is held: 15m (default 168h, 7 days)")
+	cmd.Flags().Var(&expiresAt, "expires-at", "until when it is held: 2026-11-23T12:00:00Z")
+	cmd.MarkFlagsMutuallyExclusive("expires-in", "expires-at")
+	return cmd
+}
+
+// timeIn reckons from the database's clock: it is the one that ends the hold.
+func timeIn(ctx context.Context, tx pgx.Tx, in time.Duration) (at time.Time, err error) {
+	if err = tx.QueryRow(ctx, `SELECT now() + $1::interval`, in).Scan(&at); err != nil {
+		return at, fmt.Errorf("ask for the time: %w", err)
+	}
+	return at.UTC(), nil
+}
+
+func (p *program) captureCommand() *cobra.Command {
+	return p.partCommand(&cobra.Command{
+		Use:   "capture --key KEY --payment ID [--amount AMOUNT]",
+		Short: "Move the money of an authorized payment",
+		Long: `Move the money of an authorized payment, once: the whole, or --amount of it in the payment's currency. The rest is
+released.`,
+		Example: "  enqueue capture --key order-1045-shipped --payment p-1045 --amount 10.00 --wait 10s",
+	}, func(payment string, amount int64) outbox.Args { return jobs.Capture{Payment: payment, Amount: amount} })
+}
+
+func (p *program) refundCommand() *cobra.Command {
+	return p.partCommand(&cobra.Command{
+		Use:   "refund --key KEY --payment ID [--amount AMOUNT]",
+		Short: "Pay a captured payment back",
+		Long: `Pay a captured payment back: what is left of it, or --amount in the payment's currency. There may be several refunds,
+up to what was captured.`,
+		Example: "  enqueue refund --key order-1045-returned --payment p-1045 --amount 5.00 --wait 10s",
+	}, func(payment string, amount int64) outbox.Args { return jobs.Refund{Payment: payment, Amount: amount} })
+}
+
+// partCommand asks for the whole of a payment, which is the amount 0, or for a part of it.
+func (p *program) partCommand(cmd *cobra.Command, args func(payment string, amount int64) outbox.Args) *cobra.Command {
+	var asking asking
+	var payment, part string
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.Flags().Changed("amount") {
+			return p.ask(cmd, asking, plain(args(payment, 0)))
+		}
+		return p.ask(cmd, asking, func(tx pgx.Tx) (outbox.Args, error) {
+			known, err := jobs.PaymentOf(cmd.Context(), tx, payment)
+			if err != nil {
+				return nil, err
+			}
+			amount, err := parseAmount(part, known.Currency)
+			return args(payment, amount), err
+		})
+	}
+	asking.flags(cmd)
+	paymentFlag(cmd, &payment)
+	cmd.Flags().StringVar(&part, "amount", "", "a part, in the payment's currency: 5.00")
+	return cmd
+}
+
+func (p *program) voidCommand() *cobra.Command {
+	var asking asking
+	var void jobs.Void
+	cmd := &cobra.Command{
+		Use:     "void --key KEY --payment ID",
+		Short:   "Give an authorized payment up, and release its money",
+		Example: "  enqueue void --key order-1045-cancelled --payment p-1045 --wait 10s",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.ask(cmd, asking, plain(void))
+		},
+	}
+	asking.flags(cmd)
+	paymentFlag(cmd, &void.Payment)
+	return cmd
+}
+
+func paymentFlag(cmd *cobra.Command, payment *string) {
+	cmd.Flags().StringVar(payment, "payment", "", "the payment's id, your own text")
+	cli.Require(cmd, "payment")
+}

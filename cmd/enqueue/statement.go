@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/money"
+	"github.com/lastseat/lastseat/jobs"
+)
+
+func (p *program) statementCommand() *cobra.Command {
+	from, to := timeFlag{dates: true}, timeFlag{dates: true}
+	var period jobs.Period
+	format := statementFormat("text")
+	cmd := &cobra.Command{
+		Use:   "statement ACCOUNT",
+		Short: "Show an account's entries, with the balance after each",
+		Long: `Show an account's entries in their order, with the balance after each.
+
+A date is its first moment, UTC; --to is the first moment that is not shown. A page after another one begins --after-version
+the last version seen. Amounts are decimals in the account's currency, in JSON minor units; what was taken is negative.`,
+		Example: "  enqueue statement customer:7 --from 2026-11-01 --to 2026-12-01 --output csv",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			period.From, period.To = from.at, to.at
+			switch {
+			case period.AfterVersion < 0:
+				return cli.Usage("--after-version is %d: a version, or 0", period.AfterVersion)
+			case period.MaxEntries < 1 && cmd.Flags().Changed("limit"):
+				return cli.Usage("--limit is %d: 1 or more", period.MaxEntries)
+			case !period.To.IsZero() && period.From.After(period.To):
+				return cli.Usage("--from is later than --to")
+			}
+			return p.look(cmd, func(pool *pgxpool.Pool) error {
+				return p.statement(cmd, pool, args[0], period, format)
+			})
+		},
+	}
+	cmd.Flags().Var(&from, "from", "from this time or date on")
+	cmd.Flags().Var(&to, "to", "until before this time or date")
+	cmd.Flags().Int64Var(&period.AfterVersion, "after-version", 0, "only what comes after this entry")
+	cmd.Flags().Int64Var(&period.MaxEntries, "limit", 0, "at most so many entries (default all)")
+	cmd.Flags().VarP(&format, "output", "o", "how entries are written")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// statement writes entries as they come: there may be more of them than memory.
+func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, period jobs.Period, format statementFormat) error {
+	ctx := cmd.Context()
+	out := bufio.NewWriter(p.streams.Out)
+	// one snapshot: the balance is that of the entries
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, pool, snapshot, func(tx pgx.Tx) error {
+		account, err := jobs.BalanceOf(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		// where there is no entry, what the account had when the period ended
+		balance := account.Balance
+		if !period.To.IsZero() {
+			if err := tx.QueryRow(ctx, `SELECT lastseat.balance_at($1, $2)`, id, period.To).Scan(&balance); err != nil {
+				return fmt.Errorf("read the balance at %v: %w", period.To, err)
+			}
+		}
+		w := format.writer(out, account.Currency)
+		err = jobs.Statement(ctx, tx, id, period, func(e jobs.Entry) error {
+			balance = e.BalanceAfter
+			return w.entry(e)
+		})
+		if err != nil {
+			return err
+		}
+		return w.end(balance)
+	})
+	if flushed := out.Flush(); err == nil {
+		err = flushed
+	}
+	return err
+}
+
+// statementFormat is the value of statement's own --output.
+type statementFormat string
+
+// String, Set and Type make it a flag.
+func (f *statementFormat) String() string { return string(*f) }
+
+// Set accepts text, json and csv.
+func (f *statementFormat) Set(value string) error {
+	if value != "text" && value != "json" && value != "csv" {
+		return errors.New(`it is "text", "json" or "csv"`)
+	}
+	*f = statementFormat(value)
+	return nil
+}
+
+// Type is what the help shows.
+func (f *statementFormat) Type() string { return "text|json|csv" }
+
+func (f *statementFormat) writer(out io.Writer, currency string) statementWriter {
+	switch *f {
+	case "json":
+		return &jsonStatement{json: json.NewEncoder(out), currency: currency}
+	case "csv":
+		return newCSVStatement(out, currency)
+	default:
+		return newTextStatement(out, currency)
+	}
+}
+
+type statementWriter interface {
+	entry(e jobs.Entry) error
+	// end comes after the last entry, with the balance then.
+	end(closing int64) error
+}
+
+// jsonStatement is one object a line, amounts in minor units.
+type jsonStatement struct {
+	json     *json.Encoder
+	currency string
+}
+
+func (j *jsonStatement) entry(e jobs.Entry) error {
+	return j.json.Encode(struct {
+		jobs.Entry
+		Currency string `json:"currency"`
+	}{e, j.currency})
+}
+
+func (j *jsonStatement) end(int64) error { return nil }
+
+// csvStatement is data: what a spreadsheet makes of a description is not guarded against.
+type csvStatement struct {
+	csv      *csv.Writer
+	currency string
+}
+
+func newCSVStatement(out io.Writer, currency string) *csvStatement {
+	c := &csvStatement{csv: csv.NewWriter(out), currency: currency}
+	// an error stays in the writer
+	_ = c.csv.Write([]string{"version", "at", "amount", "balance_after", "currency", "counterparty", "kind", "key", "payment", "description"})
+	return c
+}
+
+func (c *csvStatement) entry(e jobs.Entry) error {
+	return c.csv.Write([]string{
+		strconv.FormatInt(e.Version, 10), e.At.Format(time.RFC3339Nano), money.Format(e.Amount, c.currency), money.Format(e.BalanceAfter, c.currency),
+		c.currency, e.Counterparty, e.Kind, e.Key, e.Payment, e.Description,
+	})
+}
+
+func (c *csvStatement) end(int64) error {
+	c.csv.Flush()
+	return c.csv.Error()
+}
+
+// textStatement is for people: a table that begins and ends with a balance.
+type textStatement struct {
+	table    table
+	currency string
+	begun    bool
+}
+
+func newTextStatement(out io.Writer, currency string) *textStatement {
+	s := &textStatement{table: table{out: out, right: []bool{0: true, 2: true, 3: true, 8: false}}, currency: currency}
+	s.table.rows = [][]string{{"VERSION", "AT (UTC)", "AMOUNT", "BALANCE " + currency, "COUNTERPARTY", "KIND", "KEY", "PAYMENT", "DESCRIPTION"}}
+	return s
+}
+
+func (s *textStatement) entry(e jobs.Entry) error {
+	if err := s.begin(e.BalanceAfter - e.Amount); err != nil {
+		return err
+	}
+	return s.table.add(strconv.FormatInt(e.Version, 10), e.At.Format(time.DateTime), money.Format(e.Amount, s.currency), money.Format(e.BalanceAfter, s.currency),
+		line(e.Counterparty), line(e.Kind), line(e.Key), line(e.Payment), line(e.Description))
+}
+
+func (s *textStatement) begin(opening int64) error {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	return s.table.add("", "opening balance", "", money.Format(opening, s.currency))
+}
+
+func (s *textStatement) end(closing int64) error {
+	if err := s.begin(closing); err != nil {
+		return err
+	}
+	if err := s.table.add("", "closing balance", "", money.Format(closing, s.currency)); err != nil {
+		return err
+	}
+	return s.table.flush()
+}

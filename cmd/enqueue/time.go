@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+	"time"
+)
+
+// timeFlag is a time on the command line. The zero time stands for one that is not given.
+type timeFlag struct {
+	at    time.Time
+	dates bool // a date is one too: its first moment, UTC
+}
+
+// String, Set and Type make it a flag.
+func (f *timeFlag) String() string {
+	if f.at.IsZero() {
+		return ""
+	}
+	return f.at.Format(time.RFC3339Nano)
+}
+
+// Set accepts RFC 3339.
+func (f *timeFlag) Set(value string) error {
+	at, err := time.Parse(time.RFC3339, value)
+	if err != nil && f.dates {
+		at, err = time.Parse(time.DateOnly, value)
+	}
+	switch {
+	case (err != nil || at.IsZero()) && f.dates:
+		return errors.New("it is a time like 2026-11-23T12:00:00Z, or a date like 2026-11-23")
+	case err != nil || at.IsZero():
+		return errors.New("it is a time like 2026-11-23T12:00:00Z")
+	}
+	f.at = at.UTC()
+	return nil
+}
+
+// Type is what the help shows.
+func (f *timeFlag) Type() string { return "time" }
