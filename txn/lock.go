@@ -1,0 +1,111 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrLocked says that another transaction holds a lock on one of the rows (55P03). The transaction is aborted, unless the
+// call was in a [Nested] of its own. [Run] does not repeat it: whoever does not want to wait decides what to do instead.
+var ErrLocked = errors.New("locked by another transaction")
+
+// Strength is what a row lock keeps others from. FOR KEY SHARE < FOR SHARE < FOR NO KEY UPDATE < FOR UPDATE.
+type Strength int
+
+// The four row locks of Postgres. A foreign key takes ForKeyShare on the row it refers to, so ForUpdate holds up inserts
+// that refer to a row and ForNoKeyUpdate, which every UPDATE of other columns takes, does not.
+const (
+	ForUpdate      Strength = iota // to delete the row or change its key
+	ForNoKeyUpdate                 // to change it
+	ForShare                       // that it stays as it is
+	ForKeyShare                    // that it stays
+)
+
+var strengths = [...]string{"FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE", "FOR KEY SHARE"}
+
+// Wait is what to do about a row that another transaction has locked. Zero waits as long as the session's lock_timeout
+// allows (Postgres's default: for ever), a positive Wait at most so long, each time it has to. Only a deadline of
+// the context bounds the sum of all waits, and costs the connection.
+type Wait time.Duration
+
+// NoWait gives up at once, with [ErrLocked]; SkipLocked does without the row.
+const (
+	NoWait     Wait = -1
+	SkipLocked Wait = -2
+)
+
+// Mode is how to lock. The zero value is FOR UPDATE, waits, and knows rows by their column id.
+type Mode struct {
+	Strength Strength
+	Wait     Wait
+	Key      string // the column of the table's primary key; "": id
+}
+
+// Lock locks the rows of a table whose keys are among ids, in the order of the key whatever the order of ids, until the
+// end of the transaction: those who lock several rows so don't deadlock with each other. It returns the keys of the
+// rows that it locked, in that order. A row that does not exist is missing from them; with SkipLocked so is one that
+// another transaction holds. Read the rows after they are locked, not before: only then they stay as they were read.
+//
+// Errors are [ErrLocked], and in a REPEATABLE READ or SERIALIZABLE transaction a conflict (40001) if a row has changed
+// since the snapshot.
+func Lock[K any](ctx context.Context, tx pgx.Tx, table pgx.Identifier, ids []K, mode Mode) ([]K, error) {
+	sql, err := mode.sql(table)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	before := ""
+	if mode.Wait > 0 {
+		if before, err = setLockTimeout(ctx, tx, mode.Wait); err != nil {
+			return nil, err
+		}
+	}
+	rows, _ := tx.Query(ctx, sql, ids) // CollectRows returns the error
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[K])
+	if sqlState(err) == "55P03" {
+		err = fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock rows of %s: %w", strings.Join(table, "."), err)
+	}
+	if mode.Wait > 0 { // after an error, the rollback restores it
+		if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, before); err != nil {
+			return nil, fmt.Errorf("restore lock_timeout: %w", err)
+		}
+	}
+	return locked, nil
+}
+
+// The rows are sorted first and locked then: https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
+func (m Mode) sql(table pgx.Identifier) (string, error) {
+	if m.Strength < 0 || int(m.Strength) >= len(strengths) || m.Wait < SkipLocked {
+		return "", fmt.Errorf("no such lock: %+v", m)
+	}
+	key := pgx.Identifier{m.Key}.Sanitize()
+	if m.Key == "" {
+		key = `"id"`
+	}
+	sql := fmt.Sprintf(`SELECT %[1]s FROM %[2]s WHERE %[1]s = ANY ($1) ORDER BY %[1]s %[3]s`, key, table.Sanitize(), strengths[m.Strength])
+	switch m.Wait {
+	case NoWait:
+		sql += " NOWAIT"
+	case SkipLocked:
+		sql += " SKIP LOCKED"
+	}
+	return sql, nil
+}
+
+// setLockTimeout holds to the end of the transaction or of the savepoint, and returns the value before. It rounds up,
+// since 0 would be no timeout.
+func setLockTimeout(ctx context.Context, tx pgx.Tx, wait Wait) (before string, err error) {
+	milliseconds := (time.Duration(wait) + time.Millisecond - 1).Milliseconds()
+	const sql = `SELECT before, set_config('lock_timeout', $1, true) FROM current_setting('lock_timeout') AS before`
+	if err := tx.QueryRow(ctx, sql, fmt.Sprintf("%dms", milliseconds)).Scan(&before, nil); err != nil {
+		return "", fmt.Errorf("set lock_timeout: %w", err)
+	}
+	return before, nil
+}

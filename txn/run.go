@@ -1,0 +1,170 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+const (
+	// DefaultRetries is how often [Run] repeats a transaction after a conflict if [Options] say nothing else.
+	DefaultRetries = 5
+
+	shortestBackoff = 5 * time.Millisecond
+	longestBackoff  = time.Second
+	cleanupLimit    = time.Second // for a rollback, which has to be tried after the caller's deadline too
+)
+
+// ErrConflict says that a transaction ran into others (40001, 40P01) in every one of its tries, or until its time was
+// up. Nothing is committed, and it may be asked for again later. It wraps the last conflict.
+var ErrConflict = errors.New("the transaction conflicted with others")
+
+// Beginner is what [Run] needs of a *pgxpool.Pool, a *pgxpool.Conn or a *pgx.Conn. A pgx.Tx is none: isolation, access
+// mode and retries belong to the outermost transaction, and can't be asked for inside of it.
+type Beginner interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// Options are those of the whole transaction. The zero value is the database's default isolation, read and write, no
+// deadline but the context's, and [DefaultRetries].
+type Options struct {
+	Isolation pgx.TxIsoLevel
+	ReadOnly  bool          // a write fails with SQLSTATE 25006
+	Timeout   time.Duration // of everything: waiting for a connection, all tries and the pauses between them; 0: none
+	Retries   int           // after conflicts, at most; 0: DefaultRetries, negative: none
+	OnRetry   func(Retry)   // called before the pause of each retry
+}
+
+// Retry is a try that failed with a conflict and will be repeated.
+type Retry struct {
+	Attempt int           // the one that failed, from 1
+	Err     error         // with the SQLSTATE 40001 or 40P01
+	Pause   time.Duration // before the next one
+}
+
+// Run runs fn in a transaction of its own and commits it. If fn returns an error or panics, the transaction is rolled
+// back and the error or the panic goes on to the caller.
+//
+// A conflict with other transactions (40001, 40P01), in fn or at COMMIT, runs the whole of fn again after a pause:
+// exponential with full jitter, from 5 ms. So fn may run several times: it must return the errors it gets, set
+// variables of its caller anew rather than add to them, and do nothing outside of tx that can't be repeated.
+//
+// Errors that a caller may branch on, beside those of fn: [ErrConflict]; pgx.ErrTxCommitRollback, if fn swallowed the
+// error of a statement; the context's. After all of them nothing is committed. After [outbox.ErrCommitUnknown] the
+// database alone knows, and Run does not try again.
+func Run(ctx context.Context, db Beginner, options Options, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if inTransaction(db) {
+		return errors.New("the connection is in a transaction already: pass its pgx.Tx, or use Nested")
+	}
+	if options.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, options.Timeout)
+		defer cancel()
+	}
+	retries := options.Retries
+	if retries == 0 {
+		retries = DefaultRetries
+	}
+	for attempt := 1; ; attempt++ {
+		err := try(ctx, db, options, fn)
+		if !conflict(err) {
+			return err
+		}
+		if attempt > retries {
+			return fmt.Errorf("%w, %d times: %w", ErrConflict, attempt, err)
+		}
+		pause := backoff(attempt)
+		if options.OnRetry != nil {
+			options.OnRetry(Retry{Attempt: attempt, Err: err, Pause: pause})
+		}
+		if ended := sleep(ctx, pause); ended != nil {
+			return fmt.Errorf("%w, until %w: %w", ErrConflict, ended, err)
+		}
+	}
+}
+
+func try(ctx context.Context, db Beginner, options Options, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	mode := pgx.TxOptions{IsoLevel: options.Isolation}
+	if options.ReadOnly {
+		mode.AccessMode = pgx.ReadOnly
+	}
+	tx, err := db.BeginTx(ctx, mode)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer func() { // after a COMMIT this does nothing; if it fails, pgx closes the connection, which rolls back too
+		ctx, cancel := cleanup(ctx)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
+	if err := fn(ctx, lent{tx}); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil { // known not to be committed, which an attempt to send COMMIT now would make unknown
+		return fmt.Errorf("not committed: %w", err)
+	}
+	return outbox.Commit(ctx, tx)
+}
+
+// lent is a transaction in the hands of a function that did not begin it. One that ended it could not be retried.
+type lent struct{ pgx.Tx }
+
+var errLent = errors.New("not yours to end: return nil to commit, an error to roll back")
+
+func (lent) Commit(context.Context) error   { return errLent }
+func (lent) Rollback(context.Context) error { return errLent }
+
+// inTransaction finds a connection in the middle of a transaction, such as tx.Conn() returns. There a BEGIN is but a
+// warning to Postgres, and the COMMIT would be that of the outer transaction.
+func inTransaction(db Beginner) bool {
+	conn, _ := db.(*pgx.Conn)
+	if pooled, ok := db.(*pgxpool.Conn); ok {
+		conn = pooled.Conn()
+	}
+	return conn != nil && !conn.IsClosed() && conn.PgConn().TxStatus() != 'I'
+}
+
+// conflict tells whether a transaction may simply run again. What another Run has given up is not tried once more.
+func conflict(err error) bool {
+	code := sqlState(err)
+	return (code == "40001" || code == "40P01") && !errors.Is(err, ErrConflict)
+}
+
+func sqlState(err error) string {
+	pgErr := (*pgconn.PgError)(nil)
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// backoff is full jitter, anything up to a limit that doubles: see "Exponential Backoff And Jitter" of the AWS
+// Architecture Blog. It spreads those who ran into each other.
+func backoff(attempt int) time.Duration {
+	limit := shortestBackoff << min(attempt-1, 16)
+	return rand.N(min(limit, longestBackoff) + 1)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// cleanup is the context of a rollback: ctx may be over, and then above all there is something to roll back.
+func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
+}
