@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -17,16 +16,20 @@ import (
 //
 // gjson and not encoding/json, which takes "FROM" for "from".
 
-// eachArg calls set for every argument that is given; a null stands for one that is not. Unknown ones are an error.
+// eachArg calls set for every argument that is given; a null stands for one that is not. Unknown ones are an error, null
+// or not.
 func eachArg(args []byte, set func(name string, value gjson.Result) (known bool, err error)) error {
 	var failed error
 	gjson.ParseBytes(args).ForEach(func(name, value gjson.Result) bool {
-		if value.Type == gjson.Null || name.Str == "key" {
+		if name.Str == "key" {
 			return true
 		}
 		known, err := set(name.Str, value)
-		if !known {
+		switch {
+		case !known:
 			err = fmt.Errorf("there is no argument %q", name.Str)
+		case value.Type == gjson.Null:
+			err = nil // and nothing is set
 		}
 		failed = err
 		return err == nil
@@ -75,15 +78,17 @@ func objectArg(name string, value gjson.Result, object *[]byte) error {
 	return nil
 }
 
-// timeFormat is RFC 3339 with its offset. A pattern, for time.Parse takes more.
+// timeFormat is RFC 3339 with its offset. A pattern, for time.Parse takes more. The years are 2 to 9999: in year 1 is Go's
+// zero time, which stands for none, and Go and JSON have no year 10000.
 var timeFormat = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$`)
 
 func timeArg(name string, value gjson.Result, at *time.Time) error {
 	parsed, err := time.Parse(time.RFC3339Nano, value.Str)
-	if value.Type != gjson.String || err != nil || !timeFormat.MatchString(value.Str) || strings.HasPrefix(value.Str, "0000") {
+	parsed = parsed.UTC()
+	if value.Type != gjson.String || err != nil || !timeFormat.MatchString(value.Str) || parsed.Year() < 2 || parsed.Year() > 9999 {
 		return fmt.Errorf("%q is %.50s: a time is RFC 3339 with its offset, 2026-11-23T12:00:00Z", name, value.Raw)
 	}
-	*at = parsed.UTC()
+	*at = parsed.Truncate(time.Microsecond) // what the table holds
 	return nil
 }
 

@@ -187,11 +187,14 @@ func (a *Authorize) needs(s *state) {
 
 func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	p := s.payments[a.Payment]
-	if p == nil {
+	switch {
+	case p == nil:
 		p = a.begin(job)
 		s.payments[p.id] = p
-	} else if p.key != job.Key {
+	case p.key != job.Key:
 		return outbox.Reject(outbox.CodeInvalidArgs, map[string]string{"error": fmt.Sprintf("payment %q was asked for with the key %q", p.id, p.key)}), nil
+	case p.status != paymentPending:
+		return outbox.Result{}, fmt.Errorf("payment %q is %s, and the request to authorize it is not settled: run worker audit", p.id, p.status)
 	}
 	if refused := a.refuse(s, p, job); refused != nil {
 		p.become(paymentDeclined)
@@ -214,7 +217,7 @@ func (a *Authorize) begin(job outbox.Job) *payment {
 
 func (a *Authorize) refuse(s *state, p *payment, job outbox.Job) *outbox.Result {
 	if p.ranOut(job.At) {
-		return reject(CodeAuthorizationExpired, map[string]any{"payment": p.id, "expires_at": p.expiresAt})
+		return p.refuseExpired()
 	}
 	if refused := s.refuseDebit(p.from, p.to, p.amount, p.currency); refused != nil {
 		return refused
@@ -224,6 +227,12 @@ func (a *Authorize) refuse(s *state, p *payment, job outbox.Job) *outbox.Result 
 
 // ranOut tells whether the payment's time was over at a time.
 func (p *payment) ranOut(at time.Time) bool { return !at.Before(p.expiresAt) }
+
+// refuseExpired says when the payment's time was over: in UTC, wherever the worker runs. As text, for a job of a raw client
+// may have a time whose year JSON has no form for.
+func (p *payment) refuseExpired() *outbox.Result {
+	return reject(CodeAuthorizationExpired, map[string]any{"payment": p.id, "expires_at": p.expiresAt.UTC().Format(time.RFC3339Nano)})
+}
 
 // authorized returns the payment if it is authorized at the time of the request, or says why it is not. One that has run out
 // by then, and that no sweep has found yet, expires here.
@@ -245,7 +254,7 @@ func (s *state) authorized(id string, job outbox.Job) (*payment, *outbox.Result,
 	case paymentVoided:
 		return p, reject(CodeAlreadyVoided, map[string]any{"payment": id}), nil
 	case paymentExpired:
-		return p, reject(CodeAuthorizationExpired, map[string]any{"payment": id, "expires_at": p.expiresAt}), nil
+		return p, p.refuseExpired(), nil
 	default:
 		return p, reject(CodeNotAuthorized, map[string]any{"payment": id, "status": p.status}), nil
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -27,9 +28,11 @@ const (
 	WHERE status = 'authorized' AND expires_at <= @until AND (@lanes = 1 OR abs(hashtextextended(id, 0) % @lanes) = @lane)
 	ORDER BY expires_at, id LIMIT @limit`
 
+	// Of jobs that came past the SQL functions; see errPaymentMade.
 	insertPaymentsSQL = `
 	INSERT INTO lastseat.payments (id, key, from_account, to_account, amount, currency, expires_at)
-	SELECT * FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[], @expire::timestamptz[])`
+	SELECT * FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[], @expire::timestamptz[])
+	ON CONFLICT (id) DO NOTHING`
 
 	authorizePaymentsSQL = `
 	UPDATE lastseat.payments SET status = 'authorized', version = version + 1
@@ -46,8 +49,13 @@ const (
 	recordExpiredSQL = `
 	INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status, code, requested_at, settled_at)
 	SELECT 'lastseat:' || kind || ':' || id, kind, lastseat.fingerprint(kind, jsonb_build_object('payment', id)), 0, 'applied', 'expired', now(), now()
-	FROM unnest(@ids::text[]) AS id, (SELECT 'payment.expire') AS k(kind)`
+	FROM unnest(@ids::text[]) AS id, (SELECT 'payment.expire') AS k(kind)
+	ON CONFLICT (key) DO NOTHING -- a key of a caller's, from before they were kept apart: the money is released all the same`
 )
+
+// errPaymentMade: a transaction that was open when the payment was looked for has made it since. That is a conflict and nobody's
+// fault, where a unique violation would cost the job an attempt. SERIALIZABLE says so itself, READ COMMITTED does not.
+var errPaymentMade = &pgconn.PgError{Severity: "ERROR", Code: "40001", Message: "another session has made the payment"}
 
 // loadPayments locks and reads all payments that the batch needs.
 func (s *state) loadPayments(ctx context.Context, tx pgx.Tx) error {
@@ -106,7 +114,12 @@ func (s *state) writePayments(write *pgx.Batch) {
 		}
 	}
 	if len(created) > 0 {
-		write.Queue(insertPaymentsSQL, createdColumns(created)).Exec(outbox.ExpectRows(len(created)))
+		write.Queue(insertPaymentsSQL, createdColumns(created)).Exec(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() != int64(len(created)) {
+				return errPaymentMade
+			}
+			return nil
+		})
 	}
 	if len(twoSteps) > 0 {
 		write.Queue(authorizePaymentsSQL, pgx.NamedArgs{"ids": twoSteps}).Exec(outbox.ExpectRows(len(twoSteps)))
@@ -114,7 +127,7 @@ func (s *state) writePayments(write *pgx.Batch) {
 	write.Queue(updatePaymentsSQL, paymentColumns(changed)).Exec(outbox.ExpectRows(len(changed)))
 	if len(s.expired) > 0 {
 		slices.Sort(s.expired)
-		write.Queue(recordExpiredSQL, pgx.NamedArgs{"ids": s.expired}).Exec(outbox.ExpectRows(len(s.expired)))
+		write.Queue(recordExpiredSQL, pgx.NamedArgs{"ids": s.expired})
 	}
 }
 

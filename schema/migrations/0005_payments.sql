@@ -44,11 +44,13 @@ CREATE FUNCTION lastseat.check_payment_status() RETURNS trigger LANGUAGE plpgsql
 BEGIN
     IF TG_OP = 'INSERT' THEN
         RAISE EXCEPTION 'payment "%" can''t begin as %', NEW.id, NEW.status
-            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'payments', CONSTRAINT = 'payments_state_machine';
+            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'payments', CONSTRAINT = 'payments_state_machine',
+                  HINT = 'pending becomes authorized or declined; authorized becomes captured, voided or expired.';
     ELSIF (OLD.status, NEW.status) NOT IN (('pending', 'authorized'), ('pending', 'declined'),
         ('authorized', 'captured'), ('authorized', 'voided'), ('authorized', 'expired')) THEN
         RAISE EXCEPTION 'payment "%" is %: it can''t become %', OLD.id, OLD.status, NEW.status
-            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'payments', CONSTRAINT = 'payments_state_machine';
+            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'payments', CONSTRAINT = 'payments_state_machine',
+                  HINT = 'pending becomes authorized or declined; authorized becomes captured, voided or expired.';
     END IF;
     RETURN NEW;
 END $$;
@@ -142,17 +144,27 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
+-- Microseconds, like Go: what is beyond them is cut off, where a cast would round.
+-- +goose StatementBegin
+CREATE FUNCTION lastseat.time_of(value text) RETURNS timestamptz LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN regexp_replace(value, '(\.[0-9]{6})[0-9]+', '\1')::timestamptz;
+END $$;
+-- +goose StatementEnd
+
 -- RFC 3339 with its offset, so that nothing depends on the session's time zone or date style.
 -- +goose StatementBegin
-CREATE FUNCTION lastseat.check_time_arg(name text, value jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+CREATE FUNCTION lastseat.check_time_arg(name text, value jsonb) RETURNS void LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF value IS NULL OR value = 'null' THEN
         RETURN;
     ELSIF jsonb_typeof(value) = 'string'
-          AND value #>> '{}' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$'
-          AND value #>> '{}' !~ '^0000' THEN
+          AND value #>> '{}' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$' THEN
         PERFORM make_date(substr(value #>> '{}', 1, 4)::int, substr(value #>> '{}', 6, 2)::int, substr(value #>> '{}', 9, 2)::int);
-        RETURN;
+        -- in the years 2 to 9999, of UTC: beyond them other languages, JSON included, have no such time or take it for none
+        IF time_of(value #>> '{}') >= '0002-01-01 00:00:00Z' AND time_of(value #>> '{}') < '10000-01-01 00:00:00Z' THEN
+            RETURN;
+        END IF;
     END IF;
     RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
         USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
@@ -167,7 +179,7 @@ CREATE FUNCTION lastseat.time_arg(name text, value timestamptz) RETURNS jsonb LA
 BEGIN
     IF value IS NULL THEN
         RETURN '{}';
-    ELSIF NOT isfinite(value) THEN
+    ELSIF value < '0002-01-01 00:00:00Z' OR value >= '10000-01-01 00:00:00Z' THEN -- infinity too; before Christ to_char says no different
         RAISE EXCEPTION '"%" is %', name, value USING ERRCODE = 'LS002', HINT = 'Give a time, or none.';
     END IF;
     RETURN jsonb_build_object(name, to_char(value AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
@@ -209,7 +221,8 @@ BEGIN
     END IF;
     INSERT INTO payments (id, key, from_account, to_account, amount, currency, expires_at)
     VALUES (args ->> 'payment', begin_request.key, args ->> 'from', args ->> 'to', (args ->> 'amount')::bigint, args ->> 'currency',
-            coalesce((args ->> 'expires_at')::timestamptz, asked + interval '7 days'))
+            -- not 7 days: one of them may have 23 hours where the session is
+            coalesce(time_of(args ->> 'expires_at'), asked + interval '168 hours'))
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
         SELECT * INTO STRICT known FROM payments p WHERE p.id = args ->> 'payment';
@@ -329,12 +342,15 @@ RETURNS TABLE (version bigint, at timestamptz, amount bigint, balance_after bigi
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    first bigint := after_version + 1;
+    first bigint := 1;
     last  bigint;
 BEGIN
     PERFORM check_account(statement.account);
+    IF max_entries < 0 THEN
+        RAISE EXCEPTION '"max_entries" is %', max_entries USING ERRCODE = 'LS002', HINT = 'Give 0 or more, or null for all.';
+    END IF;
     IF statement."from" > '-infinity' THEN
-        first := greatest(first, first_entry(statement.account, statement."from"));
+        first := first_entry(statement.account, statement."from");
     END IF;
     IF statement."to" < 'infinity' THEN
         last := first_entry(statement.account, statement."to") - 1;
@@ -345,7 +361,7 @@ BEGIN
         SELECT e.version, e.created_at, e.amount, e.balance_after, CASE WHEN e.amount < 0 THEN t.to_account ELSE t.from_account END,
                r.kind, t.key, t.payment_id, t.description, t.id
         FROM entries e JOIN transfers t ON t.id = e.transfer_id LEFT JOIN requests r ON r.key = t.key
-        WHERE e.account_id = statement.account AND e.version BETWEEN first AND last
+        WHERE e.account_id = statement.account AND e.version BETWEEN first AND last AND e.version > coalesce(after_version, 0)
         ORDER BY e.version LIMIT statement.max_entries;
 END $$;
 -- +goose StatementEnd
@@ -356,6 +372,9 @@ COMMENT ON FUNCTION lastseat.statement(text, timestamptz, timestamptz, bigint, b
 CREATE FUNCTION lastseat.balance_at(account text, at timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     PERFORM check_account(balance_at.account);
+    IF balance_at.at IS NULL THEN
+        RAISE EXCEPTION 'the time is null' USING ERRCODE = 'LS002', HINT = 'Give a time. The balance now is in lastseat.account.';
+    END IF;
     RETURN coalesce((SELECT e.balance_after FROM entries e
                      WHERE e.account_id = balance_at.account AND e.version = first_entry(balance_at.account, balance_at.at) - 1), 0);
 END $$;
@@ -384,7 +403,7 @@ END $$;
 DROP FUNCTION lastseat.authorize(text, text, text, text, bigint, text, timestamptz), lastseat.capture(text, text, bigint), lastseat.void(text, text),
     lastseat.refund(text, text, bigint), lastseat.reverse(text, text), lastseat.account(text), lastseat.payment(text),
     lastseat.statement(text, timestamptz, timestamptz, bigint, bigint), lastseat.balance_at(text, timestamptz), lastseat.first_entry(text, timestamptz),
-    lastseat.check_time_arg(text, jsonb), lastseat.time_arg(text, timestamptz), lastseat.check_payment(text), lastseat.check_reversible(text);
+    lastseat.check_time_arg(text, jsonb), lastseat.time_of(text), lastseat.time_arg(text, timestamptz), lastseat.check_payment(text), lastseat.check_reversible(text);
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION lastseat.begin_request(kind text, key text, args jsonb, asked timestamptz) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
