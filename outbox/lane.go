@@ -36,8 +36,8 @@ type lane struct {
 	waits   int         // for a lane that another session holds
 	crowded bool        // Postgres has run out of room for predicate locks
 
-	nextSweep time.Time
-	lastSweep bool // of a drain
+	sweeps     []*sweeping
+	batchFirst bool // a sweep has lost the connection
 }
 
 const (
@@ -78,18 +78,31 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 	if err := l.prepareSession(ctx); err != nil {
 		return err
 	}
-	for held := false; stop.Err() == nil; {
+	if l.sweeps == nil {
+		l.sweeps = newSweeps(l.kinds)
+	}
+	for held, lingered := false, false; stop.Err() == nil; {
 		if !held {
 			var done bool
 			var err error
-			if held, done, err = l.take(ctx, stop, drain); done || err != nil {
+			if held, done, err = l.take(ctx, stop, drain); err != nil {
 				return err
+			}
+			if done && (lingered || len(l.sweeps) == 0) {
+				return nil
+			}
+			if done { // who holds the lane sweeps it; unless it is a session that is just about to end
+				lingered = true
+				sleep(stop, standbyInterval)
 			}
 			continue
 		}
-		if err := l.sweep(ctx, stop); err != nil {
-			return err
+		if !l.batchFirst {
+			if err := l.sweep(ctx, stop); err != nil {
+				return err
+			}
 		}
+		l.batchFirst = false
 		n, err := l.settleBatch(ctx, l.pace.next(l.settings.Batch))
 		switch {
 		case err != nil:
@@ -99,6 +112,7 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 		case n > 0:
 			l.pace.settled(n)
 			l.crowded = false
+			l.unswept()
 		default:
 			due, err := l.due(ctx)
 			if err != nil {
@@ -150,12 +164,7 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	}
 	// Once more, for what was committed without a ring just before the doorbell was taken.
 	if due, err = l.due(ctx); err == nil && !due {
-		wait, cancel := context.WithTimeout(stop, l.nap())
-		err = l.awaitRing(wait)
-		cancel()
-		if wait.Err() != nil {
-			err = nil
-		}
+		err = l.nap(ctx, stop)
 	}
 	if err != nil {
 		return fmt.Errorf("wait for jobs: %w", err)
@@ -166,12 +175,26 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	return nil
 }
 
-// nap is how long an idle lane sleeps, if nobody rings.
-func (l *lane) nap() time.Duration {
-	if len(l.kinds.sweepers) == 0 {
-		return l.settings.Poll
+// nap sleeps until somebody rings, or for as long as LASTSEAT_POLL. It sweeps meanwhile, with the doorbell in its hand: who comes
+// during a sweep rings, and is heard after it.
+func (l *lane) nap(ctx, stop context.Context) error {
+	for end := time.Now().Add(l.settings.Poll); ; {
+		wait, cancel := context.WithDeadline(stop, l.nextSweep(end))
+		err := l.awaitRing(wait)
+		over := wait.Err() != nil
+		cancel()
+		switch {
+		case err == nil || stop.Err() != nil:
+			return nil
+		case !over:
+			return err
+		case !time.Now().Before(end):
+			return nil
+		}
+		if err := l.sweep(ctx, stop); err != nil {
+			return err
+		}
 	}
-	return min(l.settings.Poll, time.Until(l.nextSweep))
 }
 
 // awaitRing waits for a notification of a job in this lane's queue; River sends them for others too.
@@ -208,9 +231,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		return l.recordOverdue(ctx)
 	case l.conn.IsClosed() || ctx.Err() != nil || sqlState(err) == stateReadOnly:
 		return err
-	case sqlState(err) == stateOutOfMemory && !l.crowded:
-		l.crowded = true
-		l.log.WarnContext(ctx, "no room for predicate locks: is a SERIALIZABLE session idle in a transaction? The next batch is REPEATABLE READ", slog.String("error", err.Error()))
+	case l.crowd(ctx, err):
 		return nil
 	case conflict(err):
 		l.stats.conflicts.Add(1)
@@ -237,6 +258,16 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		l.stall(ctx, stop, err)
 		return nil
 	}
+}
+
+// crowd tells whether err says that there is no more room for predicate locks, which the next transaction then does without.
+func (l *lane) crowd(ctx context.Context, err error) bool {
+	if sqlState(err) != stateOutOfMemory || l.crowded {
+		return false
+	}
+	l.crowded = true
+	l.log.WarnContext(ctx, "no room for predicate locks: is a SERIALIZABLE session idle in a transaction? The next batch is REPEATABLE READ", slog.String("error", err.Error()))
+	return true
 }
 
 // cutOff tells whether a batch ended from outside: the connection is lost, the transaction was held for too long, the
