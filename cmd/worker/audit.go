@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/lastseat/lastseat/internal/audit"
 	"github.com/lastseat/lastseat/internal/cli"
@@ -39,7 +42,9 @@ Exits with 1 if a rule is broken, and names the rows.`,
 // audit runs all checks and prints each; broken rules are an error that has been said already.
 func (p *program) audit(ctx context.Context, pool *pgxpool.Pool) error {
 	var failed error
-	ok, err := audit.Run(ctx, pool, func(f audit.Finding) {
+	announce, done := announcer(p.streams.Err)
+	ok, err := audit.RunAnnounced(ctx, pool, announce, func(f audit.Finding) {
+		done()
 		verdict := "ok    "
 		if !f.OK {
 			verdict = "BROKEN"
@@ -52,6 +57,7 @@ func (p *program) audit(ctx context.Context, pool *pgxpool.Pool) error {
 			failed = err
 		}
 	})
+	done()
 	switch {
 	case err != nil:
 		return err
@@ -61,4 +67,16 @@ func (p *program) audit(ctx context.Context, pool *pgxpool.Pool) error {
 		return &cli.Error{Code: cli.ExitViolation, Err: fmt.Errorf("the audit found broken rules")}
 	}
 	return nil
+}
+
+// announcer says on stderr which check is being made, for one may take minutes, and takes that back when its result comes. Like
+// every sign of progress it is for a terminal: elsewhere the results tell how far it is.
+func announcer(stderr io.Writer) (announce func(audit.Check), done func()) {
+	file, ok := stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return func(audit.Check) {}, func() {}
+	}
+	const clearLine = "\r\x1b[K"
+	announce = func(c audit.Check) { _, _ = fmt.Fprintf(stderr, "checking %s ...", c.Name) }
+	return announce, func() { _, _ = fmt.Fprint(stderr, clearLine) }
 }

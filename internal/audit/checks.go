@@ -28,13 +28,17 @@ var Checks = []Check{
 	},
 	{
 		Name: "transfers.reversed",
-		Rule: "a transfer is reversed at most once, by one that is its opposite",
+		Rule: "a transfer is reversed at most once, by one that is its opposite, and neither belongs to a payment",
 		sql: `
 		SELECT format('transfer %s (key %s) reverses %s: %s', r.id, r.key, r.reverses_id,
-		              CASE WHEN t.id IS NULL THEN 'there is none' WHEN r.times > 1 THEN r.times || ' transfers do' ELSE 'not its opposite' END)
+		              CASE WHEN t.id IS NULL THEN 'there is none' WHEN r.times > 1 THEN r.times || ' transfers do'
+		                   WHEN t.reverses_id IS NOT NULL THEN 'a reversal itself'
+		                   WHEN r.payment_id IS NOT NULL OR t.payment_id IS NOT NULL THEN 'of payment ' || coalesce(r.payment_id, t.payment_id)
+		                   ELSE 'not its opposite' END)
 		FROM (SELECT *, count(*) OVER (PARTITION BY reverses_id) AS times FROM lastseat.transfers WHERE reverses_id IS NOT NULL) r
 		LEFT JOIN lastseat.transfers t ON t.id = r.reverses_id
-		WHERE t.id IS NULL OR r.times > 1 OR (r.from_account, r.to_account, r.amount) IS DISTINCT FROM (t.to_account, t.from_account, t.amount)`,
+		WHERE t.id IS NULL OR r.times > 1 OR t.reverses_id IS NOT NULL OR r.payment_id IS NOT NULL OR t.payment_id IS NOT NULL
+		   OR (r.from_account, r.to_account, r.amount) IS DISTINCT FROM (t.to_account, t.from_account, t.amount)`,
 	},
 	{
 		Name: "entries.of_transfer",
@@ -45,14 +49,14 @@ var Checks = []Check{
 	},
 	{
 		Name: "entries.chain",
-		Rule: "an account's entries are numbered 1, 2, 3 ... and each balance_after is the one before plus the amount",
+		Rule: "an account's entries are numbered 1, 2, 3 ... and in the order of time, and each balance_after is the one before plus the amount",
 		sql: `
-		SELECT format('entry %s of account %s: after entry %s with balance %s comes amount %s, balance %s',
-		              e.version, e.account_id, e.last_version, e.last_balance, e.amount, e.balance_after)
-		FROM (SELECT account_id, version, amount, balance_after, lag(version, 1, 0::bigint) OVER w AS last_version,
-		             lag(balance_after, 1, 0::bigint) OVER w AS last_balance
+		SELECT format('entry %s of account %s: after entry %s with balance %s comes amount %s, balance %s; %s after %s',
+		              e.version, e.account_id, e.last_version, e.last_balance, e.amount, e.balance_after, e.created_at, coalesce(e.last_time::text, 'none'))
+		FROM (SELECT account_id, version, amount, balance_after, created_at, lag(version, 1, 0::bigint) OVER w AS last_version,
+		             lag(balance_after, 1, 0::bigint) OVER w AS last_balance, lag(created_at) OVER w AS last_time
 		      FROM lastseat.entries WINDOW w AS (PARTITION BY account_id ORDER BY version)) e
-		WHERE e.version <> e.last_version + 1 OR e.balance_after::numeric <> e.last_balance::numeric + e.amount`,
+		WHERE e.version <> e.last_version + 1 OR e.balance_after::numeric <> e.last_balance::numeric + e.amount OR e.created_at < e.last_time`,
 	},
 	{
 		Name: "accounts.balance",
@@ -99,14 +103,104 @@ var Checks = []Check{
 		WHERE f.currency IS DISTINCT FROM t.currency OR o.currency IS DISTINCT FROM t.currency`,
 	},
 	{
+		Name: "payments.amounts",
+		Rule: "a payment is of a positive amount between two accounts; it is captured if its status says so, of that amount at most, and refunded at most what was captured",
+		sql: `
+		SELECT format('payment %s: %s, amount %s from %s to %s, captured %s, refunded %s', id, status, amount, from_account, to_account, amount_captured, amount_refunded)
+		FROM lastseat.payments
+		WHERE amount <= 0 OR from_account = to_account OR amount_captured > amount OR amount_refunded NOT BETWEEN 0 AND amount_captured
+		   OR (status = 'captured') <> (amount_captured > 0)
+		   OR status NOT IN ('pending', 'authorized', 'captured', 'declined', 'voided', 'expired')`,
+	},
+	{
+		Name: "payments.currency",
+		Rule: "a payment that was authorized is in the currency of both its accounts",
+		sql: `
+		SELECT format('payment %s in %s: account %s is in %s, account %s in %s', p.id, p.currency, p.from_account, f.currency, p.to_account, o.currency)
+		FROM lastseat.payments p
+		LEFT JOIN lastseat.accounts f ON f.id = p.from_account LEFT JOIN lastseat.accounts o ON o.id = p.to_account
+		WHERE p.status NOT IN ('pending', 'declined') AND (f.currency IS DISTINCT FROM p.currency OR o.currency IS DISTINCT FROM p.currency)`,
+	},
+	{
+		Name: "payments.transfers",
+		Rule: "a payment is captured by one transfer from its giver to its taker, refunded by transfers back, and its figures are their sums; a transfer that names a payment is one of these",
+		sql: `
+		SELECT format('payment %s (%s): captured %s, refunded %s; %s transfers name it, %s capture %s, %s refund %s',
+		              coalesce(p.id, t.payment_id), coalesce(p.status, 'there is none'), p.amount_captured, p.amount_refunded, count(t.id),
+		              count(*) FILTER (WHERE captures), coalesce(sum(t.amount) FILTER (WHERE captures), 0),
+		              count(*) FILTER (WHERE refunds), coalesce(sum(t.amount) FILTER (WHERE refunds), 0))
+		FROM lastseat.payments p
+		FULL JOIN (SELECT * FROM lastseat.transfers WHERE payment_id IS NOT NULL) t ON t.payment_id = p.id
+		CROSS JOIN LATERAL (SELECT (t.from_account, t.to_account, t.currency) = (p.from_account, p.to_account, p.currency) AS captures,
+		                           (t.to_account, t.from_account, t.currency) = (p.from_account, p.to_account, p.currency) AS refunds) which
+		GROUP BY p.id, t.payment_id
+		HAVING count(t.id) <> count(*) FILTER (WHERE captures OR refunds)
+		    OR count(*) FILTER (WHERE captures) > 1
+		    OR coalesce(sum(t.amount) FILTER (WHERE captures), 0) <> p.amount_captured
+		    OR coalesce(sum(t.amount) FILTER (WHERE refunds), 0) <> p.amount_refunded`,
+	},
+	{
+		// A job that came past the SQL functions makes its payment when it is settled: until then, and if its arguments are
+		// invalid, its request has none.
+		Name: "payments.authorize",
+		Rule: "every payment is what a payment.authorize request asked for: pending as long as that is pending or failed, declined if it was rejected, else authorized because it was applied; every settled one has its payment",
+		sql: `
+		SELECT CASE WHEN p.id IS NULL THEN format('request %s is %s (%s), and there is no payment', r.key, r.status, r.code)
+		            ELSE format('payment %s (%s %s from %s to %s) is %s, its request %s is %s', p.id, p.amount, p.currency, p.from_account, p.to_account,
+		                        p.status, p.key, CASE WHEN r.fingerprint <> p.fingerprint THEN 'for another' ELSE coalesce(r.status, 'not there') END) END
+		FROM (SELECT *, ` + fingerprint("payment.authorize", `'payment', id, 'from', from_account, 'to', to_account, 'amount', amount, 'currency', currency`) + `
+		      FROM lastseat.payments) p
+		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests WHERE kind = 'payment.authorize') r ON r.key = p.key
+		WHERE CASE WHEN p.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
+		           WHEN r.key IS NULL OR r.fingerprint <> p.fingerprint THEN true
+		           WHEN p.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
+		           WHEN p.status = 'declined' THEN r.status <> 'rejected'
+		           ELSE r.status <> 'applied' END`,
+	},
+	{
+		Name: "payments.voided",
+		Rule: "every voided payment has one applied payment.void request, and every such request its payment",
+		sql: `
+		SELECT CASE WHEN p.id IS NULL THEN format('request %s is applied, and its payment is not voided', r.key)
+		            ELSE format('payment %s is voided: %s applied requests ask for it', p.id, coalesce(r.times, 0)) END
+		FROM (SELECT id, ` + fingerprint("payment.void", `'payment', id`) + ` FROM lastseat.payments WHERE status = 'voided') p
+		FULL JOIN (SELECT key, fingerprint, count(*) OVER (PARTITION BY fingerprint) AS times
+		           FROM lastseat.requests WHERE kind = 'payment.void' AND status = 'applied') r ON r.fingerprint = p.fingerprint
+		WHERE p.id IS NULL OR r.times IS DISTINCT FROM 1`,
+	},
+	{
+		// Keys like the worker's own were free to callers before version 5: a payment whose key is taken has no record.
+		Name: "payments.expired",
+		Rule: "every expired payment is recorded as an applied payment.expire request under a key of the worker's, and every such record has its payment",
+		sql: `
+		SELECT CASE WHEN p.id IS NULL THEN format('request %s is applied, and its payment is not expired', r.key)
+		            ELSE format('payment %s is expired: its record %s is %s', p.id, p.key, coalesce(r.status, 'not there')) END
+		FROM (SELECT id, 'lastseat:payment.expire:' || id AS key FROM lastseat.payments WHERE status = 'expired') p
+		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'payment.expire' OR starts_with(key, 'lastseat:payment.expire:')) r ON r.key = p.key
+		WHERE r.key IS NULL OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)`,
+	},
+	{
+		// What was asked for in time still counts: as long as such a request waits, the authorization stays.
+		Name: "payments.overdue",
+		Rule: "no authorization is live 10 seconds past its time, unless a request from before that waits",
+		sql: `
+		SELECT format('payment %s is authorized, and was to expire at %s: is a worker running?', id, expires_at)
+		FROM lastseat.payments
+		WHERE status = 'authorized' AND expires_at < now() - interval '10 seconds'
+		  AND expires_at < coalesce((SELECT min(scheduled_at) FROM lastseat.river_job
+		                             WHERE state = 'available' AND queue = 'lastseat' AND isfinite(scheduled_at)), 'infinity')`,
+	},
+	{
 		Name: "requests.effect",
-		Rule: "every transfer has its applied request, and every applied request that moves money its transfer",
+		Rule: "every transfer has its applied request, of the kind that makes such transfers, and every applied request that moves money has its transfer",
 		sql: `
 		SELECT CASE WHEN t.id IS NULL THEN format('request %s is applied (%s), and there is no transfer', r.key, r.code)
-		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.status, 'not there')) END
-		FROM (SELECT key, status, code FROM lastseat.requests WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse')) r
-		FULL JOIN lastseat.transfers t ON t.key = r.key
-		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL)`,
+		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.kind || ', ' || r.status, 'not there')) END
+		FROM (SELECT key, kind, status, code FROM lastseat.requests WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse')) r
+		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'payment.reverse' WHEN t.payment_id IS NULL THEN 'payment.transfer'
+		                                    WHEN t.from_account = p.from_account THEN 'payment.capture' WHEN t.from_account = p.to_account THEN 'payment.refund' END AS kind
+		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id) t ON t.key = r.key
+		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL) OR r.kind <> t.kind`,
 	},
 	{
 		Name: "requests.outcome",
@@ -125,4 +219,10 @@ var Checks = []Check{
 		FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id AND r.key IN (j.args ->> 'key', 'river_job:' || j.id)
 		WHERE (r.status = 'pending') <> (j.state IS NOT NULL AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`,
 	},
+}
+
+// fingerprint is the column of that name as lastseat.fingerprint makes it of a request's kind and arguments; a viewer may
+// not call that.
+func fingerprint(kind, args string) string {
+	return `sha256(convert_to('` + kind + ` ' || jsonb_build_object(` + args + `)::text, 'UTF8')) AS fingerprint`
 }

@@ -34,25 +34,42 @@ func worker(pool *pgxpool.Pool, settings outbox.Settings) *outbox.Worker {
 }
 
 // filled is a database with everything that the built-in kinds leave behind: applied, rejected, failed and pending
-// requests, accounts of two currencies and of all sorts of limits.
+// requests, payments of every status, accounts of two currencies and of all sorts of limits.
 func filled(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	pool := testdb.Pool(t, testdb.New(t))
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR'), lastseat.open_account('ben', 'EUR', 100),
-		lastseat.open_account('mint', 'USD', NULL), lastseat.open_account('tom', 'USD'), lastseat.open_account('idle', 'JPY')`)
-	exec(t, pool, `SELECT lastseat.transfer('cancelled', 'bank', 'ada', 7, 'EUR')`)
+		lastseat.open_account('mint', 'USD', NULL), lastseat.open_account('tom', 'USD'), lastseat.open_account('idle', 'JPY'),
+		lastseat.open_account('card', 'EUR', NULL), lastseat.open_account('shop', 'EUR'), lastseat.open_account('purse', 'EUR', NULL), lastseat.open_account('till', 'EUR')`)
+	call(t, pool, `transfer('cancelled', 'bank', 'ada', 7, 'EUR')`, `authorize('ask-cancelled', 'given-up', 'card', 'shop', 10, 'EUR')`)
 	exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now()`)
-	for _, call := range []string{
+	call(t, pool,
 		`transfer('t1', 'bank', 'ada', 500, 'EUR')`, `transfer('t2', 'ada', 'ben', 200, 'EUR')`, `transfer('t3', 'ben', 'bank', 300, 'EUR')`,
 		`transfer('t4', 'mint', 'tom', 900, 'USD', 'wages', '{"month": 3}')`, `transfer('refused', 'ada', 'ben', 301, 'EUR')`, `transfer('mixed', 'ada', 'tom', 1, 'EUR')`,
-	} {
-		exec(t, pool, "SELECT lastseat."+call)
-	}
+		`transfer('t5', 'card', 'shop', 60, 'EUR')`, `reverse('undo', 't5')`, `reverse('undo-again', 't5')`, `transfer('t6', 'card', 'shop', 60, 'EUR')`,
+		`authorize('ask-held', 'held', 'purse', 'till', 100, 'EUR')`,
+		`authorize('ask-paid', 'paid', 'card', 'shop', 1000, 'EUR')`, `capture('capture', 'paid', 800)`, `refund('refund', 'paid', 100)`, `refund('refund-more', 'paid', 50)`, `refund('refund-all', 'paid', 651)`,
+		`authorize('ask-whole', 'whole', 'card', 'shop', 20, 'EUR')`, `capture('capture-whole', 'whole')`, `refund('refund-whole', 'whole')`,
+		`authorize('ask-voided', 'voided', 'card', 'shop', 30, 'EUR')`, `void('void', 'voided')`, `void('void-again', 'voided')`,
+		`authorize('ask-declined', 'declined', 'ada', 'shop', 100000, 'EUR')`, `authorize('ask-mixed', 'mixed', 'ada', 'tom', 1, 'EUR')`)
+	// It was asked for, and ran out, before now: by another way, for time can't be turned back by the functions.
+	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, scheduled_at, args) SELECT 'payment.authorize', 'lastseat', 25, now() - interval '2 hours',
+		jsonb_build_object('key', 'ask-expired', 'payment', 'expired', 'from', 'card', 'to', 'shop', 'amount', 40, 'currency', 'EUR', 'expires_at',
+		                   to_char((now() - interval '1 hour') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))`)
 	if err := worker(pool, outbox.Settings{}).Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	exec(t, pool, `SELECT lastseat.transfer('waiting', 'bank', 'ada', 5, 'EUR'), lastseat.enqueue('toy', 'later', '{}', now() + interval '1 hour')`)
+	call(t, pool, `transfer('waiting', 'bank', 'ada', 5, 'EUR')`, `enqueue('toy', 'later', '{}', now() + interval '1 hour')`,
+		`authorize('ask-open', 'open', 'card', 'shop', 70, 'EUR')`, `authorize('ask-odd', 'odd', 'tom', 'shop', 1, 'EUR')`)
 	return pool
+}
+
+// call calls functions of lastseat.
+func call(t *testing.T, pool *pgxpool.Pool, calls ...string) {
+	t.Helper()
+	for _, call := range calls {
+		exec(t, pool, "SELECT lastseat."+call)
+	}
 }
 
 // run returns the findings by the name of their check.
