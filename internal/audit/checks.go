@@ -104,7 +104,7 @@ var Checks = []Check{
 	},
 	{
 		Name: "payments.amounts",
-		Rule: "a payment is of a positive amount between two accounts; it is captured if its status says so, of that amount at most, and refunded at most what was captured",
+		Rule: "a payment is of a positive amount between two accounts; it is captured exactly if its status says so, at most that amount, and refunded at most what was captured",
 		sql: `
 		SELECT format('payment %s: %s, amount %s from %s to %s, captured %s, refunded %s', id, status, amount, from_account, to_account, amount_captured, amount_refunded)
 		FROM lastseat.payments
@@ -143,7 +143,7 @@ var Checks = []Check{
 		// A job that came past the SQL functions makes its payment when it is settled: until then, and if its arguments are
 		// invalid, its request has none.
 		Name: "payments.authorize",
-		Rule: "every payment is what a payment.authorize request asked for: pending as long as that is pending or failed, declined if it was rejected, else authorized because it was applied; every settled one has its payment",
+		Rule: "every payment is what a payment.authorize request asked for: pending as long as that is pending or failed, declined if it was rejected, else authorized because it was applied; every valid one that is settled has its payment",
 		sql: `
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is %s (%s), and there is no payment', r.key, r.status, r.code)
 		            ELSE format('payment %s (%s %s from %s to %s) is %s, its request %s is %s', p.id, p.amount, p.currency, p.from_account, p.to_account,

@@ -160,7 +160,6 @@ BEGIN
         RETURN;
     ELSIF jsonb_typeof(value) = 'string'
           AND value #>> '{}' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$' THEN
-        PERFORM make_date(substr(value #>> '{}', 1, 4)::int, substr(value #>> '{}', 6, 2)::int, substr(value #>> '{}', 9, 2)::int);
         -- in the years 2 to 9999, of UTC: beyond them other languages, JSON included, have no such time or take it for none
         IF time_of(value #>> '{}') >= '0002-01-01 00:00:00Z' AND time_of(value #>> '{}') < '10000-01-01 00:00:00Z' THEN
             RETURN;
