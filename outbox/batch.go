@@ -39,6 +39,10 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	if err != nil || len(jobs) == 0 {
 		return 0, err
 	}
+	if l.culprit != nil && l.culprit.jobs[0].ID == jobs[0].ID {
+		return 0, l.culprit
+	}
+	jobs = l.cut(jobs)
 	write := &pgx.Batch{}
 	results, err := l.apply(ctx, tx, jobs, write)
 	if err == nil {
@@ -53,7 +57,28 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	if err := Commit(ctx, tx); err != nil {
 		return 0, &batchError{jobs: jobs, err: fmt.Errorf("commit: %w", err)}
 	}
+	for i, c := range jobs {
+		if err := results[i].err; err != nil {
+			l.logFailure(ctx, c, err)
+		}
+	}
 	return l.stats.count(jobs, results), nil
+}
+
+// cut shortens a batch to what one transaction should have: 60 jobs of handlers, and none of one that is known to have
+// cost the connection. What is cut off is free again when the transaction ends.
+func (l *lane) cut(jobs []*claimed) []*claimed {
+	handled := 0
+	for i, c := range jobs {
+		if l.kinds.byName[c.Kind].handled {
+			handled++
+		}
+		if handled > mostHandled || l.culprit != nil && c.ID == l.culprit.jobs[0].ID {
+			l.pace.limit = i
+			return jobs[:i]
+		}
+	}
+	return jobs
 }
 
 // begin begins a batch's transaction. Where an idle SERIALIZABLE session has made Postgres run out of room for predicate
@@ -81,7 +106,7 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 		if len(run) == 0 {
 			return nil
 		}
-		made, err := callSettler(ctx, *settler, tx, Batch{Jobs: run, Now: jobs[0].now, Write: write})
+		made, err := callSettler(ctx, *settler, tx, Batch{Jobs: run, Now: jobs[0].now, Lane: l.number, Lanes: l.settings.Lanes, Write: write})
 		if err != nil {
 			return err
 		}
@@ -189,6 +214,10 @@ func (l *lane) finish(write *pgx.Batch, jobs []*claimed, results []Result) error
 			continue
 		case unknown:
 			l.queueAttempt(write, c, (&rivertype.UnknownJobKindError{Kind: c.Kind}).Error(), "")
+			continue
+		}
+		if err := results[i].err; err != nil {
+			l.queueAttempt(write, c, err.Error(), traceOf(err))
 			continue
 		}
 		done = append(done, c.ID)

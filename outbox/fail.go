@@ -51,7 +51,7 @@ func (l *lane) fail(ctx context.Context, failed *batchError) error {
 	}
 	job := jobs[0]
 	write := &pgx.Batch{}
-	last := l.queueAttempt(write, job, failed.Error(), failed.trace)
+	l.queueAttempt(write, job, failed.Error(), failed.trace)
 	write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
 	if err := tx.SendBatch(ctx, write).Close(); err != nil {
 		return fmt.Errorf("record a failed attempt: %w", err)
@@ -60,22 +60,28 @@ func (l *lane) fail(ctx context.Context, failed *batchError) error {
 		return fmt.Errorf("commit: %w", err)
 	}
 	l.stats.failures.Add(1)
-	l.log.WarnContext(ctx, "job failed", slog.Int64("job_id", job.ID), slog.String("kind", job.Kind), slog.String("key", job.Key),
-		slog.Int("attempt", job.Attempt), slog.Bool("discarded", last), slog.String("error", failed.Error()))
+	l.logFailure(ctx, job, failed)
 	return nil
 }
 
+func (l *lane) logFailure(ctx context.Context, job *claimed, err error) {
+	l.log.WarnContext(ctx, "job failed", slog.Int64("job_id", job.ID), slog.String("kind", job.Kind), slog.String("key", job.Key),
+		slog.Int("attempt", job.Attempt), slog.Bool("discarded", job.last()), slog.String("error", err.Error()))
+}
+
+// last tells whether this attempt is the job's last.
+func (c *claimed) last() bool { return c.Attempt >= c.MaxAttempts }
+
 // queueAttempt queues all that a failed attempt leaves behind: the job's row, and its request's.
-func (l *lane) queueAttempt(write *pgx.Batch, job *claimed, message, trace string) (last bool) {
-	last = job.Attempt >= job.MaxAttempts
+func (l *lane) queueAttempt(write *pgx.Batch, job *claimed, message, trace string) {
+	last := job.last()
 	l.queueFailure(write, job, job.attemptError(message, trace), last)
 	if !last {
 		write.Queue(countAttemptSQL, pgx.NamedArgs{"key": job.Key, "attempts": job.Attempt})
-		return false
+		return
 	}
 	detail, _ := json.Marshal(map[string]string{"error": storable(message)}) // text: it can't fail
 	write.Queue(exhaustedSQL, pgx.NamedArgs{"key": job.Key, "code": CodeRetriesExhausted, "detail": string(detail), "attempts": job.Attempt})
-	return true
 }
 
 // queueFailure queues what River would write: River UI and River's clients read these rows.

@@ -25,6 +25,8 @@ type Job struct {
 type Batch struct {
 	Jobs []Job     // that follow one another, in order
 	Now  time.Time // of the transaction, by the database's clock: what its rows get as their time
+	// Lane is the number of the lane, of Lanes that the queue is split into: see [Kind].
+	Lane, Lanes int
 	// Write is sent after the call, before anything of a later job is read. A statement queued in it can check what it did
 	// in its callback: an error returned by that is an error of the batch.
 	Write *pgx.Batch
@@ -35,6 +37,8 @@ type Result struct {
 	Status Status // Applied or Rejected
 	Code   string // the field's word for it: transferred, insufficient_funds
 	Detail any    // encodes to JSON; the figures behind the code; nil: none
+
+	err error // instead of all of it: the job has failed, and nothing of it is left
 }
 
 // Reject is the result of a business refusal.
@@ -90,6 +94,7 @@ type Kinds struct {
 type registration struct {
 	kind    Kind
 	settler *Settler
+	handled bool // by a handler, in a subtransaction of its own
 }
 
 // Register makes settler responsible for kinds. Kinds that are registered together are settled together, in order, as
@@ -102,7 +107,8 @@ func (k *Kinds) Register(settler Settler, kinds ...Kind) {
 		if _, taken := k.byName[kind.Name]; taken {
 			panic(fmt.Sprintf("outbox: kind %q is registered twice", kind.Name))
 		}
-		k.byName[kind.Name] = registration{kind: kind, settler: &settler}
+		_, handled := settler.(*handling)
+		k.byName[kind.Name] = registration{kind: kind, settler: &settler, handled: handled}
 	}
 	if sweeper, ok := settler.(Sweeper); ok {
 		k.sweepers = append(k.sweepers, sweeper)

@@ -32,6 +32,7 @@ type lane struct {
 
 	pace    pace
 	overdue *batchError // a job that lost the connection, alone and again: to be recorded on the next one
+	culprit *batchError // a job that is known to have cost the connection, to be recorded when its turn comes
 	alone   int64       // the job that was alone when a batch was cut off from outside
 	waits   int         // for a lane that another session holds
 	crowded bool        // Postgres has run out of room for predicate locks
@@ -216,7 +217,18 @@ func (l *lane) awaitRing(ctx context.Context) error {
 // mend does what an error of a batch asks for. It returns the errors that a new connection may mend.
 func (l *lane) mend(ctx, stop context.Context, err error) error {
 	var failed *batchError
+	var stuck *stuckError
 	switch {
+	case l.culprit != nil && errors.Is(err, l.culprit):
+		if err := l.fail(ctx, l.culprit); err != nil {
+			return l.mendFailure(ctx, stop, l.culprit, err)
+		}
+		l.culprit = nil
+		return nil
+	case errors.As(err, &failed) && errors.As(err, &stuck):
+		i := slices.IndexFunc(failed.jobs, func(c *claimed) bool { return c.ID == stuck.job })
+		l.culprit = &batchError{jobs: failed.jobs[i : i+1], err: err}
+		return err
 	case errors.Is(err, ErrCommitUnknown):
 		// The next claim looks: what was committed is gone from the queue, what was not is still there.
 		l.log.WarnContext(ctx, "the reply to COMMIT was lost: looking at the jobs again", slog.String("error", err.Error()))

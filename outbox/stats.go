@@ -32,7 +32,7 @@ func (s *Stats) count(jobs []*claimed, results []Result) int {
 	for i, c := range jobs {
 		switch {
 		case c.fate == postponed:
-		case c.fate == unknown:
+		case c.fate == unknown || results[i].err != nil:
 			failures++
 		case c.fate == duplicate || c.fate == misuse:
 			duplicates++

@@ -81,7 +81,7 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 			return nil
 		case !connected, permanent(err):
 			return err
-		case drain && !errors.Is(err, ErrCommitUnknown) && sqlState(err) != stateHeldTooLong:
+		case drain && !errors.Is(err, ErrCommitUnknown) && sqlState(err) != stateHeldTooLong && !errors.As(err, new(*stuckError)):
 			return err
 		}
 		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))
