@@ -319,3 +319,13 @@ func TestExpireDue(t *testing.T) {
 		}
 	}
 }
+
+// expireDue is a sweep, in memory.
+func (s *state) expireDue(at time.Time) {
+	for _, p := range s.payments {
+		if p != nil && p.status == paymentAuthorized {
+			s.watchPayment(p)
+		}
+	}
+	s.advance(at)
+}

@@ -9,6 +9,12 @@ const (
 	CodeVoided      = "voided"
 	CodeRefunded    = "refunded"
 	CodeReversed    = "reversed"
+	CodeHeld        = "held"
+	CodeWaiting     = "waiting"
+	CodeConfirmed   = "confirmed"
+	CodeCancelled   = "cancelled"
+	CodeExtended    = "extended"
+	CodeBooked      = "booked"
 	CodeExpired     = "expired" // of what nobody asked for: the worker's own record of something that ran out
 
 	// rejected
@@ -24,4 +30,11 @@ const (
 	CodeAlreadyReversed         = "already_reversed"
 	CodeAuthorizationExpired    = "authorization_expired"
 	CodeNotAuthorized           = "not_authorized"
+	CodeSoldOut                 = "sold_out"
+	CodeOverlap                 = "overlap"
+	CodeResourceNotFound        = "resource_not_found"
+	CodeReservationNotFound     = "reservation_not_found"
+	CodeNotHeld                 = "not_held"
+	CodeHoldExpired             = "hold_expired"
+	CodeCustomerLimit           = "customer_limit"
 )

@@ -203,6 +203,7 @@ func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	s.hold(p.from, p.amount, s.now)
 	p.become(paymentAuthorized)
 	p.wasAuthorized = true
+	s.watchPayment(p)
 	return outbox.Result{Status: outbox.Applied, Code: CodeAuthorized}, nil
 }
 
@@ -228,11 +229,14 @@ func (a *Authorize) refuse(s *state, p *payment, job outbox.Job) *outbox.Result 
 // ranOut tells whether the payment's time was over at a time.
 func (p *payment) ranOut(at time.Time) bool { return !at.Before(p.expiresAt) }
 
-// refuseExpired says when the payment's time was over: in UTC, wherever the worker runs. As text, for a job of a raw client
-// may have a time whose year JSON has no form for.
+// refuseExpired says when the payment's time was over.
 func (p *payment) refuseExpired() *outbox.Result {
-	return reject(CodeAuthorizationExpired, map[string]any{"payment": p.id, "expires_at": p.expiresAt.UTC().Format(time.RFC3339Nano)})
+	return reject(CodeAuthorizationExpired, map[string]any{"payment": p.id, "expires_at": inUTC(p.expiresAt)})
 }
+
+// inUTC writes a time for the detail of an outcome, the same wherever the worker runs. As text, for a job of a raw client may
+// have a time whose year JSON has no form for.
+func inUTC(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // authorized returns the payment if it is authorized at the time of the request, or says why it is not. One that has run out
 // by then, and that no sweep has found yet, expires here.
@@ -339,14 +343,4 @@ func (s *state) expire(p *payment) error {
 	p.become(paymentExpired)
 	s.expired = append(s.expired, p.id)
 	return nil
-}
-
-// expireDue ends all authorizations whose time was over at a time. One whose account contradicts it is left alone, for
-// worker audit to show: it must not keep the others from expiring.
-func (s *state) expireDue(at time.Time) {
-	for _, p := range s.payments {
-		if p != nil && p.status == paymentAuthorized && p.ranOut(at) {
-			_ = s.expire(p)
-		}
-	}
 }

@@ -28,7 +28,7 @@ const (
 	WHERE status = 'authorized' AND expires_at <= @until AND (@lanes = 1 OR abs(hashtextextended(id, 0) % @lanes) = @lane)
 	ORDER BY expires_at, id LIMIT @limit`
 
-	// Of jobs that came past the SQL functions; see errPaymentMade.
+	// Of jobs that came past the SQL functions; see errMade.
 	insertPaymentsSQL = `
 	INSERT INTO lastseat.payments (id, key, from_account, to_account, amount, currency, expires_at)
 	SELECT * FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[], @expire::timestamptz[])
@@ -44,18 +44,21 @@ const (
 	FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[])
 	     AS n(id, status, captured, refunded, version)
 	WHERE p.id = n.id`
-
-	// What time brought about is told like what was asked for. The keys are the worker's own: nobody else's begin like them.
-	recordExpiredSQL = `
-	INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status, code, requested_at, settled_at)
-	SELECT 'lastseat:' || kind || ':' || id, kind, lastseat.fingerprint(kind, jsonb_build_object('payment', id)), 0, 'applied', 'expired', now(), now()
-	FROM unnest(@ids::text[]) AS id, (SELECT 'payment.expire') AS k(kind)
-	ON CONFLICT (key) DO NOTHING -- a key of a caller's, from before they were kept apart: the money is released all the same`
 )
 
-// errPaymentMade: a transaction that was open when the payment was looked for has made it since. That is a conflict and nobody's
-// fault, where a unique violation would cost the job an attempt. SERIALIZABLE says so itself, READ COMMITTED does not.
-var errPaymentMade = &pgconn.PgError{Severity: "ERROR", Code: "40001", Message: "another session has made the payment"}
+// errMade: a transaction that was open when a row was looked for has made it since. That is a conflict and nobody's fault,
+// where a unique violation would cost the job an attempt. SERIALIZABLE says so itself, READ COMMITTED does not.
+var errMade = &pgconn.PgError{Severity: "ERROR", Code: "40001", Message: "another session has made the payment or reservation"}
+
+// expectMade is the callback of a queued statement that makes n rows, ON CONFLICT DO NOTHING.
+func expectMade(n int) func(pgconn.CommandTag) error {
+	return func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() != int64(n) {
+			return errMade
+		}
+		return nil
+	}
+}
 
 // loadPayments locks and reads all payments that the batch needs.
 func (s *state) loadPayments(ctx context.Context, tx pgx.Tx) error {
@@ -71,6 +74,9 @@ func (s *state) loadPayments(ctx context.Context, tx pgx.Tx) error {
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		loaded := *p
 		s.payments[p.id] = &loaded
+		if p.status == paymentAuthorized {
+			s.watchPayment(&loaded)
+		}
 		return nil
 	})
 	if err != nil {
@@ -114,21 +120,12 @@ func (s *state) writePayments(write *pgx.Batch) {
 		}
 	}
 	if len(created) > 0 {
-		write.Queue(insertPaymentsSQL, createdColumns(created)).Exec(func(tag pgconn.CommandTag) error {
-			if tag.RowsAffected() != int64(len(created)) {
-				return errPaymentMade
-			}
-			return nil
-		})
+		write.Queue(insertPaymentsSQL, createdColumns(created)).Exec(expectMade(len(created)))
 	}
 	if len(twoSteps) > 0 {
 		write.Queue(authorizePaymentsSQL, pgx.NamedArgs{"ids": twoSteps}).Exec(outbox.ExpectRows(len(twoSteps)))
 	}
 	write.Queue(updatePaymentsSQL, paymentColumns(changed)).Exec(outbox.ExpectRows(len(changed)))
-	if len(s.expired) > 0 {
-		slices.Sort(s.expired)
-		write.Queue(recordExpiredSQL, pgx.NamedArgs{"ids": s.expired})
-	}
 }
 
 func createdColumns(payments []*payment) pgx.NamedArgs {

@@ -172,3 +172,24 @@ func TestCaptureAtTheVeryTime(t *testing.T) {
 		})
 	}
 }
+
+// What an authorization holds is free for a request that was asked for after its time, also in a batch that begins before.
+func TestMoneyOfAnExpiredAuthorization(t *testing.T) {
+	pool := newPool(t)
+	exec(t, pool, `SELECT lastseat.open_account('bank','EUR',NULL), lastseat.open_account('shop','EUR'), lastseat.open_account('ada','EUR')`)
+	exec(t, pool, `SELECT lastseat.transfer('t','bank','ada',100,'EUR')`)
+	exec(t, pool, `SELECT lastseat.authorize('a','p','ada','shop',100,'EUR', now() + interval '500 milliseconds')`)
+	drain(t, pool, outbox.Settings{})
+	exec(t, pool, `SELECT lastseat.transfer('early','bank','shop',1,'EUR')`)
+	time.Sleep(700 * time.Millisecond)
+	exec(t, pool, `SELECT lastseat.transfer('late','ada','shop',100,'EUR')`)
+	exec(t, pool, `SELECT lastseat.authorize('late2','p2','ada','shop',100,'EUR')`)
+	drain(t, pool, outbox.Settings{})
+	if o := outcome(t, pool, "late"); o.Code != jobs.CodeTransferred {
+		t.Errorf("%+v", o)
+	}
+	if o := outcome(t, pool, "late2"); o.Code != jobs.CodeInsufficientFunds {
+		t.Errorf("%+v", o)
+	}
+	proven(t, pool)
+}

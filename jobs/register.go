@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,6 +18,11 @@ func Register(kinds *outbox.Kinds) {
 		outbox.Kind{Name: KindVoid, OrderBy: "payment"},
 		outbox.Kind{Name: KindRefund, OrderBy: "payment"},
 		outbox.Kind{Name: KindReverse, OrderBy: "transfer"},
+		outbox.Kind{Name: KindHold, OrderBy: "reservation"},
+		outbox.Kind{Name: KindConfirm, OrderBy: "reservation"},
+		outbox.Kind{Name: KindCancel, OrderBy: "reservation"},
+		outbox.Kind{Name: KindExtend, OrderBy: "reservation"},
+		outbox.Kind{Name: KindBook, OrderBy: "reservation"},
 	)
 }
 
@@ -35,6 +41,11 @@ var decoders = map[string]func(args []byte) (operation, error){
 	KindVoid:      decodeVoid,
 	KindRefund:    decodeRefund,
 	KindReverse:   decodeReverse,
+	KindHold:      decodeHold,
+	KindConfirm:   decodeConfirm,
+	KindCancel:    decodeCancel,
+	KindExtend:    decodeExtend,
+	KindBook:      decodeBook,
 }
 
 // settler settles all kinds of this package together, for they touch the same rows.
@@ -54,13 +65,20 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 		operation.needs(s)
 		operations[i] = operation
 	}
-	if err := s.load(ctx, tx); err != nil {
+	// What runs out in the time of the batch is looked after, too: whoever needs what it holds sooner than the sweep comes.
+	due := outbox.Sweep{Until: lastOf(batch.Jobs), Lane: batch.Lane, Lanes: batch.Lanes, Limit: dueInBatch}
+	if err := s.loadDue(ctx, tx, due); err != nil {
 		return nil, err
 	}
+	if err := s.load(ctx, tx, due.Until); err != nil {
+		return nil, err
+	}
+	s.grantGrown()
 	for i, operation := range operations {
 		if operation == nil {
 			continue
 		}
+		s.advance(batch.Jobs[i].At)
 		var err error
 		if results[i], err = operation.apply(s, batch.Jobs[i]); err != nil {
 			return nil, err
@@ -72,12 +90,27 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 // Sweep implements [outbox.Sweeper].
 func (settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (int, error) {
 	s := newState(sweep.Now)
-	if err := s.loadExpired(ctx, tx, sweep); err != nil {
+	s.sweeping = true
+	if err := s.loadDue(ctx, tx, sweep); err != nil {
 		return 0, err
 	}
-	if err := s.load(ctx, tx); err != nil {
+	if err := s.loadGrown(ctx, tx, sweep); err != nil {
 		return 0, err
 	}
-	s.expireDue(sweep.Until)
-	return len(s.expired), s.write(ctx, tx, sweep.Write)
+	if err := s.load(ctx, tx, sweep.Until); err != nil {
+		return 0, err
+	}
+	s.advance(sweep.Until)
+	s.grantGrown()
+	return len(s.expired) + len(s.ranOut) + len(s.granted), s.write(ctx, tx, sweep.Write)
+}
+
+// lastOf is the time of the latest of the jobs.
+func lastOf(jobs []outbox.Job) (last time.Time) {
+	for _, job := range jobs {
+		if job.At.After(last) {
+			last = job.At
+		}
+	}
+	return last
 }

@@ -31,38 +31,46 @@ func (Transfer) Kind() string { return KindTransfer }
 
 func decodeTransfer(args []byte) (operation, error) {
 	var t Transfer
-	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
-		switch name {
-		case "from":
-			return true, idArg(name, value, &t.From)
-		case "to":
-			return true, idArg(name, value, &t.To)
-		case "amount":
-			return true, amountArg(name, value, &t.Amount)
-		case "currency":
-			return true, currencyArg(name, value, &t.Currency)
-		case "description":
-			return true, textArg(name, value, &t.Description)
-		case "metadata":
-			return true, objectArg(name, value, (*[]byte)(&t.Metadata))
-		}
-		return false, nil
-	})
-	switch {
-	case err != nil:
-		return nil, err
-	case t.From == "":
-		return nil, missing("from")
-	case t.To == "":
-		return nil, missing("to")
-	case t.Amount == 0:
-		return nil, missing("amount")
-	case t.Currency == "":
-		return nil, missing("currency")
-	case t.From == t.To:
-		return nil, fmt.Errorf(`"from" and "to" are the same account, %q`, t.From)
+	err := eachArg(args, t.set)
+	if err == nil {
+		err = t.complete()
 	}
-	return &t, nil
+	return &t, err
+}
+
+// set takes an argument of a transfer that a booking has, too.
+func (t *Transfer) set(name string, value gjson.Result) (bool, error) {
+	switch name {
+	case "from":
+		return true, idArg(name, value, &t.From)
+	case "to":
+		return true, idArg(name, value, &t.To)
+	case "amount":
+		return true, amountArg(name, value, &t.Amount)
+	case "currency":
+		return true, currencyArg(name, value, &t.Currency)
+	case "description":
+		return true, textArg(name, value, &t.Description)
+	case "metadata":
+		return true, objectArg(name, value, (*[]byte)(&t.Metadata))
+	}
+	return false, nil
+}
+
+func (t *Transfer) complete() error {
+	switch {
+	case t.From == "":
+		return missing("from")
+	case t.To == "":
+		return missing("to")
+	case t.Amount == 0:
+		return missing("amount")
+	case t.Currency == "":
+		return missing("currency")
+	case t.From == t.To:
+		return fmt.Errorf(`"from" and "to" are the same account, %q`, t.From)
+	}
+	return nil
 }
 
 func (t *Transfer) needs(s *state) { s.needAccounts(t.From, t.To) }
@@ -71,9 +79,14 @@ func (t *Transfer) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	if refused := s.refuse(t.From, t.To, t.Amount, t.Currency); refused != nil {
 		return *refused, nil
 	}
-	s.move(&transfer{
-		key: job.Key, from: t.From, to: t.To, amount: t.Amount, currency: t.Currency,
-		description: t.Description, metadata: t.Metadata,
-	}, s.now)
+	s.move(t.booked(job.Key), s.now)
 	return outbox.Result{Status: outbox.Applied, Code: CodeTransferred}, nil
+}
+
+// booked is the row of transfers.
+func (t *Transfer) booked(key string) *transfer {
+	return &transfer{
+		key: key, from: t.From, to: t.To, amount: t.Amount, currency: t.Currency,
+		description: t.Description, metadata: t.Metadata,
+	}
 }

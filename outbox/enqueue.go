@@ -18,6 +18,13 @@ type Args interface {
 	Kind() string
 }
 
+// Queued are arguments of a kind that is settled in a queue of its own, by a worker with that [Settings].Queue. The kinds of
+// package jobs share [Queue].
+type Queued interface {
+	Args
+	Queue() string // 1 to 64 letters, digits, hyphens and underscores
+}
+
 // RawArgs are arguments that are JSON already.
 type RawArgs struct {
 	Of   string          // the kind
@@ -62,7 +69,7 @@ type BatchSender interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-const enqueueSQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.enqueue($1, $2, $3::jsonb, $4) r`
+const enqueueSQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.enqueue($1, $2, $3::jsonb, $4, $5) r`
 
 // EnqueueMany asks for several requests in their order and in one round trip: all of them, or with an error none.
 // Its errors are those of [Enqueue], as a [*RequestError] that says which request it was.
@@ -84,7 +91,11 @@ func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Rec
 		if scheduledAt.IsZero() {
 			scheduledAt = time.Unix(0, 0) // in the past on every clock: now
 		}
-		batch.Queue(enqueueSQL, request.Args.Kind(), request.Key, args, scheduledAt).QueryRow(func(row pgx.Row) error {
+		queue := Queue
+		if queued, ok := request.Args.(Queued); ok {
+			queue = queued.Queue()
+		}
+		batch.Queue(enqueueSQL, request.Args.Kind(), request.Key, args, scheduledAt, queue).QueryRow(func(row pgx.Row) error {
 			r := &receipts[i]
 			err := row.Scan(&r.Key, &r.Kind, &r.Status, &r.Duplicate)
 			if err != nil && failed < 0 {

@@ -47,9 +47,8 @@ type Queryer interface {
 }
 
 const outcomesSQL = `
-	SELECT o.key, o.kind, o.status, coalesce(o.code, ''), o.detail, o.attempts, o.job_id, o.requested_at, o.settled_at
-	FROM unnest($1::text[]) WITH ORDINALITY AS asked(key, n), lastseat.outcome(asked.key) o
-	ORDER BY asked.n`
+	SELECT key, kind, status, coalesce(code, ''), detail, attempts, job_id, requested_at, settled_at
+	FROM lastseat.outcomes($1::text[])`
 
 // Outcomes returns the outcomes of the requests with these keys, in the order of the keys; keys that were never used
 // are left out.
@@ -60,18 +59,47 @@ func Outcomes(ctx context.Context, db Queryer, keys ...string) ([]Outcome, error
 	}
 	outcomes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Outcome, error) {
 		var o Outcome
-		err := row.Scan(&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt)
-		o.RequestedAt = o.RequestedAt.UTC()
-		if o.SettledAt != nil {
-			utc := o.SettledAt.UTC()
-			o.SettledAt = &utc
-		}
-		return o, err
+		return o, o.scan(row)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read outcomes: %w", ContractError(err))
 	}
 	return outcomes, nil
+}
+
+// scan reads the columns of outcomesSQL, and before them those that more stand for.
+func (o *Outcome) scan(row pgx.CollectableRow, more ...any) error {
+	err := row.Scan(append(more, &o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt)...)
+	o.RequestedAt = o.RequestedAt.UTC()
+	if o.SettledAt != nil {
+		utc := o.SettledAt.UTC()
+		o.SettledAt = &utc
+	}
+	return err
+}
+
+const outcomesSinceSQL = `
+	SELECT cursor, key, kind, status, coalesce(code, ''), detail, attempts, job_id, requested_at, settled_at
+	FROM lastseat.outcomes_since($1, $2)`
+
+// OutcomesSince returns the outcomes that were settled after a cursor, in the order in which they were settled, and the
+// cursor to go on with. It misses none and repeats none, whoever settles them: an outcome shows up when every transaction that began
+// to write before it was settled has ended. Empty, the cursor stands for the beginning. Who keeps the cursor in the transaction
+// that works on the outcomes works on each once.
+func OutcomesSince(ctx context.Context, db Queryer, cursor string, most int) ([]Outcome, string, error) {
+	rows, err := db.Query(ctx, outcomesSinceSQL, cursor, most)
+	if err != nil {
+		return nil, cursor, fmt.Errorf("read outcomes: %w", ContractError(err))
+	}
+	next := cursor
+	outcomes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Outcome, error) {
+		var o Outcome
+		return o, o.scan(row, &next)
+	})
+	if err != nil {
+		return nil, cursor, fmt.Errorf("read outcomes: %w", ContractError(err))
+	}
+	return outcomes, next, nil
 }
 
 // waitPoll stands behind the notifications: one may be lost with its connection, or to a connection pooler.

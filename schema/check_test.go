@@ -67,7 +67,7 @@ func TestCheckCompletesAnOlderDatabase(t *testing.T) {
 func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for name, newer := range map[string]string{
-		"ours":  `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (6, true)`,
+		"ours":  `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (99, true)`,
 		"river": `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`,
 	} {
 		t.Run(name, func(t *testing.T) {

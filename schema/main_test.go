@@ -17,8 +17,8 @@ import (
 
 // The newest migration.
 const (
-	newest     = 5
-	newestName = "0005_payments"
+	newest     = 7
+	newestName = "0007_interface"
 )
 
 func TestMain(m *testing.M) {

@@ -11,12 +11,17 @@ import (
 // doors are the functions that ask for something, readings those that look.
 var (
 	doors = []string{
-		"authorize(text,text,text,text,bigint,text,timestamp with time zone)", "capture(text,text,bigint)",
-		"enqueue(text,text,jsonb,timestamp with time zone)", "open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
+		"authorize(text,text,text,text,bigint,text,timestamp with time zone)",
+		"book(text,text,jsonb,text,text,bigint,text,text,text,jsonb)", "cancel(text,text)", "capture(text,text,bigint)", "confirm(text,text)",
+		"define_limit(text,bigint)", "define_resource(text,bigint,bigint,text)", "extend(text,text,timestamp with time zone)",
+		"hold(text,text,jsonb,timestamp with time zone,text,boolean)",
+		"enqueue(text,text,jsonb,timestamp with time zone,text)", "enqueue_many(jsonb)", "open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
 		"retry(text)", "reverse(text,text)", "transfer(text,text,text,bigint,text,text,jsonb)", "void(text,text)",
 	}
 	readings = []string{
-		"account(text)", "balance_at(text,timestamp with time zone)", "outcome(text)", "payment(text)", "schema_version()",
+		"account(text)", "availability(text,text,bigint)", "availability(text[])", "balance_at(text,timestamp with time zone)",
+		"occupied(text,timestamp with time zone,timestamp with time zone)", "outcome(text)", "outcomes(text[])",
+		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "schema_version()",
 		"statement(text,timestamp with time zone,timestamp with time zone,bigint,bigint)",
 	}
 )

@@ -196,11 +196,11 @@ var Checks = []Check{
 		sql: `
 		SELECT CASE WHEN t.id IS NULL THEN format('request %s is applied (%s), and there is no transfer', r.key, r.code)
 		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.kind || ', ' || r.status, 'not there')) END
-		FROM (SELECT key, kind, status, code FROM lastseat.requests WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse')) r
+		FROM (SELECT key, kind, status, code FROM lastseat.requests WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse', 'booking.book')) r
 		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'payment.reverse' WHEN t.payment_id IS NULL THEN 'payment.transfer'
 		                                    WHEN t.from_account = p.from_account THEN 'payment.capture' WHEN t.from_account = p.to_account THEN 'payment.refund' END AS kind
 		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id) t ON t.key = r.key
-		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL) OR r.kind <> t.kind`,
+		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL) OR replace(r.kind, 'booking.book', 'payment.transfer') <> t.kind`,
 	},
 	{
 		Name: "requests.outcome",

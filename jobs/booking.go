@@ -1,0 +1,80 @@
+package jobs
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// KindBook is the kind of a [Book].
+const KindBook = "booking.book"
+
+// Book takes resources and pays for them, both or neither: the reservation is confirmed at once.
+//
+// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken.
+type Book struct {
+	Reservation string          `json:"reservation"` // its id
+	Items       []Item          `json:"items"`       // at least one
+	Customer    string          `json:"customer,omitempty"`
+	From        string          `json:"from"`
+	To          string          `json:"to"`
+	Amount      int64           `json:"amount"`   // minor units, at least 1
+	Currency    string          `json:"currency"` // ISO 4217
+	Description string          `json:"description,omitempty"`
+	Metadata    json.RawMessage `json:"metadata,omitempty"` // a JSON object
+}
+
+// Kind implements [outbox.Args].
+func (Book) Kind() string { return KindBook }
+
+// booking is a [Book], decoded.
+type booking struct {
+	hold     Hold
+	transfer Transfer
+}
+
+func decodeBook(args []byte) (operation, error) {
+	var b booking
+	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
+		if known, err := b.hold.set(name, value); known {
+			return true, err
+		}
+		return b.transfer.set(name, value)
+	})
+	if err == nil {
+		err = b.hold.complete()
+	}
+	if err == nil {
+		err = b.transfer.complete()
+	}
+	return &b, err
+}
+
+func (b *booking) needs(s *state) {
+	s.needHold(&b.hold)
+	b.transfer.needs(s)
+}
+
+func (b *booking) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	r, refused, err := s.begin(&b.hold, job)
+	if refused != nil || err != nil {
+		return resultOf(refused), err
+	}
+	t := &b.transfer
+	if refused = s.refuseItems(r.items, r.customer); refused == nil {
+		refused = s.refuse(t.From, t.To, t.Amount, t.Currency)
+	}
+	if refused != nil {
+		r.become(reservationRejected)
+		return *refused, nil
+	}
+	s.take(r)
+	if err := s.confirm(r); err != nil {
+		return outbox.Result{}, fmt.Errorf("just held: %w", err)
+	}
+	s.move(t.booked(job.Key), s.now)
+	return outbox.Result{Status: outbox.Applied, Code: CodeBooked}, nil
+}
