@@ -12,6 +12,7 @@ import (
 type ledger struct {
 	accounts  map[string]*account  // nil: asked for, and not there
 	byKey     map[string]*transfer // transfers that a reversal names, and those of the batch; nil: asked for, and not there
+	pending   map[string]bool      // keys of those that a reversal names whose request is not settled
 	transfers []*transfer          // of the batch
 	entries   []entry
 }
@@ -52,7 +53,7 @@ type entry struct {
 }
 
 func newLedger() ledger {
-	return ledger{accounts: make(map[string]*account), byKey: make(map[string]*transfer)}
+	return ledger{accounts: make(map[string]*account), byKey: make(map[string]*transfer), pending: make(map[string]bool)}
 }
 
 func (l *ledger) needAccounts(ids ...string) {

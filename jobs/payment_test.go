@@ -387,3 +387,23 @@ func TestPaymentsInLanes(t *testing.T) {
 		})
 	}
 }
+
+// A reversal whose transfer is scheduled for later is not refused: it waits for it.
+func TestReversalWaitsForItsTransfer(t *testing.T) {
+	pool := newPool(t)
+	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR')`)
+	exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'later', '{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}', now() + interval '1 hour')`)
+	exec(t, pool, `SELECT lastseat.transfer('other', 'bank', 'ada', 7, 'EUR'), lastseat.reverse('reverse', 'later')`)
+	if stats := drain(t, pool, outbox.Settings{}); stats.Applied != 1 || stats.Failures != 1 || stats.Batches != 1 {
+		t.Errorf("%+v", stats)
+	}
+	if o := outcome(t, pool, "reverse"); o.Status != outbox.Pending || o.Attempts != 1 {
+		t.Errorf("%+v", o)
+	}
+	exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now() - CASE args ->> 'key' WHEN 'later' THEN interval '2 seconds' ELSE interval '1 second' END`)
+	drain(t, pool, outbox.Settings{})
+	if o := outcome(t, pool, "reverse"); o.Code != jobs.CodeReversed {
+		t.Errorf("%+v", o)
+	}
+	proven(t, pool)
+}

@@ -83,6 +83,7 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 		if results[i], err = operation.apply(s, batch.Jobs[i]); err != nil {
 			return nil, err
 		}
+		delete(s.pending, batch.Jobs[i].Key)
 	}
 	return results, s.write(ctx, tx, batch.Write)
 }

@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"fmt"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/lastseat/lastseat/outbox"
@@ -11,7 +13,7 @@ const KindReverse = "payment.reverse"
 
 // Reverse takes a plain transfer back: the same amount, the other way, once.
 //
-// It is applied (reversed), or rejected: payment_not_found if the transfer was refused or is none, already_reversed,
+// It waits, from attempt to attempt, for a transfer that is not settled yet. Then it is applied (reversed), or rejected: payment_not_found if the transfer was refused or is none, already_reversed,
 // insufficient_funds of the account that was paid, out_of_range.
 type Reverse struct {
 	Transfer string `json:"transfer"` // the idempotency key of the transfer
@@ -39,6 +41,9 @@ func (r *Reverse) needs(s *state) { s.needTransfer(r.Transfer) }
 func (r *Reverse) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	t := s.byKey[r.Transfer]
 	switch {
+	case t == nil && s.pending[r.Transfer]:
+		// It is scheduled for later, is tried again after an error, or is in another lane.
+		return outbox.Fail(fmt.Errorf("transfer %q is not settled yet", r.Transfer)), nil
 	case t == nil || t.payment != "" || t.reverses != nil:
 		return outbox.Reject(CodePaymentNotFound, map[string]any{"transfer": r.Transfer}), nil
 	case t.reversedBy != "":

@@ -27,6 +27,8 @@ const (
 	FROM lastseat.transfers t LEFT JOIN lastseat.transfers r ON r.reverses_id = t.id
 	WHERE t.key = ANY ($1::text[])`
 
+	pendingSQL = `SELECT key FROM lastseat.requests WHERE key = ANY ($1::text[]) AND status = 'pending'`
+
 	insertTransfersSQL = `
 	INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency, payment_id, reverses_id, description, metadata)
 	SELECT id, key, from_account, to_account, amount, currency, nullif(payment, ''), nullif(reverses, 0), nullif(description, ''), nullif(metadata, '')::jsonb
@@ -88,6 +90,26 @@ func (l *ledger) loadTransfers(ctx context.Context, tx pgx.Tx) error {
 	})
 	if err != nil {
 		return fmt.Errorf("read transfers: %w", err)
+	}
+	return l.loadPending(ctx, tx)
+}
+
+// loadPending finds out which of the transfers that are not there may still come.
+func (l *ledger) loadPending(ctx context.Context, tx pgx.Tx) error {
+	missing := missingIn(l.byKey)
+	if len(missing) == 0 {
+		return nil
+	}
+	rows, err := tx.Query(ctx, pendingSQL, missing)
+	if err != nil {
+		return fmt.Errorf("read requests: %w", err)
+	}
+	pending, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("read requests: %w", err)
+	}
+	for _, key := range pending {
+		l.pending[key] = true
 	}
 	return nil
 }

@@ -41,6 +41,10 @@ type Result struct {
 	err error // instead of all of it: the job has failed, and nothing of it is left
 }
 
+// Fail is the result of a job that can't be settled now, by an error of its own: it has one attempt less, and its next one
+// later. The settler vouches that nothing of the job is in what it writes; where it can't, it returns the error itself.
+func Fail(err error) Result { return Result{err: err} }
+
 // Reject is the result of a business refusal.
 func Reject(code string, detail any) Result {
 	return Result{Status: Rejected, Code: code, Detail: detail}
