@@ -7,6 +7,9 @@
 //		From: "customer:7", To: "shop", Amount: 1250, Currency: "EUR", // 12.50 EUR
 //	})
 //
+// There are three families: payments ([Transfer], [Reverse]; [Authorize], [Capture], [Void], [Refund]), reservations ([Hold],
+// [Confirm], [Cancel], [Extend]), and [Book], which is both or neither. [OpenAccount] and the like set up what they work on.
+//
 // Amounts are integers of the currency's minor unit. Ids are the caller's own text, 1 to 200 characters.
 //
 // All kinds here share one settler: a batch's rows are locked and read with one statement for each table, the requests

@@ -15,5 +15,7 @@
 // What is not promised: order among requests that are scheduled for later, have different priorities, or wait for
 // another attempt after a technical error; nor anything about work outside this database.
 //
-// The package knows River and pgx, but no payment and no seat: kinds register with it ([Kinds]).
+// The package knows River and pgx, but no payment and no seat: kinds register with it ([Kinds]). A kind of one's own is a
+// handler ([Register]), called for one request after the other, or a [Settler], which gets a batch; what runs out by itself is a
+// [Sweeper]'s. Who follows what is settled reads [OutcomesSince].
 package outbox
