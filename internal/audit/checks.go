@@ -1,7 +1,12 @@
 package audit
 
+import "slices"
+
 // Checks are all the rules, in the order in which they are looked at.
-var Checks = []Check{
+var Checks = slices.Concat(moneyChecks, inventoryChecks, requestChecks)
+
+// moneyChecks are the rules of accounts, transfers and payments.
+var moneyChecks = []Check{
 	{
 		Name: "transfers.balanced",
 		Rule: "every transfer has two entries: minus its amount on the account that gives, plus its amount on the one that gets",
@@ -180,16 +185,17 @@ var Checks = []Check{
 		WHERE r.key IS NULL OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)`,
 	},
 	{
-		// What was asked for in time still counts: as long as such a request waits, the authorization stays.
 		Name: "payments.overdue",
 		Rule: "no authorization is live 10 seconds past its time, unless a request from before that waits",
 		sql: `
 		SELECT format('payment %s is authorized, and was to expire at %s: is a worker running?', id, expires_at)
 		FROM lastseat.payments
-		WHERE status = 'authorized' AND expires_at < now() - interval '10 seconds'
-		  AND expires_at < coalesce((SELECT min(scheduled_at) FROM lastseat.river_job
-		                             WHERE state = 'available' AND queue = 'lastseat' AND isfinite(scheduled_at)), 'infinity')`,
+		WHERE status = 'authorized' AND ` + overdue,
 	},
+}
+
+// requestChecks are the rules of requests: what they have brought about, and how far they are.
+var requestChecks = []Check{
 	{
 		Name: "requests.effect",
 		Rule: "every transfer has its applied request, of the kind that makes such transfers, and every applied request that moves money has its transfer",
@@ -219,7 +225,24 @@ var Checks = []Check{
 		FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id AND r.key IN (j.args ->> 'key', 'river_job:' || j.id)
 		WHERE (r.status = 'pending') <> (j.state IS NOT NULL AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`,
 	},
+	{
+		// Rows of the log that all readers have read may be deleted, the oldest first: what was settled before them is gone, too.
+		Name: "requests.logged",
+		Rule: "every settled request is in the log of outcomes once under the time at which it was settled, as far back as the log goes",
+		sql: `
+		SELECT format('request %s was settled at %s: it is in the log %s times', r.key, r.settled_at, coalesce(l.times, 0))
+		FROM lastseat.requests r
+		LEFT JOIN (SELECT k.key, l.settled_at, count(*) AS times
+		           FROM lastseat.outcome_log l CROSS JOIN LATERAL unnest(l.keys) AS k(key) GROUP BY k.key, l.settled_at) l ON l.key = r.key AND l.settled_at = r.settled_at
+		WHERE l.times IS DISTINCT FROM 1 AND r.settled_at >= (SELECT min(settled_at) FROM lastseat.outcome_log)`,
+	},
 }
+
+// overdue says of a row that it has not ended 10 seconds past its time. What was asked for in time still counts: as long as
+// such a request waits, the row stays.
+const overdue = `expires_at < now() - interval '10 seconds'
+		  AND expires_at < coalesce((SELECT min(scheduled_at) FROM lastseat.river_job
+		                             WHERE state = 'available' AND queue = 'lastseat' AND isfinite(scheduled_at)), 'infinity')`
 
 // fingerprint is the column of that name as lastseat.fingerprint makes it of a request's kind and arguments; a viewer may
 // not call that.
