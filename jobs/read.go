@@ -111,6 +111,115 @@ func Statement(ctx context.Context, db outbox.Queryer, account string, period Pe
 	return outbox.ContractError(err)
 }
 
+// BalanceAt is what an account's balance was just before a time, in minor units of its currency. An account that is not
+// there is an [outbox.ErrUnknown].
+func BalanceAt(ctx context.Context, db outbox.Queryer, account string, at time.Time) (balance int64, err error) {
+	rows, err := db.Query(ctx, `SELECT lastseat.balance_at($1, $2)`, account, at)
+	if err == nil {
+		balance, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the balance at %v: %w", at, outbox.ContractError(err))
+	}
+	return balance, nil
+}
+
+// Reservation is a reservation as it is now.
+type Reservation struct {
+	ID        string    `json:"reservation"`
+	Status    string    `json:"status"` // pending, waiting, held, confirmed, cancelled, rejected, expired
+	Customer  string    `json:"customer,omitempty"`
+	Items     []Item    `json:"items"`      // once it was held, or waits
+	ExpiresAt time.Time `json:"expires_at"` // UTC; of no meaning once it is confirmed
+	Version   int64     `json:"version"`    // goes up by one with every change
+	Key       string    `json:"key"`        // of the request that holds or books it
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// ReservationOf reads a reservation. One that is not there is an [outbox.ErrUnknown].
+func ReservationOf(ctx context.Context, db outbox.Queryer, id string) (Reservation, error) {
+	r := Reservation{ID: id}
+	err := queryOne(ctx, db, "reservation", id, `
+		SELECT status, coalesce(customer, ''), expires_at, items, version, key, created_at, updated_at FROM lastseat.reservation($1)`,
+		&r.Status, &r.Customer, &r.ExpiresAt, &r.Items, &r.Version, &r.Key, &r.CreatedAt, &r.UpdatedAt)
+	r.ExpiresAt, r.CreatedAt, r.UpdatedAt = r.ExpiresAt.UTC(), r.CreatedAt.UTC(), r.UpdatedAt.UTC()
+	return r, err
+}
+
+// Available is how much of a resource can be taken now, and what has been. It counts items without a time range: of those
+// with one, see [Occupied].
+type Available struct {
+	Resource  string `json:"resource"`
+	Free      int64  `json:"available"` // capacity + overbook - held - confirmed
+	Capacity  int64  `json:"capacity"`
+	Overbook  int64  `json:"overbook"`
+	Held      int64  `json:"held"`
+	Confirmed int64  `json:"confirmed"`
+	Waiting   int64  `json:"waiting"` // reservations that wait for it
+}
+
+// Availability reads the resources whose ids begin with prefix, in the order of their ids (that of their bytes), from the
+// one after the id after on, at most limit of them; 0: all. It reads an index: a page costs what its rows cost, however many
+// resources there are.
+func Availability(ctx context.Context, db outbox.Queryer, prefix, after string, limit int64) ([]Available, error) {
+	return availability(ctx, db, `lastseat.availability($1, after => nullif($2, ''), max_rows => nullif($3::bigint, 0))`, prefix, after, limit)
+}
+
+// AvailabilityOf reads the resources of these ids, in the order of their ids. Those that are not there are left out.
+func AvailabilityOf(ctx context.Context, db outbox.Queryer, ids ...string) ([]Available, error) {
+	return availability(ctx, db, `lastseat.availability($1::text[])`, ids)
+}
+
+func availability(ctx context.Context, db outbox.Queryer, from string, args ...any) ([]Available, error) {
+	rows, err := db.Query(ctx, `SELECT resource, available, capacity, overbook, held, confirmed, waiting FROM `+from, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read what is available: %w", outbox.ContractError(err))
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Available])
+	if err != nil {
+		return nil, fmt.Errorf("read what is available: %w", outbox.ContractError(err))
+	}
+	return found, nil
+}
+
+// Occupation is a time for which a resource is taken as a whole.
+type Occupation struct {
+	During      TimeRange `json:"during"` // UTC
+	Reservation string    `json:"reservation"`
+	Status      string    `json:"status"` // held, confirmed
+}
+
+// Occupied reads the times for which a resource is held or confirmed, in their order, as far as they overlap a period: from is
+// included and to is not, and the zero time is without bound. A resource that is not there is an [outbox.ErrUnknown], a
+// period that ends before it begins an [outbox.ErrInvalid].
+func Occupied(ctx context.Context, db outbox.Queryer, resource string, from, to time.Time) ([]Occupation, error) {
+	if !from.IsZero() && !to.IsZero() && to.Before(from) {
+		return nil, fmt.Errorf("%w: the period ends at %v, before it begins", outbox.ErrInvalid, to)
+	}
+	rows, err := db.Query(ctx, `SELECT lower(during), upper(during), reservation, status FROM lastseat.occupied($1, $2, $3)`, resource, bound(from), bound(to))
+	if err != nil {
+		return nil, fmt.Errorf("read what is occupied: %w", outbox.ContractError(err))
+	}
+	var all []Occupation
+	var o Occupation
+	_, err = pgx.ForEachRow(rows, []any{&o.During.Start, &o.During.End, &o.Reservation, &o.Status}, func() error {
+		o.During = TimeRange{Start: o.During.Start.UTC(), End: o.During.End.UTC()}
+		all = append(all, o)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what is occupied: %w", outbox.ContractError(err))
+	}
+	if len(all) == 0 {
+		if found, err := AvailabilityOf(ctx, db, resource); err != nil || len(found) > 0 {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: there is no resource %q", outbox.ErrUnknown, resource)
+	}
+	return all, nil
+}
+
 func bound(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
@@ -24,24 +26,9 @@ func (p *program) accountCommand() *cobra.Command {
 				return err
 			}
 			account.OverdraftLimit = limit
-			pool, err := p.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer pool.Close()
-			var receipt outbox.Receipt
-			err = inTx(cmd.Context(), pool, func(tx pgx.Tx) error {
-				receipt, err = jobs.OpenAccount(cmd.Context(), tx, account)
-				return err
+			return p.define(cmd, word(account.ID)+"  open", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
+				return jobs.OpenAccount(ctx, tx, account)
 			})
-			if err != nil {
-				return err
-			}
-			text := word(account.ID) + "  open"
-			if receipt.Duplicate {
-				text += "  (duplicate)"
-			}
-			return p.output.Print(p.streams.Out, receipt, text)
 		},
 	}
 	cmd.Flags().StringVar(&account.ID, "id", "", "the account's id, your own text")

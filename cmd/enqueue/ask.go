@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -81,6 +82,25 @@ func (m *moving) minor() (int64, error) {
 		return 0, cli.BadData("--currency: %w", err)
 	}
 	return parseAmount(m.amount, m.currency)
+}
+
+// noting holds the flags of what a transfer leaves behind.
+type noting struct{ description, metadata string }
+
+func (n *noting) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&n.description, "description", "", "for the accounts' statements")
+	cmd.Flags().StringVar(&n.metadata, "metadata", "", "a JSON object that stays with the transfer")
+}
+
+// json is the metadata; nil: none.
+func (n *noting) json() (json.RawMessage, error) {
+	switch {
+	case n.metadata == "":
+		return nil, nil
+	case !json.Valid([]byte(n.metadata)):
+		return nil, cli.BadData("--metadata: %q is not JSON", n.metadata)
+	}
+	return json.RawMessage(n.metadata), nil
 }
 
 // parseAmount reads --amount as minor units.

@@ -35,10 +35,21 @@ var everyCommand = map[string][]string{
 	"balance":        {"balance", "ada"},
 	"payment":        {"payment", "p"},
 	"statement":      {"statement", "ada"},
+	"limit":          {"limit", "--group", "hall", "--per-customer", "9"},
+	"resource":       {"resource", "--id", "seat", "--capacity", "9", "--group", "hall"},
+	"hold":           {"hold", "--key", "h", "--reservation", "r", "--item", "seat=2", "--customer", "ada", "--expires-in", "15m"},
+	"extend":         {"extend", "--key", "e", "--reservation", "r", "--expires-at", "2099-01-01T00:00:00Z"},
+	"confirm":        {"confirm", "--key", "s", "--reservation", "r"},
+	"cancel":         {"cancel", "--key", "x", "--reservation", "r"},
+	"book":           {"book", "--key", "b", "--reservation", "q", "--item", "seat", "--customer", "ada", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR"},
+	"reservation":    {"reservation", "r"},
+	"availability":   {"availability", "seat"},
+	"occupied":       {"occupied", "seat", "--from", "2026-11-23"},
 }
 
 // askingCommands write, in an order in which each finds what it needs.
-var askingCommands = []string{"account", "transfer", "import", "retry", "reverse", "authorize", "capture", "capture a part", "refund", "void"}
+var askingCommands = []string{"account", "transfer", "import", "retry", "reverse", "authorize", "capture", "capture a part", "refund", "void",
+	"limit", "resource", "hold", "extend", "confirm", "cancel", "book"}
 
 const oneRow = "key,from_account,to_account,amount,currency\nk,bank,ada,1,EUR\n"
 
@@ -138,16 +149,17 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	all := slices.Sorted(maps.Keys(everyCommand))
 	for name, c := range map[string]struct {
-		older    int // migrations taken back; -1: no schema
+		has      int // migrations; -1: no schema
 		commands []string
 	}{
-		"missing": {-1, all}, "only river's": {5, all}, "without requests": {4, all}, "without transfers": {3, all}, "without payments": {1, all},
+		"missing": {-1, all}, "only river's": {0, all}, "without requests": {1, all}, "without transfers": {2, all}, "without payments": {4, all},
+		"without reservations": {5, all}, "without the interface": {6, all},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url := testdb.Empty(t)
-			if c.older >= 0 {
-				url = older(t, c.older)
+			if c.has >= 0 {
+				url = older(t, c.has)
 			}
 			pool := testdb.Pool(t, url)
 			for _, command := range c.commands {
@@ -162,11 +174,18 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// older returns the URL of a database that lacks the newest migrations.
-func older(t *testing.T, migrations int) string {
+// older returns the URL of a database that has so many of the migrations.
+func older(t *testing.T, has int) string {
 	t.Helper()
 	url := testdb.New(t)
-	for range migrations {
+	steps, err := schema.Status(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		if number, err := strconv.Atoi(strings.Split(step.Name, "_")[0]); err != nil || number <= has {
+			continue // River's, or one to keep
+		}
 		if _, err := schema.Down(t.Context(), url, false); err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +196,7 @@ func older(t *testing.T, migrations int) string {
 // written counts rows in tables that may be missing.
 func written(t *testing.T, pool *pgxpool.Pool) (rows int) {
 	t.Helper()
-	for _, table := range []string{"lastseat.requests", "lastseat.accounts", "lastseat.river_job"} {
+	for _, table := range []string{"lastseat.requests", "lastseat.accounts", "lastseat.river_job", "lastseat.resources", "lastseat.limit_groups", "lastseat.reservations"} {
 		var there bool
 		err := pool.QueryRow(t.Context(), `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there)
 		if err == nil && there {
@@ -208,10 +227,10 @@ func TestRoles(t *testing.T) {
 	for _, command := range askingCommands {
 		runIn(t, producer, strings.NewReader(oneRow), everyCommand[command]...).succeeds(t)
 	}
-	s.expect(t, "5 accounts, 7 requests, 7 jobs")
+	s.expect(t, "5 accounts, 12 requests, 12 jobs")
 	s.drain(t)
 	runIn(t, producer, nil, "wait", "k").succeeds(t)
-	for _, command := range []string{"outcome", "balance", "payment", "statement"} {
+	for _, command := range []string{"outcome", "balance", "payment", "statement", "reservation", "availability", "occupied"} {
 		runIn(t, producer, nil, everyCommand[command]...).succeeds(t)
 		runIn(t, viewer, nil, everyCommand[command]...).succeeds(t)
 	}

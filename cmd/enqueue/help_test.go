@@ -41,8 +41,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	look()
-	if seen < 15 {
-		t.Errorf("%d commands seen, want 15 or more", seen)
+	if seen < 25 {
+		t.Errorf("%d commands seen, want 25 or more", seen)
 	}
 }
 
@@ -67,6 +67,7 @@ func TestCompletion(t *testing.T) {
 	for typed, want := range map[string]string{
 		"tr": "transfer", "transfer --from": "--from", "outcome --output ": "json", "import --ch": "--chunk",
 		"auth": "authorize", "authorize --exp": "--expires-at", "statement --output ": "csv",
+		"hold --wait-": "--wait-in-line", "availability --output ": "csv", "res": "reservation",
 	} {
 		args := append([]string{"__complete"}, strings.Split(typed, " ")...)
 		got := runIn(t, "", nil, args...)

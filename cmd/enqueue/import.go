@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -27,10 +28,11 @@ func (p *program) importCommand() *cobra.Command {
 		Long: `Ask for everything in a file, in its order.
 
 The file is JSON Lines of any kind, {"kind","key","args"}, with amounts in minor units, or a CSV of transfers (key,
-from_account,to_account,amount,currency,description) or accounts (account,currency,overdraft), told apart by the header.
-A chunk is one transaction: a bad line is named by its number and stops the import before anything of its chunk is
-written. Running it again is safe: what was asked for before is a duplicate.`,
-		Example: "  enqueue import transfers.csv --open-accounts",
+from_account,to_account,amount,currency,description), accounts (account,currency,overdraft) or resources
+(resource,capacity,overbook; overbook may be left out), told apart by the header. A chunk is one transaction: a bad line is
+named by its number and stops the import before anything of its chunk is written. Running it again is safe: what was asked
+for before is a duplicate. A resource that is there gets the file's capacity.`,
+		Example: "  enqueue import transfers.csv --open-accounts\n  enqueue import resources.csv && enqueue import requests.jsonl",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if chunk < 1 || chunk > 10_000 {
@@ -56,7 +58,7 @@ written. Running it again is safe: what was asked for before is a duplicate.`,
 			return errors.Join(err, p.output.Print(p.streams.Out, imported.counts, imported.counts.String()))
 		},
 	}
-	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false, "open the accounts of transfers and authorizations that are missing, with unlimited overdraft")
+	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false, "open the accounts of transfers, authorizations and bookings that are missing, with unlimited overdraft")
 	cmd.Flags().IntVar(&chunk, "chunk", 1000, "lines in a transaction")
 	return cmd
 }
@@ -84,10 +86,12 @@ type counts struct {
 	Requests   int `json:"requests"`
 	Duplicates int `json:"duplicates"`
 	Accounts   int `json:"accounts_opened"`
+	Resources  int `json:"resources_defined"` // new ones, and those whose capacity has changed
 }
 
 func (c counts) String() string {
-	return fmt.Sprintf("%d requests: %d new, %d duplicates; %d accounts opened", c.Requests, c.Requests-c.Duplicates, c.Duplicates, c.Accounts)
+	return fmt.Sprintf("%d requests: %d new, %d duplicates; %d accounts opened, %d resources defined",
+		c.Requests, c.Requests-c.Duplicates, c.Duplicates, c.Accounts, c.Resources)
 }
 
 type importer struct {
@@ -132,7 +136,9 @@ func (im *importer) write(ctx context.Context, records []importfile.Record) erro
 		for _, record := range records {
 			switch {
 			case record.Resource != nil:
-				return &importfile.Error{Line: record.Line, Msg: "resources can't be imported yet"}
+				if err := im.define(ctx, tx, jobs.Resource{ID: record.Resource.ID, Capacity: record.Resource.Capacity, Overbook: record.Resource.Overbook}, &done); err != nil {
+					return atLine(record.Line, err)
+				}
 			case record.Account != nil:
 				if err := im.openAccount(ctx, tx, jobs.Account{ID: record.Account.ID, Currency: record.Account.Currency, OverdraftLimit: record.Account.OverdraftLimit}, &done); err != nil {
 					return atLine(record.Line, err)
@@ -179,9 +185,17 @@ func (im *importer) openAccount(ctx context.Context, tx pgx.Tx, account jobs.Acc
 	return err
 }
 
+func (im *importer) define(ctx context.Context, tx pgx.Tx, resource jobs.Resource, done *counts) error {
+	receipt, err := jobs.DefineResource(ctx, tx, resource)
+	if err == nil && !receipt.Duplicate {
+		done.Resources++
+	}
+	return err
+}
+
 // openMissing opens the accounts of a request that names two and their currency, each once in an import.
 func (im *importer) openMissing(ctx context.Context, tx pgx.Tx, request *importfile.Request, done *counts) error {
-	if !im.openAccounts || request.Kind != jobs.KindTransfer && request.Kind != jobs.KindAuthorize {
+	if !im.openAccounts || !slices.Contains([]string{jobs.KindTransfer, jobs.KindAuthorize, jobs.KindBook}, request.Kind) {
 		return nil
 	}
 	var args struct {

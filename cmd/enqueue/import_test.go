@@ -37,6 +37,7 @@ func (s *shop) importFile(t *testing.T, content string, flags ...string) result 
 type importCounts struct {
 	Lines, Requests, Duplicates int
 	Accounts                    int `json:"accounts_opened"`
+	Resources                   int `json:"resources_defined"`
 }
 
 func (r result) counted(t *testing.T, want importCounts) {

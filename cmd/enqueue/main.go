@@ -1,5 +1,6 @@
 // Command enqueue asks for payments and reservations from the command line, imports files of them, and shows what became
-// of them and what accounts have. It talks to the database that DATABASE_URL names; the role lastseat_producer is enough.
+// of them, what accounts have, and what can still be taken. It talks to the database that DATABASE_URL names; the role
+// lastseat_producer is enough.
 package main
 
 import (
@@ -44,15 +45,17 @@ A key is used once: the same command again changes nothing and shows what became
 Exit codes: 0 done (with --wait: applied), 3 with --wait: rejected or failed, 64 usage, 65 bad data or a key reused with
 other arguments, 69 the database can't be reached, 75 not known yet (ask again with the same key), 77 the role may not
 do that, 78 configuration or schema version.`,
-		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR\n  enqueue outcome order-1042",
+		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR\n  enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --wait 10s\n  enqueue outcome order-1042",
 		Version: cli.Version(),
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}
 	root.AddCommand(
 		p.accountCommand(), p.transferCommand(), p.reverseCommand(),
 		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
+		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(), p.bookCommand(),
 		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.retryCommand(),
 		p.balanceCommand(), p.paymentCommand(), p.statementCommand(),
+		p.reservationCommand(), p.availabilityCommand(), p.occupiedCommand(),
 	)
 	return cli.Execute(ctx, root, args, streams)
 }

@@ -68,6 +68,39 @@ func (r result) fails(t *testing.T, code int, words ...string) {
 	}
 }
 
+// misuses demands exit code 64 of command lines, which holds without a database, and what stderr says.
+func misuses(t *testing.T, lines map[string]string) {
+	t.Helper()
+	for line, says := range lines {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			got := runIn(t, "", nil, strings.Fields(line)...)
+			if got.code != 64 || got.out != "" || !strings.HasPrefix(got.err, "enqueue: ") || !strings.Contains(got.err, says) {
+				t.Errorf("exit code %d, stdout %q, stderr %q; want 64 and %q", got.code, got.out, got.err, says)
+			}
+		})
+	}
+}
+
+// badInput is a command line, one blank between its arguments, and what stderr says of it.
+type badInput struct{ args, says string }
+
+// refuses demands exit code 65 of each, its reason on one line, and that nothing is written.
+func (s *shop) refuses(t *testing.T, inputs map[string]badInput) {
+	t.Helper()
+	before := s.census(t)
+	for name, bad := range inputs {
+		t.Run(name, func(t *testing.T) {
+			got := s.enqueue(t, strings.Split(strings.TrimSpace(bad.args), " ")...)
+			got.fails(t, 65, "enqueue: ", bad.says)
+			if got.out != "" || len(got.err) > 1000 {
+				t.Errorf("stdout is %q, stderr %d bytes long", got.out, len(got.err))
+			}
+			s.expect(t, before)
+		})
+	}
+}
+
 // shop is a migrated database with accounts: bank (EUR, unlimited), ada and ben (EUR, not below zero), tokyo (JPY, unlimited).
 type shop struct {
 	url  string

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"time"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
@@ -17,8 +13,7 @@ func (p *program) authorizeCommand() *cobra.Command {
 	var asking asking
 	var moving moving
 	var payment string
-	var expiresIn time.Duration
-	var expiresAt timeFlag
+	var expiring expiring
 	cmd := &cobra.Command{
 		Use:   "authorize --key KEY --payment ID --from ID --to ID --amount AMOUNT --currency CODE",
 		Short: "Hold money for a payment, to be captured later",
@@ -30,38 +25,23 @@ requests the same: asked again, the first one's stays.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			amount, err := moving.minor()
+			if err == nil {
+				err = expiring.check(cmd)
+			}
 			if err != nil {
 				return err
 			}
-			if expiresIn <= 0 && cmd.Flags().Changed("expires-in") {
-				return cli.Usage("--expires-in is %v: longer than 0s", expiresIn)
-			}
-			return p.ask(cmd, asking, func(tx pgx.Tx) (args outbox.Args, err error) {
-				authorize := jobs.Authorize{
-					Payment: payment, From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, ExpiresAt: expiresAt.at,
-				}
-				if expiresIn > 0 {
-					authorize.ExpiresAt, err = timeIn(cmd.Context(), tx, expiresIn)
-				}
-				return authorize, err
+			return p.ask(cmd, asking, func(tx pgx.Tx) (outbox.Args, error) {
+				at, err := expiring.time(cmd.Context(), tx)
+				return jobs.Authorize{Payment: payment, From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, ExpiresAt: at}, err
 			})
 		},
 	}
 	asking.flags(cmd)
 	paymentFlag(cmd, &payment)
 	moving.flags(cmd)
-	cmd.Flags().DurationVar(&expiresIn, "expires-in", 0, "how long the money is held: 15m (default 168h, 7 days)")
-	cmd.Flags().Var(&expiresAt, "expires-at", "until when it is held: 2026-11-23T12:00:00Z")
-	cmd.MarkFlagsMutuallyExclusive("expires-in", "expires-at")
+	expiring.flags(cmd, "how long the money is held: 15m (default 168h, 7 days)", "until when it is held")
 	return cmd
-}
-
-// timeIn reckons from the database's clock: it is the one that ends the hold.
-func timeIn(ctx context.Context, tx pgx.Tx, in time.Duration) (at time.Time, err error) {
-	if err = tx.QueryRow(ctx, `SELECT now() + $1::interval`, in).Scan(&at); err != nil {
-		return at, fmt.Errorf("ask for the time: %w", err)
-	}
-	return at.UTC(), nil
 }
 
 func (p *program) captureCommand() *cobra.Command {

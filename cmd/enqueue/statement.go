@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -22,7 +20,7 @@ import (
 func (p *program) statementCommand() *cobra.Command {
 	from, to := timeFlag{dates: true}, timeFlag{dates: true}
 	var period jobs.Period
-	format := statementFormat("text")
+	var format listFormat
 	cmd := &cobra.Command{
 		Use:   "statement ACCOUNT",
 		Short: "Show an account's entries, with the balance after each",
@@ -51,13 +49,12 @@ the last version seen. Amounts are decimals in the account's currency, in JSON m
 	cmd.Flags().Var(&to, "to", "until before this time or date")
 	cmd.Flags().Int64Var(&period.AfterVersion, "after-version", 0, "only what comes after this entry")
 	cmd.Flags().Int64Var(&period.MaxEntries, "limit", 0, "at most so many entries (default all)")
-	cmd.Flags().VarP(&format, "output", "o", "how entries are written")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
+	format.flag(cmd)
 	return cmd
 }
 
 // statement writes entries as they come: there may be more of them than memory.
-func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, period jobs.Period, format statementFormat) error {
+func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, period jobs.Period, format listFormat) error {
 	ctx := cmd.Context()
 	out := bufio.NewWriter(p.streams.Out)
 	// one snapshot: the balance is that of the entries
@@ -70,11 +67,11 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 		// where there is no entry, what the account had when the period ended
 		balance := account.Balance
 		if !period.To.IsZero() {
-			if err := tx.QueryRow(ctx, `SELECT lastseat.balance_at($1, $2)`, id, period.To).Scan(&balance); err != nil {
-				return fmt.Errorf("read the balance at %v: %w", period.To, err)
+			if balance, err = jobs.BalanceAt(ctx, tx, id, period.To); err != nil {
+				return err
 			}
 		}
-		w := format.writer(out, account.Currency)
+		w := newStatement(format, out, account.Currency)
 		err = jobs.Statement(ctx, tx, id, period, func(e jobs.Entry) error {
 			balance = e.BalanceAfter
 			return w.entry(e)
@@ -90,26 +87,8 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 	return err
 }
 
-// statementFormat is the value of statement's own --output.
-type statementFormat string
-
-// String, Set and Type make it a flag.
-func (f *statementFormat) String() string { return string(*f) }
-
-// Set accepts text, json and csv.
-func (f *statementFormat) Set(value string) error {
-	if value != "text" && value != "json" && value != "csv" {
-		return errors.New(`it is "text", "json" or "csv"`)
-	}
-	*f = statementFormat(value)
-	return nil
-}
-
-// Type is what the help shows.
-func (f *statementFormat) Type() string { return "text|json|csv" }
-
-func (f *statementFormat) writer(out io.Writer, currency string) statementWriter {
-	switch *f {
+func newStatement(format listFormat, out io.Writer, currency string) statementWriter {
+	switch format {
 	case "json":
 		return &jsonStatement{json: json.NewEncoder(out), currency: currency}
 	case "csv":

@@ -200,9 +200,9 @@ func (n *lineCount) Write(p []byte) (int, error) {
 // Entries are written as they come: of a million, no more than a block is in memory.
 func TestStatementHoldsLittleBack(t *testing.T) {
 	t.Parallel()
-	for _, format := range []statementFormat{"text", "json", "csv"} {
+	for _, format := range []listFormat{"text", "json", "csv"} {
 		var written lineCount
-		w := format.writer(&written, "EUR")
+		w := newStatement(format, &written, "EUR")
 		const entries = 20_000
 		for n := range int64(entries) {
 			if err := w.entry(jobs.Entry{Version: n + 1, Amount: 1, BalanceAfter: n + 1, Counterparty: "bank", Kind: "payment.transfer", Key: fmt.Sprint(n)}); err != nil {
@@ -248,9 +248,9 @@ func (fullDisk) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 // What could not be written is an error, be it the first byte or the last.
 func TestStatementWriteFails(t *testing.T) {
 	t.Parallel()
-	for _, format := range []statementFormat{"text", "json", "csv"} {
+	for _, format := range []listFormat{"text", "json", "csv"} {
 		for _, entries := range []int64{1, 1000} {
-			w := format.writer(fullDisk{}, "EUR")
+			w := newStatement(format, fullDisk{}, "EUR")
 			var err error
 			for n := int64(1); err == nil && n <= entries; n++ {
 				err = w.entry(jobs.Entry{Version: n, Amount: 1, BalanceAfter: n, Key: "k"})

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
@@ -12,7 +10,7 @@ import (
 func (p *program) transferCommand() *cobra.Command {
 	var asking asking
 	var moving moving
-	var description, metadata string
+	var noting noting
 	cmd := &cobra.Command{
 		Use:     "transfer --key KEY --from ID --to ID --amount AMOUNT --currency CODE",
 		Short:   "Move money from one account to another",
@@ -23,20 +21,18 @@ func (p *program) transferCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			transfer := jobs.Transfer{From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, Description: description}
-			if metadata != "" {
-				transfer.Metadata = json.RawMessage(metadata)
-				if !json.Valid(transfer.Metadata) {
-					return cli.BadData("--metadata: %q is not JSON", metadata)
-				}
+			metadata, err := noting.json()
+			if err != nil {
+				return err
 			}
-			return p.ask(cmd, asking, plain(transfer))
+			return p.ask(cmd, asking, plain(jobs.Transfer{
+				From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, Description: noting.description, Metadata: metadata,
+			}))
 		},
 	}
 	asking.flags(cmd)
 	moving.flags(cmd)
-	cmd.Flags().StringVar(&description, "description", "", "for the accounts' statements")
-	cmd.Flags().StringVar(&metadata, "metadata", "", "a JSON object that stays with the transfer")
+	noting.flags(cmd)
 	return cmd
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long anything may take on the slowest machine before a test gives up.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // process is a run of one of the programs. It does not outlive the test.
 type process struct {

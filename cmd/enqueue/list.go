@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// listFormat is the value of --output of the commands that list.
+type listFormat string
+
+// String, Set and Type make it a flag.
+func (f *listFormat) String() string { return string(*f) }
+
+// Set accepts text, json and csv.
+func (f *listFormat) Set(value string) error {
+	if value != "text" && value != "json" && value != "csv" {
+		return errors.New(`it is "text", "json" or "csv"`)
+	}
+	*f = listFormat(value)
+	return nil
+}
+
+// Type is what the help shows.
+func (f *listFormat) Type() string { return "text|json|csv" }
+
+// flag is --output for a command of its own.
+func (f *listFormat) flag(cmd *cobra.Command) {
+	*f = "text"
+	cmd.Flags().VarP(f, "output", "o", "how it is written")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// list writes rows as they come, in one of three formats.
+type list struct {
+	json  *json.Encoder // or
+	csv   *csv.Writer   // or
+	table *table
+}
+
+// newList begins with the names of the columns, but for JSON. right: which of them are numbers.
+func newList(format listFormat, out io.Writer, right []bool, columns ...string) (*list, error) {
+	switch format {
+	case "json":
+		return &list{json: json.NewEncoder(out)}, nil
+	case "csv":
+		l := &list{csv: csv.NewWriter(out)}
+		return l, l.csv.Write(columns)
+	default:
+		l := &list{table: &table{out: out, right: right}}
+		for i, column := range columns {
+			columns[i] = strings.ToUpper(column)
+		}
+		return l, l.table.add(columns...)
+	}
+}
+
+// add writes the value, or its cells.
+func (l *list) add(value any, cells ...string) error {
+	switch {
+	case l.json != nil:
+		return l.json.Encode(value)
+	case l.csv != nil:
+		return l.csv.Write(cells)
+	}
+	for i, cell := range cells {
+		cells[i] = line(cell)
+	}
+	return l.table.add(cells...)
+}
+
+// end comes after the last row.
+func (l *list) end() error {
+	switch {
+	case l.csv != nil:
+		l.csv.Flush()
+		return l.csv.Error()
+	case l.table != nil:
+		return l.table.flush()
+	}
+	return nil
+}
