@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/testdb"
@@ -24,9 +27,9 @@ func TestShort(t *testing.T) {
 		t.Fatalf("%v\n%s", err, stderr.String())
 	}
 	t.Log("\n" + stdout.String())
-	rows := strings.Count(stdout.String(), "\n| ") - 2 // without the heading
-	if want := len(contestants(options{})); rows != want {
-		t.Errorf("%d rows in the table, want %d", rows, want)
+	rows := strings.Count(stdout.String(), "\n| ") - 4 // without the headings
+	if want := len(contestants(options{})) + len(askings()); rows != want {
+		t.Errorf("%d rows in the tables, want %d", rows, want)
 	}
 	for _, word := range []string{"fsync", "synchronous_commit", "shared_buffers", "cores"} {
 		if !strings.Contains(stdout.String(), word) {
@@ -78,6 +81,74 @@ func TestNoNumberForAFailure(t *testing.T) {
 	}
 }
 
+// TestNoAnswerForAFailure: who loses what was asked for, or asks for something else, has no rate.
+func TestNoAnswerForAFailure(t *testing.T) {
+	t.Parallel()
+	server, err := openServer(t.Context(), testdb.ServerURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	o := options{accounts: 10, asks: 100, limit: time.Minute}
+	for want, ask := range map[string]asker{
+		"requests and jobs that belong together: 0 instead of": func([]ticket) (func(context.Context, pgx.Tx) error, error) {
+			return func(context.Context, pgx.Tx) error { return nil }, nil
+		},
+		"wrong result": func(tickets []ticket) (func(context.Context, pgx.Tx) error, error) {
+			tickets[0].fingerprint = []byte("another request's")
+			return askByInsert(tickets)
+		},
+	} {
+		a := &answer{asking: asking{name: "broken", connections: 1, worker: noWorker, batch: 1, ask: ask, beside: 1}}
+		if err := measureAsking(t.Context(), server, o, []*answer{a}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// TestWorkloadsAreTheSame every time, in their order, and have all the steps.
+func TestWorkloadsAreTheSame(t *testing.T) {
+	t.Parallel()
+	for _, workload := range []string{spread, hot, mixed, holds, stays, hotHold} {
+		f := filling{workload: workload, jobs: 500, accounts: 20}
+		first, again := f.requests(), f.requests()
+		if len(first) != f.jobs || !reflect.DeepEqual(first, again) {
+			t.Errorf("%s: %d requests, the same again: %t", workload, len(first), reflect.DeepEqual(first, again))
+		}
+		steps := make(map[string]int)
+		for i, r := range first {
+			steps[r.args.Kind()]++
+			if i > 0 && r.turn < first[i-1].turn {
+				t.Errorf("%s: request %d comes before its turn", workload, i)
+			}
+		}
+		t.Log(workload, steps)
+		if workload == mixed && len(steps) != 4 || slices.Contains([]string{holds, stays, hotHold}, workload) && len(steps) != 2 {
+			t.Errorf("%s: kinds %v", workload, steps)
+		}
+	}
+}
+
+func TestAnswersTable(t *testing.T) {
+	t.Parallel()
+	first := &answer{asking: asking{name: "INSERT", connections: 1, worker: noWorker, beside: 1}, requests: 100, elapsed: time.Second}
+	second := &answer{asking: asking{name: "function", connections: 1, worker: noWorker, beside: 1}, requests: 100, elapsed: 2 * time.Second}
+	for i := range 100 {
+		first.waits = append(first.waits, time.Duration(100-i)*time.Millisecond)
+		second.waits = append(second.waits, 2*time.Duration(1+i)*time.Millisecond)
+	}
+	leftOut := &answer{asking: asking{name: "left out", beside: 1}}
+	text := answersTable([]*answer{first, second, leftOut})
+	want := "| 2 | function | 1 | none | 100 | 50 | 102.00 | 200.00 | 200.00 | 1 | 0.50 | 2.00 | 2.00 |\n"
+	if !strings.Contains(text, want) || strings.Contains(text, "left out") {
+		t.Errorf("table:\n%s\nwant in it: %s", text, want)
+	}
+}
+
 func TestThousands(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 50_000: "50,000", 1_234_567.4: "1,234,567"} {
@@ -101,7 +172,7 @@ func TestTableRatios(t *testing.T) {
 		{contestant{name: "hand", workload: hot, baseline: handWrittenBaseline}, runs(20)},
 		{contestant{name: "noop", workload: spread, baseline: noopBaseline}, runs(4)},
 	})
-	want := "| lane | hot | 100 | 2.00 | 50 | 0.00 | 0 | 10.00 | 2.00 |\n"
+	want := "| lane | hot | 100 | 2.00 | 50 | 0.00 | 0 | 10.00 | 2.00 | - |\n"
 	if !strings.Contains(text, want) {
 		t.Errorf("table:\n%s\nwant in it: %s", text, want)
 	}

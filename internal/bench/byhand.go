@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,30 +19,37 @@ import (
 // maxTries is far beyond what a job needs. Whoever reaches it fails, and with it the contestant.
 const maxTries = 200
 
-// transferWorker settles one transfer in one transaction, and writes the rows that the lane writes. Five round trips:
-// begin, lock, write, complete, commit.
-type transferWorker struct {
-	river.WorkerDefaults[transferArgs]
+// handWorker settles one request in one transaction, and writes the rows that the lane writes. Five round trips: begin,
+// lock, write, complete, commit.
+type handWorker[T river.JobArgs] struct {
+	river.WorkerDefaults[T]
 	pool      *pgxpool.Pool
 	isolation pgx.TxIsoLevel
 	progress  *progress
-	retries   atomic.Int64
+	settle    func(context.Context, pgx.Tx, *river.Job[T]) error
 }
 
+// errTooEarly is a request that a worker has taken up before the one that it follows was settled: River's jobs have no order.
+var errTooEarly = errors.New("what it follows is still to be done")
+
 // Work implements [river.Worker].
-func (w *transferWorker) Work(ctx context.Context, job *river.Job[transferArgs]) error {
+func (w *handWorker[T]) Work(ctx context.Context, job *river.Job[T]) error {
 	for try := 1; ; try++ {
 		err := pgx.BeginTxFunc(ctx, w.pool, pgx.TxOptions{IsoLevel: w.isolation}, func(tx pgx.Tx) error {
-			return settle(ctx, tx, job)
+			if err := w.settle(ctx, tx, job); err != nil {
+				return err
+			}
+			_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
+			return err
 		})
 		if err == nil {
 			w.progress.done()
 			return nil
 		}
-		if !conflict(err) || try == maxTries {
+		if !conflict(err) && !errors.Is(err, errTooEarly) || try == maxTries {
 			return fmt.Errorf("try %d: %w", try, err)
 		}
-		w.retries.Add(1)
+		w.progress.retries.Add(1)
 		// full jitter, from 2 ms, to 64 ms
 		time.Sleep(rand.N(time.Millisecond << min(try, 6)))
 	}
@@ -73,7 +79,7 @@ const (
 	WHERE id = @id`
 
 	outcomeSQL = `
-	UPDATE lastseat.requests SET status = @status, code = @code, attempts = @attempt, settled_at = now()
+	UPDATE lastseat.requests SET status = @status, code = @code, detail = @detail, attempts = @attempt, settled_at = now()
 	WHERE key = @key AND status = 'pending'`
 )
 
@@ -84,7 +90,7 @@ type account struct {
 	entries       int64
 }
 
-func settle(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]) error {
+func settleTransfer(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]) error {
 	args := &job.Args
 	rows, err := tx.Query(ctx, lockSQL, []string{args.From, args.To})
 	if err != nil {
@@ -109,12 +115,15 @@ func settle(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]) error 
 		status, code = "applied", jobs.CodeTransferred
 		queueTransfer(batch, &from, &to, args)
 	}
-	batch.Queue(outcomeSQL, pgx.NamedArgs{"key": args.Key, "status": status, "code": code, "attempt": job.Attempt})
+	return writeWithOutcome(ctx, tx, batch, pgx.NamedArgs{"key": args.Key, "status": status, "code": code, "attempt": job.Attempt, "detail": nil})
+}
+
+func writeWithOutcome(ctx context.Context, tx pgx.Tx, batch *pgx.Batch, outcome pgx.NamedArgs) error {
+	batch.Queue(outcomeSQL, outcome)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	_, err = river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
-	return err
+	return nil
 }
 
 // refusal is the code of what stands against the transfer; empty: nothing.

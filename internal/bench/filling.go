@@ -3,69 +3,63 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 
 	"github.com/jackc/pgx/v5"
 )
 
-const (
-	hotAccount = "hot"
-	currency   = "EUR"
-)
-
-// filling is what a database holds before the work begins: open accounts, and transfers asked for.
+// filling is what a database holds before the work begins: open accounts or resources, and requests.
 type filling struct {
 	workload       string
-	jobs, accounts int
+	jobs, accounts int // of reservations: resources
 }
 
-// Without a limit to their overdraft: every transfer is applied, and moves the same rows for everybody.
-const openAccountsSQL = `
+const (
+	// Without a limit to their overdraft: every transfer is applied.
+	openAccountsSQL = `
 	SELECT count(*) FROM unnest($1::text[]) AS id, lastseat.open_account(id, $2, NULL)`
 
-// Through the door that everybody uses; the rows are those of 50,000 callers, in their order.
-const askSQL = `
+	// With room for everybody.
+	defineResourcesSQL = `
+	SELECT count(*) FROM unnest($1::text[]) AS id, lastseat.define_resource(id, $2)`
+
+	// Through the door that everybody uses; the rows are those of 50,000 callers, in their order.
+	askSQL = `
 	SELECT count(*)
-	FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS t(key, from_account, to_account, amount),
-	     lastseat.transfer(t.key, t.from_account, t.to_account, t.amount, $5)`
+	FROM unnest(@kinds::text[], @keys::text[], @args::text[]) AS asked(kind, key, args),
+	     lastseat.enqueue(asked.kind, asked.key, asked.args::jsonb)`
+)
 
 func (f filling) fill(ctx context.Context, conn *pgx.Conn) error {
-	names := []string{hotAccount}
-	for i := range f.accounts {
-		names = append(names, accountName(i))
+	switch f.workload {
+	case holds, stays, hotHold:
+		names := []string{hotResource}
+		for i := range f.accounts {
+			names = append(names, resourceName(i))
+		}
+		if err := countOf(ctx, conn, len(names), defineResourcesSQL, names, 10*f.jobs); err != nil {
+			return fmt.Errorf("define resources: %w", err)
+		}
+	default:
+		names := []string{hotAccount}
+		for i := range f.accounts {
+			names = append(names, accountName(i))
+		}
+		if err := countOf(ctx, conn, len(names), openAccountsSQL, names, currency); err != nil {
+			return fmt.Errorf("open accounts: %w", err)
+		}
 	}
-	if err := countOf(ctx, conn, len(names), openAccountsSQL, names, currency); err != nil {
-		return fmt.Errorf("open accounts: %w", err)
+	columns, err := columnsOf(f.requests())
+	if err != nil {
+		return fmt.Errorf("encode requests: %w", err)
 	}
-	keys, from, to, amounts := f.transfers()
-	if err := countOf(ctx, conn, f.jobs, askSQL, keys, from, to, amounts, currency); err != nil {
-		return fmt.Errorf("enqueue transfers: %w", err)
+	if err := countOf(ctx, conn, f.jobs, askSQL, columns); err != nil {
+		return fmt.Errorf("enqueue: %w", err)
 	}
 	if _, err := conn.Exec(ctx, "ANALYZE"); err != nil {
 		return fmt.Errorf("analyze: %w", err)
 	}
 	return nil
 }
-
-// transfers are always the same ones.
-func (f filling) transfers() (keys, from, to []string, amounts []int64) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for i := range f.jobs {
-		giver := random.IntN(f.accounts)
-		taker := (giver + 1 + random.IntN(f.accounts-1)) % f.accounts // anybody else
-		keys = append(keys, fmt.Sprintf("transfer-%07d", i))
-		from = append(from, accountName(giver))
-		if f.workload == hot {
-			to = append(to, hotAccount)
-		} else {
-			to = append(to, accountName(taker))
-		}
-		amounts = append(amounts, 1+random.Int64N(100_00))
-	}
-	return keys, from, to, amounts
-}
-
-func accountName(i int) string { return fmt.Sprintf("account-%06d", i) }
 
 func countOf(ctx context.Context, conn *pgx.Conn, want int, sql string, args ...any) error {
 	var n int

@@ -1,9 +1,12 @@
-// Command bench measures what the ordered lane is for: the same transfers, on the same Postgres, in one run, settled by
+// Command bench measures what the ordered lane is for: the same requests, on the same Postgres, in one run, settled by
 //
 //   - the lane, at SERIALIZABLE and at READ COMMITTED;
 //   - a River worker as most people would write it: a transaction for each job, sorted row locks, JobCompleteTx;
 //   - the same at SERIALIZABLE, tried again after a conflict;
 //   - a River worker that does nothing, which is as fast as River's machinery gets.
+//
+// The requests are transfers, the steps of payments, or those of reservations. A second table is about those who ask: what
+// the functions cost beside plain INSERTs and COPY, and what a worker makes them wait for.
 //
 // All start from copies of one database, so every contestant finds the same pages. What each has done is checked before
 // its time counts: the ledger has to be whole, and every request settled. A contestant that fails ends the run.
@@ -42,6 +45,8 @@ func main() {
 // options are the flags.
 type options struct {
 	jobs, slowJobs, accounts int
+	asks, backlog            int
+	warm                     int // jobs that a contestant settles, uncounted, before its first measurement; 0: none
 	rounds, batch            int
 	only                     *regexp.Regexp
 	limit                    time.Duration
@@ -49,17 +54,19 @@ type options struct {
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
-	o := options{only: regexp.MustCompile("")}
+	o := options{only: regexp.MustCompile(""), warm: 200}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.IntVar(&o.jobs, "jobs", 50_000, "transfers that a contestant settles")
-	flags.IntVar(&o.slowJobs, "slow-jobs", 5_000, "transfers where one takes milliseconds; the hand-written worker on the hot account gets twice as many")
-	flags.IntVar(&o.accounts, "accounts", 10_000, "accounts, at least 2")
-	flags.IntVar(&o.rounds, "rounds", 1, "how often everything is measured; the table shows medians")
+	flags.IntVar(&o.jobs, "jobs", 50_000, "requests that a contestant settles")
+	flags.IntVar(&o.slowJobs, "slow-jobs", 5_000, "requests where one takes milliseconds; hot accounts and reservations by hand get twice as many")
+	flags.IntVar(&o.accounts, "accounts", 10_000, "accounts, or resources, at least 5")
+	flags.IntVar(&o.asks, "asks", 8_000, "requests that are made to measure a way to ask, at least 100; half of that where they are paced, ten times where they come 1,000 at once")
+	flags.IntVar(&o.backlog, "backlog", 100_000, "transfers that keep a worker busy while others ask")
+	flags.IntVar(&o.rounds, "rounds", 1, "how often everything is measured; the tables show medians, and of asking all together")
 	flags.IntVar(&o.batch, "batch", 0, "jobs in a batch of the lane; 0: its default")
 	flags.DurationVar(&o.limit, "limit", 5*time.Minute, "how long one measurement may take")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
-	flags.Func("only", "measure the contestants whose name and workload match this regular expression", func(text string) (err error) {
+	flags.Func("only", "measure the contestants whose name and workload match this regular expression: ^lane, stays or ^asking", func(text string) (err error) {
 		o.only, err = regexp.Compile(text)
 		return err
 	})
@@ -68,15 +75,15 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		return o, err
 	}
 	if *short {
-		o.jobs, o.slowJobs, o.accounts = 1_000, 200, 100
+		o.jobs, o.slowJobs, o.accounts, o.asks, o.backlog, o.warm = 200, 200, 100, 100, 1_000, 0
 	}
-	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < 2 || o.rounds < 1 || o.batch < 0 || flags.NArg() > 0 {
-		return o, errors.New("at least 1 job, 2 accounts and 1 round, and flags only; see -help")
+	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < nights || o.rounds < 1 || o.batch < 0 || o.asks < 100 || o.backlog < 1 || flags.NArg() > 0 {
+		return o, errors.New("at least 1 job, 5 accounts, 100 asks, 1 of backlog and 1 round, and flags only; see -help")
 	}
 	return o, nil
 }
 
-// run is the program. The table goes to stdout, what it is doing to stderr.
+// run is the program. The tables go to stdout, what it is doing to stderr.
 func run(ctx context.Context, args []string, databaseURL string, stdout, stderr io.Writer) (err error) {
 	o, err := parseFlags(args, stderr)
 	if err != nil {
@@ -101,7 +108,11 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s\n%s", about, table(results))
+	answers, err := interview(ctx, server, o, stderr)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%s\n%s\n%s", about, table(results), answersTable(answers))
 	return err
 }
 
@@ -116,8 +127,8 @@ func contest(ctx context.Context, server *server, o options, progress io.Writer)
 	for round := range o.rounds {
 		for i := range all {
 			r := &all[i]
-			if round == 0 { // code and caches, warm; and a mistake shows before minutes are spent
-				if _, err := measure(ctx, server, o, r.contestant, min(r.jobs, warmJobs)); err != nil {
+			if round == 0 && o.warm > 0 { // code and caches, warm; and a mistake shows before minutes are spent
+				if _, err := measure(ctx, server, o, r.contestant, min(r.jobs, o.warm)); err != nil {
 					return nil, fmt.Errorf("%s, %s, warming up: %w", r.name, r.workload, err)
 				}
 			}

@@ -9,21 +9,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const (
-	spread = "spread" // between random accounts
-	hot    = "hot"    // from random accounts, all to one
-
-	// warmJobs are worked, and not counted, before a contestant's first measurement.
-	warmJobs = 200
-)
-
-// contestant is a way to settle transfers, and those that it is given.
+// contestant is a way to settle requests, and those that it is given.
 type contestant struct {
 	name, workload string
 	jobs           int
 	baseline       baseline
 	work           func(ctx context.Context, pool *pgxpool.Pool, jobs int) (tally, error)
-	verify         func(ctx context.Context, pool *pgxpool.Pool, jobs int) error
+	verify         func(filling) []check
 }
 
 // baseline says for which ratio of the table a contestant is the 1.
@@ -31,6 +23,7 @@ type baseline int
 
 const (
 	noBaseline baseline = iota
+	transfersBaseline
 	handWrittenBaseline
 	noopBaseline
 )
@@ -56,21 +49,29 @@ func (m measurement) walPerJob() float64     { return float64(m.wal) / float64(m
 func contestants(o options) []contestant {
 	lane, relaxed := laneWorker(pgx.Serializable, o.batch), laneWorker(pgx.ReadCommitted, o.batch)
 	byHand, strict := handWritten(pgx.ReadCommitted), handWritten(pgx.Serializable)
+	some, few := min(o.jobs, 2*o.slowJobs), min(o.jobs, o.slowJobs)
 	return []contestant{
-		{"lane", spread, o.jobs, noBaseline, lane, verifySettled},
+		{"lane", spread, o.jobs, transfersBaseline, lane, verifySettled},
 		{"lane", hot, o.jobs, noBaseline, lane, verifySettled},
 		{"lane, READ COMMITTED", spread, o.jobs, noBaseline, relaxed, verifySettled},
 		{"lane, READ COMMITTED", hot, o.jobs, noBaseline, relaxed, verifySettled},
 		{"hand-written", spread, o.jobs, handWrittenBaseline, byHand, verifySettled},
-		{"hand-written", hot, min(o.jobs, 2*o.slowJobs), handWrittenBaseline, byHand, verifySettled},
-		{"hand-written, SERIALIZABLE", spread, min(o.jobs, o.slowJobs), noBaseline, strict, verifySettled},
-		{"hand-written, SERIALIZABLE", hot, min(o.jobs, o.slowJobs), noBaseline, strict, verifySettled},
+		{"hand-written", hot, some, handWrittenBaseline, byHand, verifySettled},
+		{"hand-written, SERIALIZABLE", spread, few, noBaseline, strict, verifySettled},
+		{"hand-written, SERIALIZABLE", hot, few, noBaseline, strict, verifySettled},
 		// what is in the jobs makes no difference to it
 		{"River no-op", spread, o.jobs, noopBaseline, workNoop, verifyOnlyCompleted},
+		{"lane", mixed, o.jobs, noBaseline, lane, verifySettled},
+		{"lane", holds, o.jobs, noBaseline, lane, verifySettled},
+		{"lane", stays, o.jobs, noBaseline, lane, verifySettled},
+		{"lane", hotHold, o.jobs, noBaseline, lane, verifySettled},
+		{"hand-written", holds, some, handWrittenBaseline, byHand, verifySettled},
+		{"hand-written", stays, some, handWrittenBaseline, byHand, verifySettled},
+		{"hand-written", hotHold, some, handWrittenBaseline, byHand, verifySettled},
 	}
 }
 
-// measure has c settle jobs transfers in a fresh database.
+// measure has c settle jobs requests in a fresh database.
 func measure(ctx context.Context, server *server, o options, c contestant, jobs int) (m measurement, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.limit, fmt.Errorf("not done within %s", o.limit))
 	defer cancel()
@@ -79,7 +80,8 @@ func measure(ctx context.Context, server *server, o options, c contestant, jobs 
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
-	databaseURL, drop, err := server.copied(ctx, filling{workload: c.workload, jobs: jobs, accounts: o.accounts})
+	f := filling{workload: c.workload, jobs: jobs, accounts: o.accounts}
+	databaseURL, drop, err := server.copied(ctx, f)
 	if err != nil {
 		return m, err
 	}
@@ -93,7 +95,7 @@ func measure(ctx context.Context, server *server, o options, c contestant, jobs 
 		return m, err
 	}
 	defer pool.Close()
-	return m, c.verify(ctx, pool, jobs)
+	return m, verify(ctx, pool, c.verify(f))
 }
 
 // watch has c work, and only that.

@@ -19,21 +19,32 @@ import (
 )
 
 const (
-	transferWorkers = 30
-	noopWorkers     = 100
+	handWorkers = 30
+	noopWorkers = 100
 )
 
-// transferArgs are the arguments of a job as lastseat.transfer wrote them.
-type transferArgs struct {
-	Key string `json:"key"`
-	jobs.Transfer
-}
+// The arguments of jobs as lastseat.enqueue wrote them.
+type (
+	transferArgs struct {
+		Key string `json:"key"`
+		jobs.Transfer
+	}
+	holdArgs struct {
+		Key string `json:"key"`
+		jobs.Hold
+	}
+	confirmArgs struct {
+		Key string `json:"key"`
+		jobs.Confirm
+	}
+)
 
 // progress counts the jobs that a River worker has done.
 type progress struct {
-	left atomic.Int64
-	all  chan struct{} // closed when none is left
-	fail context.CancelCauseFunc
+	left    atomic.Int64
+	retries atomic.Int64
+	all     chan struct{} // closed when none is left
+	fail    context.CancelCauseFunc
 }
 
 func (p *progress) done() {
@@ -54,11 +65,11 @@ func (p *progress) HandlePanic(_ context.Context, job *rivertype.JobRow, value a
 	return nil
 }
 
-// riverContestant has a River client work the queue with the worker that make returns.
+// riverContestant has a River client work the queue with the workers that add adds.
 type riverContestant struct {
 	maxWorkers int
 	cooldown   time.Duration
-	make       func(*pgxpool.Pool, *progress) (worker river.Worker[transferArgs], retries func() int64)
+	add        func(*river.Workers, *pgxpool.Pool, *progress)
 }
 
 func (r riverContestant) work(ctx context.Context, pool *pgxpool.Pool, n int) (tally, error) {
@@ -66,9 +77,8 @@ func (r riverContestant) work(ctx context.Context, pool *pgxpool.Pool, n int) (t
 	defer fail(nil)
 	p := &progress{all: make(chan struct{}), fail: fail}
 	p.left.Store(int64(n))
-	worker, retries := r.make(pool, p)
 	workers := river.NewWorkers()
-	river.AddWorker(workers, worker)
+	r.add(workers, pool, p)
 
 	began := time.Now()
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
@@ -94,7 +104,7 @@ func (r riverContestant) work(ctx context.Context, pool *pgxpool.Pool, n int) (t
 		return tally{}, context.Cause(watched)
 	}
 	err = awaitCompletion(watched, pool)
-	return tally{elapsed: time.Since(began), retries: retries()}, err
+	return tally{elapsed: time.Since(began), retries: p.retries.Load()}, err
 }
 
 // awaitCompletion returns when River has written down that all jobs are done. Without JobCompleteTx it does so behind
@@ -113,11 +123,12 @@ func awaitCompletion(ctx context.Context, pool *pgxpool.Pool) error {
 // handWritten is the worker that one writes without a lane, with care.
 func handWritten(isolation pgx.TxIsoLevel) func(context.Context, *pgxpool.Pool, int) (tally, error) {
 	return riverContestant{
-		maxWorkers: transferWorkers,
+		maxWorkers: handWorkers,
 		cooldown:   5 * time.Millisecond,
-		make: func(pool *pgxpool.Pool, p *progress) (river.Worker[transferArgs], func() int64) {
-			w := &transferWorker{pool: pool, isolation: isolation, progress: p}
-			return w, w.retries.Load
+		add: func(workers *river.Workers, pool *pgxpool.Pool, p *progress) {
+			river.AddWorker(workers, &handWorker[transferArgs]{pool: pool, isolation: isolation, progress: p, settle: settleTransfer})
+			river.AddWorker(workers, &handWorker[holdArgs]{pool: pool, isolation: isolation, progress: p, settle: settleHold})
+			river.AddWorker(workers, &handWorker[confirmArgs]{pool: pool, isolation: isolation, progress: p, settle: settleConfirm})
 		},
 	}.work
 }
@@ -126,8 +137,8 @@ func workNoop(ctx context.Context, pool *pgxpool.Pool, n int) (tally, error) {
 	return riverContestant{
 		maxWorkers: noopWorkers,
 		cooldown:   time.Millisecond,
-		make: func(_ *pgxpool.Pool, p *progress) (river.Worker[transferArgs], func() int64) {
-			return &noopWorker{progress: p}, func() int64 { return 0 }
+		add: func(workers *river.Workers, _ *pgxpool.Pool, p *progress) {
+			river.AddWorker(workers, &noopWorker{progress: p})
 		},
 	}.work(ctx, pool, n)
 }

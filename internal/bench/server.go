@@ -156,7 +156,7 @@ func openPool(ctx context.Context, databaseURL string, forWork bool) (*pgxpool.P
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = transferWorkers + 6 // and River's own: fetching, completing, leadership
+	config.MaxConns = handWorkers + 6 // and River's own: fetching, completing, leadership
 	if forWork {
 		// What the lane does for its own connection. A trigger's plan that was cached while entries was empty scans it
 		// ever after: 84 million rows read for 10,000 transfers.
