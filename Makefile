@@ -43,8 +43,20 @@ fuzz: go postgres ## every fuzz target for FUZZTIME (10s)
 	TMPDIR=$$(scripts/tmpdir) scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: go postgres ## jobs per second beside a hand-written worker and River; ARGS=-help for its flags
+bench: go postgres ## the lane beside a hand-written worker and River, and what asking costs; ARGS=-help for its flags
 	go run ./internal/bench $(ARGS)
+
+.PHONY: bench-contention
+bench-contention: go postgres ## locks, versions, SERIALIZABLE and the lane, from 1 to 10,000 accounts; ARGS=-short to try it
+	go run ./internal/contention $(ARGS)
+
+.PHONY: docs
+docs: go postgres ## docs/sql.md, from the comments in the database
+	go run ./internal/sqldoc >docs/.sql.md && mv docs/.sql.md docs/sql.md
+
+.PHONY: examples
+examples: go postgres ## the programs of examples/, each in its language; says what is missing
+	$(TEST) -count=1 -timeout 10m -v ./internal/examples
 
 .PHONY: lint
 lint: go $(GOLANGCI) ## go vet, gofmt, golangci-lint, the direction of imports

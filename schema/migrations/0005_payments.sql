@@ -58,7 +58,9 @@ END $$;
 CREATE TRIGGER first_status BEFORE INSERT ON lastseat.payments
     FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_payment_status();
 CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.payments
-    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION lastseat.check_payment_status();
+    -- here and not in the function alone: a function called for every row is most of what the check costs
+    FOR EACH ROW WHEN (OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (('pending', 'authorized'), ('authorized', 'captured'), ('authorized', 'voided')))
+    EXECUTE FUNCTION lastseat.check_payment_status();
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.payments
     FOR EACH ROW WHEN ((OLD.id, OLD.key, OLD.from_account, OLD.to_account, OLD.amount, OLD.currency, OLD.expires_at)
         IS DISTINCT FROM (NEW.id, NEW.key, NEW.from_account, NEW.to_account, NEW.amount, NEW.currency, NEW.expires_at)

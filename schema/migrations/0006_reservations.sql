@@ -87,7 +87,9 @@ END $$;
 CREATE TRIGGER first_status BEFORE INSERT ON lastseat.reservations
     FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_reservation_status();
 CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.reservations
-    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION lastseat.check_reservation_status();
+    -- here and not in the function alone: a function called for every row is most of what the check costs
+    FOR EACH ROW WHEN (OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN (('pending', 'held'), ('held', 'confirmed'), ('held', 'cancelled'), ('confirmed', 'cancelled')))
+    EXECUTE FUNCTION lastseat.check_reservation_status();
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.reservations
     FOR EACH ROW WHEN ((OLD.id, OLD.key, OLD.customer) IS DISTINCT FROM (NEW.id, NEW.key, NEW.customer)
                        OR OLD.expires_at <> NEW.expires_at AND OLD.status NOT IN ('held', 'waiting'))
@@ -474,7 +476,9 @@ COMMENT ON FUNCTION lastseat.cancel(text, text) IS
 CREATE FUNCTION lastseat.extend(key text, reservation text, expires_at timestamptz)
 RETURNS lastseat.receipt LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN enqueue('reservation.extend', key, jsonb_build_object('reservation', reservation) || time_arg('expires_at', expires_at));
+    -- without the zeros at its end the time is written as Go writes it: the same request
+    RETURN enqueue('reservation.extend', key, jsonb_build_object('reservation', reservation,
+        'expires_at', regexp_replace(time_arg('expires_at', expires_at) ->> 'expires_at', '\.?0+Z$', 'Z')));
 END $$;
 -- +goose StatementEnd
 COMMENT ON FUNCTION lastseat.extend(text, text, timestamptz) IS
@@ -498,7 +502,9 @@ COMMENT ON FUNCTION lastseat.book(text, text, jsonb, text, text, bigint, text, t
 
 -- +goose StatementBegin
 CREATE FUNCTION lastseat.reservation(id text)
-RETURNS TABLE (status text, customer text, expires_at timestamptz, items jsonb, version bigint, key text, created_at timestamptz, updated_at timestamptz) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+RETURNS TABLE (status text, customer text, expires_at timestamptz, items jsonb, version bigint, key text, created_at timestamptz, updated_at timestamptz) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO' -- time ranges as text
+AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT r.status, r.customer, r.expires_at,
@@ -568,7 +574,7 @@ GRANT USAGE ON SEQUENCE lastseat.waiting_number_seq TO lastseat_worker;
 
 -- +goose StatementBegin
 DO $$ BEGIN
-    IF EXISTS (SELECT FROM lastseat.resources) OR EXISTS (SELECT FROM lastseat.reservations) THEN
+    IF EXISTS (SELECT FROM lastseat.resources) OR EXISTS (SELECT FROM lastseat.reservations) OR EXISTS (SELECT FROM lastseat.limit_groups) THEN
         RAISE EXCEPTION 'lastseat.resources is not empty: this migration does not take reservations away'
             USING HINT = 'Dump it, then DROP SCHEMA lastseat CASCADE, if that is what you want.';
     END IF;
