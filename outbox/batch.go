@@ -33,23 +33,34 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer func() {
+		if l.conn != nil {
+			_ = tx.Rollback(context.WithoutCancel(ctx))
+		}
+	}()
 
 	jobs, err := l.claim(ctx, tx, limit)
 	if err != nil || len(jobs) == 0 {
 		return 0, err
 	}
-	if l.culprit != nil && l.culprit.jobs[0].ID == jobs[0].ID {
+	if l.stuck(jobs[0]) {
 		return 0, l.culprit
 	}
 	jobs = l.cut(jobs)
 	write := &pgx.Batch{}
 	results, err := l.apply(ctx, tx, jobs, write)
 	if err == nil {
+		if len(results) < len(jobs) {
+			jobs = jobs[:len(results)]
+			l.pace.room = len(jobs)
+		}
 		err = l.finish(write, jobs, results)
 	}
 	if err == nil {
 		err = tx.SendBatch(ctx, write).Close()
+	}
+	if errors.As(err, new(*abandonedError)) {
+		l.conn = nil
 	}
 	if err != nil {
 		return 0, &batchError{jobs: jobs, err: err, trace: traceOf(err)}
@@ -65,19 +76,29 @@ func (l *lane) settleBatch(ctx context.Context, limit int) (int, error) {
 	return l.stats.count(jobs, results), nil
 }
 
-// cut shortens a batch to what one transaction should have: 60 jobs of handlers, and none of one that is known to have
+// stuck tells whether a job is known to have cost the connection, at this attempt.
+func (l *lane) stuck(c *claimed) bool {
+	if l.culprit == nil || l.culprit.jobs[0].ID != c.ID {
+		return false
+	}
+	if l.culprit.jobs[0].Attempt != c.Attempt { // somebody else has recorded it
+		l.culprit = nil
+	}
+	return l.culprit != nil
+}
+
+// cut shortens a batch to what one transaction should have: 60 savepoints of handlers, and no job that is known to have
 // cost the connection. What is cut off is free again when the transaction ends.
 func (l *lane) cut(jobs []*claimed) []*claimed {
-	handled := 0
+	savepoints := 0
 	for i, c := range jobs {
-		if l.kinds.byName[c.Kind].handled {
-			handled++
-		}
-		if handled > mostHandled || l.culprit != nil && c.ID == l.culprit.jobs[0].ID {
-			l.pace.limit = i
+		savepoints += l.kinds.byName[c.Kind].savepoints
+		if i > 0 && (savepoints > mostSavepoints || l.stuck(c)) {
+			l.pace.room = i
 			return jobs[:i]
 		}
 	}
+	l.pace.fitted(len(jobs), savepoints >= mostSavepoints)
 	return jobs
 }
 
@@ -96,7 +117,8 @@ func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
 }
 
 // apply hands the jobs to their settlers, run by run: jobs that follow one another and share a settler are one call. It
-// returns a result for every job; that of a job with another fate than settle is left empty.
+// returns a result for every job; that of a job with another fate than settle is left empty. Where handlers have taken long
+// enough, the jobs that are left have none.
 func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx.Batch) ([]Result, error) {
 	results := make([]Result, len(jobs))
 	var run []Job
@@ -110,8 +132,11 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 		if err != nil {
 			return err
 		}
-		for i, place := range places {
-			results[place] = made[i]
+		for i := range made {
+			results[places[i]] = made[i]
+		}
+		if len(made) < len(run) {
+			results = results[:places[len(made)]]
 		}
 		run, places = run[:0], places[:0]
 		return nil
@@ -130,15 +155,21 @@ func (l *lane) apply(ctx context.Context, tx pgx.Tx, jobs []*claimed, write *pgx
 				return nil, err
 			}
 			// what this settler wrote has to be there before the next one reads
-			if err := tx.SendBatch(ctx, write).Close(); err != nil {
-				return nil, err
+			if write.Len() > 0 {
+				if err := tx.SendBatch(ctx, write).Close(); err != nil {
+					return nil, err
+				}
+				*write = pgx.Batch{}
 			}
-			*write = pgx.Batch{}
+			if len(results) <= i {
+				return results, nil
+			}
 		}
 		settler = registered.settler
 		run, places = append(run, c.Job), append(places, i)
 	}
-	return results, flush()
+	err := flush()
+	return results, err
 }
 
 func invalidReason(c *claimed) string {
@@ -165,7 +196,8 @@ func traceOf(err error) string {
 func callSettler(ctx context.Context, settler Settler, tx pgx.Tx, batch Batch) (results []Result, err error) {
 	defer recovered(&err)
 	results, err = settler.Settle(ctx, tx, batch)
-	if err == nil && len(results) != len(batch.Jobs) {
+	_, handled := settler.(*handling) // may return fewer
+	if err == nil && len(results) != len(batch.Jobs) && !handled {
 		err = fmt.Errorf("the settler of %s returned %d results for %d jobs", batch.Jobs[0].Kind, len(results), len(batch.Jobs))
 	}
 	return results, err
@@ -229,7 +261,7 @@ func (l *lane) finish(write *pgx.Batch, jobs []*claimed, results []Result) error
 		}
 		detail, err := encodeDetail(results[i].Detail)
 		if err != nil {
-			return fmt.Errorf("detail of %s: %w", c.Kind, err)
+			return fmt.Errorf("%s: %w", c.Kind, err)
 		}
 		keys, statuses, codes = append(keys, c.Key), append(statuses, string(results[i].Status)), append(codes, results[i].Code)
 		details, attempts = append(details, detail), append(attempts, c.Attempt)
@@ -250,13 +282,16 @@ func (l *lane) finish(write *pgx.Batch, jobs []*claimed, results []Result) error
 	return nil
 }
 
-func encodeDetail(detail any) (*string, error) {
+func encodeDetail(detail any) (text *string, err error) {
 	if detail == nil {
 		return nil, nil
 	}
+	defer recovered(&err)
 	encoded, err := json.Marshal(detail)
-	text := string(encoded)
-	return &text, err
+	if err != nil {
+		return nil, fmt.Errorf("encode the detail: %w", err)
+	}
+	return new(string(encoded)), nil
 }
 
 // storable takes out what a Postgres text can't hold.

@@ -36,32 +36,31 @@ const (
 
 // fail gives a job that stands alone what River would give it for an error or a panic: an entry in errors, an attempt
 // used, and the time of its next one, or discarded after the last, with the outcome failed.
-func (l *lane) fail(ctx context.Context, failed *batchError) error {
+//
+// recorded: it had its turn. Else it was taken away, or something with a higher priority has come before it.
+func (l *lane) fail(ctx context.Context, failed *batchError) (recorded bool, err error) {
 	tx, err := l.begin(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	jobs, err := l.claim(ctx, tx, 1)
-	if err != nil {
-		return err
-	}
-	if len(jobs) == 0 || jobs[0].ID != failed.jobs[0].ID {
-		return nil // it was taken away, or something with a higher priority has come before it: its turn comes again
+	if err != nil || len(jobs) == 0 || jobs[0].ID != failed.jobs[0].ID {
+		return false, err
 	}
 	job := jobs[0]
 	write := &pgx.Batch{}
 	l.queueAttempt(write, job, failed.Error(), failed.trace)
 	write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
 	if err := tx.SendBatch(ctx, write).Close(); err != nil {
-		return fmt.Errorf("record a failed attempt: %w", err)
+		return false, fmt.Errorf("record a failed attempt: %w", err)
 	}
 	if err := Commit(ctx, tx); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return false, fmt.Errorf("commit: %w", err)
 	}
 	l.stats.failures.Add(1)
 	l.logFailure(ctx, job, failed)
-	return nil
+	return true, nil
 }
 
 func (l *lane) logFailure(ctx context.Context, job *claimed, err error) {

@@ -96,9 +96,9 @@ type Kinds struct {
 
 // registration is a kind with the settler that it shares with others: the same pointer, the same settler.
 type registration struct {
-	kind    Kind
-	settler *Settler
-	handled bool // by a handler, in a subtransaction of its own
+	kind       Kind
+	settler    *Settler
+	savepoints int // that a job takes, of a handler's kind; of others 0
 }
 
 // Register makes settler responsible for kinds. Kinds that are registered together are settled together, in order, as
@@ -111,8 +111,11 @@ func (k *Kinds) Register(settler Settler, kinds ...Kind) {
 		if _, taken := k.byName[kind.Name]; taken {
 			panic(fmt.Sprintf("outbox: kind %q is registered twice", kind.Name))
 		}
-		_, handled := settler.(*handling)
-		k.byName[kind.Name] = registration{kind: kind, settler: &settler, handled: handled}
+		registered := registration{kind: kind, settler: &settler}
+		if h, ok := settler.(*handling); ok {
+			registered.savepoints = h.savepoints
+		}
+		k.byName[kind.Name] = registered
 	}
 	if sweeper, ok := settler.(Sweeper); ok {
 		k.sweepers = append(k.sweepers, sweeper)

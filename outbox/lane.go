@@ -220,10 +220,13 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	var stuck *stuckError
 	switch {
 	case l.culprit != nil && errors.Is(err, l.culprit):
-		if err := l.fail(ctx, l.culprit); err != nil {
+		recorded, err := l.fail(ctx, l.culprit)
+		if err != nil {
 			return l.mendFailure(ctx, stop, l.culprit, err)
 		}
-		l.culprit = nil
+		if recorded {
+			l.culprit = nil
+		}
 		return nil
 	case errors.As(err, &failed) && errors.As(err, &stuck):
 		i := slices.IndexFunc(failed.jobs, func(c *claimed) bool { return c.ID == stuck.job })
@@ -237,11 +240,11 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		if l.blame(failed) {
 			l.overdue = failed
 		}
-		if l.conn.IsClosed() {
+		if l.lost() {
 			return err
 		}
 		return l.recordOverdue(ctx)
-	case l.conn.IsClosed() || ctx.Err() != nil || sqlState(err) == stateReadOnly:
+	case l.lost() || ctx.Err() != nil || sqlState(err) == stateReadOnly:
 		return err
 	case l.crowd(ctx, err):
 		return nil
@@ -262,7 +265,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 			return nil
 		}
 		l.pace.found()
-		if err := l.fail(ctx, failed); err != nil {
+		if _, err := l.fail(ctx, failed); err != nil {
 			return l.mendFailure(ctx, stop, failed, err)
 		}
 		return nil
@@ -282,10 +285,13 @@ func (l *lane) crowd(ctx context.Context, err error) bool {
 	return true
 }
 
+// lost tells whether the connection is: closed, or left to a handler that did not come back.
+func (l *lane) lost() bool { return l.conn == nil || l.conn.IsClosed() }
+
 // cutOff tells whether a batch ended from outside: the connection is lost, the transaction was held for too long, the
 // statement was cancelled. That may be the doing of a job (a deadline of its own, a crash) or of nobody.
 func (l *lane) cutOff(err error) bool {
-	return l.conn.IsClosed() && !unavailable(err) || slices.Contains([]string{stateHeldTooLong, stateCanceled}, sqlState(err))
+	return l.lost() && !unavailable(err) || slices.Contains([]string{stateHeldTooLong, stateCanceled}, sqlState(err))
 }
 
 // blame looks for the job among those of a batch that was cut off. Alone it is blamed when it happens again.
@@ -308,7 +314,7 @@ func (l *lane) recordOverdue(ctx context.Context) error {
 	if l.overdue == nil {
 		return nil
 	}
-	err := l.fail(ctx, l.overdue)
+	_, err := l.fail(ctx, l.overdue)
 	if err == nil {
 		l.overdue = nil
 		l.pace.found()
@@ -318,7 +324,7 @@ func (l *lane) recordOverdue(ctx context.Context) error {
 
 // mendFailure: the failure itself could not be recorded. The job will fail again, and so be recorded later.
 func (l *lane) mendFailure(ctx, stop context.Context, failed *batchError, err error) error {
-	if l.conn.IsClosed() || ctx.Err() != nil {
+	if l.lost() || ctx.Err() != nil {
 		return err
 	}
 	if code := sqlState(err); strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") {

@@ -21,48 +21,50 @@ var levels = map[string]pgx.TxIsoLevel{"serializable": pgx.Serializable, "read c
 func TestSettlesInOrderOfAsking(t *testing.T) {
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			ctx := t.Context()
-			// This transaction begins first and asks last: what was committed in between comes before it.
-			early, err := b.pool.Begin(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := early.Exec(ctx, "SELECT 1"); err != nil {
-				t.Fatal(err)
-			}
-			want := numbered("k", 250)
-			b.enqueue(want...)
-			if _, err := outbox.Enqueue(ctx, early, "late", toy{}); err != nil {
-				t.Fatal(err)
-			}
-			if err := early.Commit(ctx); err != nil {
-				t.Fatal(err)
-			}
-			b.drain(outbox.Settings{Batch: 100, Isolation: level})
-			if got := b.played(); !slices.Equal(got, append(want, "late")) {
-				t.Errorf("played %v", got)
-			}
-			if n := one[int](b, `SELECT count(*) FROM lastseat.river_job`); n != 0 {
-				t.Errorf("%d jobs are left", n)
-			}
-			b.wantOutcome("k-0007", outbox.Applied, "played")
+			inBothForms(t, func(t *testing.T, b *bench) {
+				ctx := t.Context()
+				// This transaction begins first and asks last: what was committed in between comes before it.
+				early, err := b.pool.Begin(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := early.Exec(ctx, "SELECT 1"); err != nil {
+					t.Fatal(err)
+				}
+				want := numbered("k", 250)
+				b.enqueue(want...)
+				if _, err := outbox.Enqueue(ctx, early, "late", toy{}); err != nil {
+					t.Fatal(err)
+				}
+				if err := early.Commit(ctx); err != nil {
+					t.Fatal(err)
+				}
+				b.drain(outbox.Settings{Batch: 100, Isolation: level})
+				if got := b.played(); !slices.Equal(got, append(want, "late")) {
+					t.Errorf("played %v", got)
+				}
+				if n := one[int](b, `SELECT count(*) FROM lastseat.river_job`); n != 0 {
+					t.Errorf("%d jobs are left", n)
+				}
+				b.wantOutcome("k-0007", outbox.Applied, "played")
+			})
 		})
 	}
 }
 
 func TestKeepCompleted(t *testing.T) {
-	b := newBench(t)
-	b.enqueue("a", "b")
-	b.drain(outbox.Settings{KeepCompleted: time.Hour})
-	if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'completed' AND attempt = 1 AND attempted_by = '{tester}'`); n != 2 {
-		t.Errorf("%d completed jobs, want 2", n)
-	}
-	// Started again by hand, a completed job finds its request settled, and has no second effect.
-	b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`)
-	if stats := b.drain(outbox.Settings{}); stats.Duplicates != 2 || len(b.played()) != 2 {
-		t.Errorf("%+v, played %v", stats, b.played())
-	}
+	inBothForms(t, func(t *testing.T, b *bench) {
+		b.enqueue("a", "b")
+		b.drain(outbox.Settings{KeepCompleted: time.Hour})
+		if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'completed' AND attempt = 1 AND attempted_by = '{tester}'`); n != 2 {
+			t.Errorf("%d completed jobs, want 2", n)
+		}
+		// Started again by hand, a completed job finds its request settled, and has no second effect.
+		b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`)
+		if stats := b.drain(outbox.Settings{}); stats.Duplicates != 2 || len(b.played()) != 2 {
+			t.Errorf("%+v, played %v", stats, b.played())
+		}
+	})
 }
 
 func TestRollbackAndCommitOfTheCaller(t *testing.T) {
@@ -92,65 +94,68 @@ func TestRollbackAndCommitOfTheCaller(t *testing.T) {
 }
 
 func TestOneSettlerAtATimeAndHandover(t *testing.T) {
-	b := newBench(t)
-	var inside, most atomic.Int32
-	b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error {
-		most.Store(max(most.Load(), inside.Add(1)))
-		time.Sleep(time.Millisecond)
-		inside.Add(-1)
-		return nil
-	})
-	stops := []func(){b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5})}
-	want := numbered("k", 300)
-	b.enqueue(want...)
-	for i, stop := range stops {
-		b.eventually("some more are played", func() bool { return len(b.played()) > 60*(i+1) })
-		if i < 2 {
-			stop()
+	inBothForms(t, func(t *testing.T, b *bench) {
+		var inside, most atomic.Int32
+		b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error {
+			most.Store(max(most.Load(), inside.Add(1)))
+			time.Sleep(time.Millisecond)
+			inside.Add(-1)
+			return nil
+		})
+		stops := []func(){b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5})}
+		want := numbered("k", 300)
+		b.enqueue(want...)
+		for i, stop := range stops {
+			b.eventually("some more are played", func() bool { return len(b.played()) > 60*(i+1) })
+			if i < 2 {
+				stop()
+			}
 		}
-	}
-	b.eventually("all are played", func() bool { return len(b.played()) == len(want) })
-	if !slices.Equal(b.played(), want) {
-		t.Error("out of order")
-	}
-	if most.Load() != 1 {
-		t.Errorf("%d settlers at once", most.Load())
-	}
+		b.eventually("all are played", func() bool { return len(b.played()) == len(want) })
+		if !slices.Equal(b.played(), want) {
+			t.Error("out of order")
+		}
+		if most.Load() != 1 {
+			t.Errorf("%d settlers at once", most.Load())
+		}
+	})
 }
 
 func TestStopFinishesTheBatch(t *testing.T) {
-	b := newBench(t)
-	entered := make(chan struct{})
-	b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {
-		if job.Key == "k-0000" {
-			close(entered)
-			time.Sleep(200 * time.Millisecond)
+	inBothForms(t, func(t *testing.T, b *bench) {
+		entered := make(chan struct{})
+		b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {
+			if job.Key == "k-0000" {
+				close(entered)
+				time.Sleep(200 * time.Millisecond)
+			}
+			return nil
+		})
+		b.enqueue(numbered("k", 20)...)
+		stop := b.start(outbox.Settings{Batch: 10})
+		<-entered
+		stop()
+		if n := len(b.played()); n != 10 {
+			t.Errorf("%d played, want the batch of 10 that was begun and no other", n)
 		}
-		return nil
 	})
-	b.enqueue(numbered("k", 20)...)
-	stop := b.start(outbox.Settings{Batch: 10})
-	<-entered
-	stop()
-	if n := len(b.played()); n != 10 {
-		t.Errorf("%d played, want the batch of 10 that was begun and no other", n)
-	}
 }
 
 func TestLanes(t *testing.T) {
-	b := newBench(t)
-	var requests []outbox.Request
-	for _, key := range numbered("k", 300) {
-		requests = append(requests, outbox.Request{Key: key, Args: toy{Note: key[len(key)-1:]}}) // ten ordering keys
-	}
-	if _, err := outbox.EnqueueMany(t.Context(), b.pool, requests); err != nil {
-		t.Fatal(err)
-	}
-	b.drain(outbox.Settings{Lanes: 3, Batch: 7})
-	if got := b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), n`); len(got) != 300 ||
-		!slices.Equal(got, b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), key`)) {
-		t.Errorf("%d played, or out of order within a lane", len(got))
-	}
+	inBothForms(t, func(t *testing.T, b *bench) {
+		var requests []outbox.Request
+		for _, key := range numbered("k", 300) {
+			requests = append(requests, outbox.Request{Key: key, Args: toy{Note: key[len(key)-1:]}}) // ten ordering keys
+		}
+		if _, err := outbox.EnqueueMany(t.Context(), b.pool, requests); err != nil {
+			t.Fatal(err)
+		}
+		b.drain(outbox.Settings{Lanes: 3, Batch: 7})
+		if got := b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), n`); len(got) != 300 ||
+			!slices.Equal(got, b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), key`)) {
+			t.Errorf("%d played, or out of order within a lane", len(got))
+		}
+	})
 }
 
 func TestPausedQueueWaits(t *testing.T) {
@@ -232,18 +237,19 @@ func TestCommitBetweenLookAndSleep(t *testing.T) {
 }
 
 func TestScheduledRequestWaitsForItsTime(t *testing.T) {
-	b := newBench(t)
-	due := time.Now().Add(1500 * time.Millisecond)
-	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "later", Args: toy{}, ScheduledAt: due}}); err != nil {
-		t.Fatal(err)
-	}
-	if state := one[string](b, `SELECT state::text FROM lastseat.river_job`); state != "scheduled" {
-		t.Errorf("state %s", state)
-	}
-	b.start(outbox.Settings{})
-	b.enqueue("now")
-	b.eventually("both are played", func() bool { return len(b.played()) == 2 })
-	if o := b.outcome("later"); o.SettledAt.Before(due.Add(-50 * time.Millisecond)) { // clocks of two processes
-		t.Errorf("settled at %v, due at %v", o.SettledAt, due)
-	}
+	inBothForms(t, func(t *testing.T, b *bench) {
+		due := time.Now().Add(1500 * time.Millisecond)
+		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "later", Args: toy{}, ScheduledAt: due}}); err != nil {
+			t.Fatal(err)
+		}
+		if state := one[string](b, `SELECT state::text FROM lastseat.river_job`); state != "scheduled" {
+			t.Errorf("state %s", state)
+		}
+		b.start(outbox.Settings{})
+		b.enqueue("now")
+		b.eventually("both are played", func() bool { return len(b.played()) == 2 })
+		if o := b.outcome("later"); o.SettledAt.Before(due.Add(-50 * time.Millisecond)) { // clocks of two processes
+			t.Errorf("settled at %v, due at %v", o.SettledAt, due)
+		}
+	})
 }

@@ -29,19 +29,20 @@ func TestOddRowsDoNotStopTheLane(t *testing.T) {
 	} {
 		for _, keep := range []time.Duration{0, time.Hour} {
 			t.Run(fmt.Sprint(name, " kept ", keep), func(t *testing.T) {
-				b := newBench(t)
-				b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"bad": failing}))
-				b.enqueue("used")
-				for _, args := range []string{`{"key": "good"}`, `{"key": "bad"}`, `{"key": "used", "note": "other"}`} {
-					b.exec(`INSERT INTO lastseat.river_job (kind, queue, args, ` + strings.Replace(columns, ") VALUES (", fmt.Sprintf(") VALUES ('toy', 'lastseat', '%s', ", args), 1) + `)`)
-				}
-				b.enqueue("after")
-				b.drain(outbox.Settings{KeepCompleted: keep})
-				b.wantOutcome("good", outbox.Applied, "played")
-				b.wantOutcome("after", outbox.Applied, "played")
-				if o := b.outcome("bad"); o.Status == outbox.Applied || o.Attempts == 0 && o.Status == outbox.Pending {
-					t.Errorf("%+v", o)
-				}
+				inBothForms(t, func(t *testing.T, b *bench) {
+					b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"bad": failing}))
+					b.enqueue("used")
+					for _, args := range []string{`{"key": "good"}`, `{"key": "bad"}`, `{"key": "used", "note": "other"}`} {
+						b.exec(`INSERT INTO lastseat.river_job (kind, queue, args, ` + strings.Replace(columns, ") VALUES (", fmt.Sprintf(") VALUES ('toy', 'lastseat', '%s', ", args), 1) + `)`)
+					}
+					b.enqueue("after")
+					b.drain(outbox.Settings{KeepCompleted: keep})
+					b.wantOutcome("good", outbox.Applied, "played")
+					b.wantOutcome("after", outbox.Applied, "played")
+					if o := b.outcome("bad"); o.Status == outbox.Applied || o.Attempts == 0 && o.Status == outbox.Pending {
+						t.Errorf("%+v", o)
+					}
+				})
 			})
 		}
 	}
@@ -70,17 +71,18 @@ func TestJobThatLosesTheConnection(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"k-0005": way}))
-			b.enqueue(numbered("k", 9)...)
-			b.start(outbox.Settings{})
-			b.eventually("the others are played", func() bool { return len(b.played()) == 8 })
-			b.eventually("the job has its error", func() bool { return b.outcome("k-0005").Attempts > 0 })
-			for _, key := range []string{"k-0004", "k-0006"} {
-				if o := b.outcome(key); o.Attempts != 1 {
-					t.Errorf("%+v", o)
+			inBothForms(t, func(t *testing.T, b *bench) {
+				b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"k-0005": way}))
+				b.enqueue(numbered("k", 9)...)
+				b.start(outbox.Settings{})
+				b.eventually("the others are played", func() bool { return len(b.played()) == 8 })
+				b.eventually("the job has its error", func() bool { return b.outcome("k-0005").Attempts > 0 })
+				for _, key := range []string{"k-0004", "k-0006"} {
+					if o := b.outcome(key); o.Attempts != 1 {
+						t.Errorf("%+v", o)
+					}
 				}
-			}
+			})
 		})
 	}
 }
@@ -106,26 +108,27 @@ func TestCancelledOnceIsNoAttempt(t *testing.T) {
 }
 
 func TestNoRoomForPredicateLocks(t *testing.T) {
-	b := newBench(t)
-	var seen []string
-	b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) error {
-		var level string
-		if err := tx.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&level); err != nil {
-			return err
+	inBothForms(t, func(t *testing.T, b *bench) {
+		var seen []string
+		b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) error {
+			var level string
+			if err := tx.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&level); err != nil {
+				return err
+			}
+			if seen = append(seen, level); len(seen) == 1 {
+				_, err := tx.Exec(ctx, `DO $$ BEGIN RAISE 'out of shared memory' USING ERRCODE = '53200'; END $$`)
+				return err
+			}
+			return nil
+		})
+		b.enqueue("a")
+		b.drain(outbox.Settings{})
+		b.enqueue("b")
+		b.drain(outbox.Settings{})
+		if !slices.Equal(seen, []string{"serializable", "repeatable read", "serializable"}) {
+			t.Errorf("%v", seen)
 		}
-		if seen = append(seen, level); len(seen) == 1 {
-			_, err := tx.Exec(ctx, `DO $$ BEGIN RAISE 'out of shared memory' USING ERRCODE = '53200'; END $$`)
-			return err
-		}
-		return nil
 	})
-	b.enqueue("a")
-	b.drain(outbox.Settings{})
-	b.enqueue("b")
-	b.drain(outbox.Settings{})
-	if !slices.Equal(seen, []string{"serializable", "repeatable read", "serializable"}) {
-		t.Errorf("%v", seen)
-	}
 }
 
 func TestDefaultsOfTheDatabase(t *testing.T) {
@@ -162,46 +165,48 @@ func TestRetryOfAPendingRequestLocksNothing(t *testing.T) {
 func TestRawJobWithAKeyThatIsBeingAskedFor(t *testing.T) {
 	for _, commits := range []bool{true, false} {
 		t.Run(fmt.Sprint("he commits: ", commits), func(t *testing.T) {
-			b := newBench(t)
-			tx, err := b.pool.Begin(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := outbox.Enqueue(t.Context(), tx, "k", toy{Note: "x"}); err != nil {
-				t.Fatal(err)
-			}
-			b.raw(`{"key": "k", "note": "x"}`)
-			b.start(outbox.Settings{})
-			b.enqueue("other")
-			b.eventually("the other is played", func() bool { return slices.Equal(b.played(), []string{"other"}) })
-			if commits {
-				err = tx.Commit(t.Context())
-			} else {
-				err = tx.Rollback(t.Context())
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.eventually("it is played once", func() bool { return slices.Equal(b.played(), []string{"other", "k"}) })
-			b.eventually("no job is left", func() bool { return one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE kind = 'toy'`) == 0 })
+			inBothForms(t, func(t *testing.T, b *bench) {
+				tx, err := b.pool.Begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := outbox.Enqueue(t.Context(), tx, "k", toy{Note: "x"}); err != nil {
+					t.Fatal(err)
+				}
+				b.raw(`{"key": "k", "note": "x"}`)
+				b.start(outbox.Settings{})
+				b.enqueue("other")
+				b.eventually("the other is played", func() bool { return slices.Equal(b.played(), []string{"other"}) })
+				if commits {
+					err = tx.Commit(t.Context())
+				} else {
+					err = tx.Rollback(t.Context())
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.eventually("it is played once", func() bool { return slices.Equal(b.played(), []string{"other", "k"}) })
+				b.eventually("no job is left", func() bool { return one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE kind = 'toy'`) == 0 })
+			})
 		})
 	}
 }
 
 // River discards a unique job itself, when another one like it is there.
 func TestJobDiscardedByRiver(t *testing.T) {
-	b := newBench(t)
-	b.enqueue("a")
-	b.exec(`UPDATE lastseat.river_job SET state = 'discarded', finalized_at = now()`)
-	b.wantOutcome("a", outbox.Failed, outbox.CodeJobCancelled)
-	if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
-		_, err := outbox.Retry(t.Context(), tx, "a")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	b.drain(outbox.Settings{})
-	b.wantOutcome("a", outbox.Applied, "played")
+	inBothForms(t, func(t *testing.T, b *bench) {
+		b.enqueue("a")
+		b.exec(`UPDATE lastseat.river_job SET state = 'discarded', finalized_at = now()`)
+		b.wantOutcome("a", outbox.Failed, outbox.CodeJobCancelled)
+		if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			_, err := outbox.Retry(t.Context(), tx, "a")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		b.drain(outbox.Settings{})
+		b.wantOutcome("a", outbox.Applied, "played")
+	})
 }
 
 func TestKeysOfJobsAreReserved(t *testing.T) {

@@ -9,6 +9,7 @@ import "time"
 // settles, and then it is among the rest.
 type pace struct {
 	limit    int // after conflicts; 0: the full batch
+	room     int // how many of the jobs that came last go into a transaction; 0: the full batch
 	tries    int // conflicts in a row
 	suspects int // the job that failed is among so many at the head of the lane
 	glances  int // in a row
@@ -18,10 +19,27 @@ func (p *pace) next(full int) int {
 	if p.limit == 0 || p.limit > full {
 		p.limit = full
 	}
-	if p.suspects > 0 {
-		return min(p.limit, max(1, p.suspects/2))
+	if p.room >= full {
+		p.room = 0
 	}
-	return p.limit
+	limit := p.limit
+	if p.room > 0 {
+		limit = min(limit, p.room)
+	}
+	if p.suspects > 0 {
+		limit = min(limit, max(1, p.suspects/2))
+	}
+	return limit
+}
+
+// fitted: n jobs go into a transaction. If it is not full, there may be room for more than it was looked for.
+func (p *pace) fitted(n int, full bool) {
+	switch {
+	case full:
+		p.room = n
+	case n >= p.room:
+		p.room *= 2
+	}
 }
 
 func (p *pace) settled(n int) {

@@ -20,81 +20,85 @@ func (b *bench) raw(args string) int64 {
 }
 
 func TestRawJobIsHonoured(t *testing.T) {
-	b := newBench(t)
-	id := b.raw(`{"key": "raw", "note": "x"}`)
-	b.drain(outbox.Settings{})
-	b.wantOutcome("raw", outbox.Applied, "played")
-	if o := b.outcome("raw"); o.JobID != id || o.Attempts != 1 {
-		t.Errorf("%+v", o)
-	}
-	// What SQL asks for later with the same arguments is the same request.
-	receipt, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "raw", Args: toy{Note: "x"}}})
-	if err != nil || !receipt[0].Duplicate || receipt[0].Status != outbox.Applied {
-		t.Errorf("%+v, %v", receipt, err)
-	}
+	inBothForms(t, func(t *testing.T, b *bench) {
+		id := b.raw(`{"key": "raw", "note": "x"}`)
+		b.drain(outbox.Settings{})
+		b.wantOutcome("raw", outbox.Applied, "played")
+		if o := b.outcome("raw"); o.JobID != id || o.Attempts != 1 {
+			t.Errorf("%+v", o)
+		}
+		// What SQL asks for later with the same arguments is the same request.
+		receipt, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "raw", Args: toy{Note: "x"}}})
+		if err != nil || !receipt[0].Duplicate || receipt[0].Status != outbox.Applied {
+			t.Errorf("%+v, %v", receipt, err)
+		}
+	})
 }
 
 func TestRawJobWithAUsedKey(t *testing.T) {
 	for name, batch := range map[string]int{"in one batch": 100, "one by one": 1} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.enqueue("a")
-			b.raw(`{"key": "a", "note": "a"}`)                     // the same: a duplicate
-			misused := b.raw(`{"key": "a", "note": "other"}`)      // the key of another request
-			b.raw(`{"key": "b", "note": "b"}`)                     // new
-			b.raw(`{"key": "b", "note": "b", "nothing": null}`)    // the same
-			misusedToo := b.raw(`{"key": "b", "note": "another"}`) // the key of another request
-			b.drain(outbox.Settings{Batch: batch})
-			if !slices.Equal(b.played(), []string{"a", "b"}) {
-				t.Errorf("played %v", b.played())
-			}
-			left := b.keys(`SELECT id || ' ' || state || ' ' || (errors[1] ->> 'error') FROM lastseat.river_job ORDER BY id`)
-			want := []string{
-				fmt.Sprintf(`%d discarded key "a" was used for another request (LS001)`, misused),
-				fmt.Sprintf(`%d discarded key "b" was used for another request (LS001)`, misusedToo),
-			}
-			if !slices.Equal(left, want) {
-				t.Errorf("left: %q, want %q", left, want)
-			}
+			inBothForms(t, func(t *testing.T, b *bench) {
+				b.enqueue("a")
+				b.raw(`{"key": "a", "note": "a"}`)                     // the same: a duplicate
+				misused := b.raw(`{"key": "a", "note": "other"}`)      // the key of another request
+				b.raw(`{"key": "b", "note": "b"}`)                     // new
+				b.raw(`{"key": "b", "note": "b", "nothing": null}`)    // the same
+				misusedToo := b.raw(`{"key": "b", "note": "another"}`) // the key of another request
+				b.drain(outbox.Settings{Batch: batch})
+				if !slices.Equal(b.played(), []string{"a", "b"}) {
+					t.Errorf("played %v", b.played())
+				}
+				left := b.keys(`SELECT id || ' ' || state || ' ' || (errors[1] ->> 'error') FROM lastseat.river_job ORDER BY id`)
+				want := []string{
+					fmt.Sprintf(`%d discarded key "a" was used for another request (LS001)`, misused),
+					fmt.Sprintf(`%d discarded key "b" was used for another request (LS001)`, misusedToo),
+				}
+				if !slices.Equal(left, want) {
+					t.Errorf("left: %q, want %q", left, want)
+				}
+			})
 		})
 	}
 }
 
 func TestRawJobWithoutAUsableKey(t *testing.T) {
-	b := newBench(t)
-	ids := make(map[string]int64)
-	for _, args := range []string{`{}`, `[]`, `[1, 2]`, `"text"`, `7`, `null`, `{"key": 7}`, `{"key": ""}`, `{"key": null}`, `{"key": "` + strings.Repeat("x", 201) + `"}`} {
-		ids[args] = b.raw(args)
-	}
-	b.enqueue("good")
-	b.drain(outbox.Settings{})
-	for args, id := range ids {
-		b.wantOutcome(fmt.Sprintf("river_job:%d", id), outbox.Rejected, outbox.CodeInvalidArgs)
-		if t.Failed() {
-			t.Fatal(args)
+	inBothForms(t, func(t *testing.T, b *bench) {
+		ids := make(map[string]int64)
+		for _, args := range []string{`{}`, `[]`, `[1, 2]`, `"text"`, `7`, `null`, `{"key": 7}`, `{"key": ""}`, `{"key": null}`, `{"key": "` + strings.Repeat("x", 201) + `"}`} {
+			ids[args] = b.raw(args)
 		}
-	}
-	if !slices.Equal(b.played(), []string{"good"}) {
-		t.Errorf("played %v", b.played())
-	}
-	large := b.raw(`{"key": "large", "note": "` + strings.Repeat("x", 65<<10) + `"}`)
-	b.drain(outbox.Settings{})
-	b.wantOutcome("large", outbox.Rejected, outbox.CodeInvalidArgs)
-	if o := b.outcome("large"); o.JobID != large || !strings.Contains(string(o.Detail), "65536") {
-		t.Errorf("%+v", o)
-	}
+		b.enqueue("good")
+		b.drain(outbox.Settings{})
+		for args, id := range ids {
+			b.wantOutcome(fmt.Sprintf("river_job:%d", id), outbox.Rejected, outbox.CodeInvalidArgs)
+			if t.Failed() {
+				t.Fatal(args)
+			}
+		}
+		if !slices.Equal(b.played(), []string{"good"}) {
+			t.Errorf("played %v", b.played())
+		}
+		large := b.raw(`{"key": "large", "note": "` + strings.Repeat("x", 65<<10) + `"}`)
+		b.drain(outbox.Settings{})
+		b.wantOutcome("large", outbox.Rejected, outbox.CodeInvalidArgs)
+		if o := b.outcome("large"); o.JobID != large || !strings.Contains(string(o.Detail), "65536") {
+			t.Errorf("%+v", o)
+		}
+	})
 }
 
 // Started again by hand after it was settled, a job without a key finds the request that was made for it.
 func TestRawJobWithoutAKeyStartedAgain(t *testing.T) {
-	b := newBench(t)
-	id := b.raw(`{}`)
-	b.drain(outbox.Settings{KeepCompleted: time.Hour})
-	b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`)
-	if stats := b.drain(outbox.Settings{}); stats.Duplicates != 1 || stats.Conflicts != 0 {
-		t.Errorf("%+v", stats)
-	}
-	b.wantOutcome(fmt.Sprintf("river_job:%d", id), outbox.Rejected, outbox.CodeInvalidArgs)
+	inBothForms(t, func(t *testing.T, b *bench) {
+		id := b.raw(`{}`)
+		b.drain(outbox.Settings{KeepCompleted: time.Hour})
+		b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`)
+		if stats := b.drain(outbox.Settings{}); stats.Duplicates != 1 || stats.Conflicts != 0 {
+			t.Errorf("%+v", stats)
+		}
+		b.wantOutcome(fmt.Sprintf("river_job:%d", id), outbox.Rejected, outbox.CodeInvalidArgs)
+	})
 }
 
 // Just below 64 KiB when it was asked for, a request is not too large when its job is started again by hand.

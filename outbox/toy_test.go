@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 
 // toy is a kind whose effect is a row of public.toy for each job, in the order in which they took effect.
 type toy struct {
+	Key  string `json:"key,omitempty"` // what a handler finds the request's key in
 	Note string `json:"note,omitempty"`
 }
 
@@ -40,10 +41,25 @@ func (s *toySettler) set(before func(ctx context.Context, tx pgx.Tx, job outbox.
 	s.before = before
 }
 
-func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]outbox.Result, error) {
+func (s *toySettler) doFirst() func(ctx context.Context, tx pgx.Tx, job outbox.Job) error {
 	s.mu.Lock()
-	before := s.before
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	return s.before
+}
+
+// handle is the same as a handler, of one job at a time.
+func (s *toySettler) handle(ctx context.Context, tx pgx.Tx, args toy) (outbox.Result, error) {
+	if before := s.doFirst(); before != nil {
+		if err := before(ctx, tx, outbox.Job{Key: args.Key}); err != nil {
+			return outbox.Result{}, err
+		}
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO public.toy (key) VALUES ($1)`, args.Key)
+	return outbox.Result{Status: outbox.Applied, Code: "played"}, err
+}
+
+func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]outbox.Result, error) {
+	before := s.doFirst()
 	results := make([]outbox.Result, len(batch.Jobs))
 	for i, job := range batch.Jobs {
 		if before != nil {
@@ -51,7 +67,7 @@ func (s *toySettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) 
 				return nil, err
 			}
 		}
-		batch.Write.Queue(`INSERT INTO public.toy (key, job_id) VALUES ($1, $2)`, job.Key, job.ID).Exec(outbox.ExpectRows(1))
+		batch.Write.Queue(`INSERT INTO public.toy (key) VALUES ($1)`, job.Key).Exec(outbox.ExpectRows(1))
 		results[i] = outbox.Result{Status: outbox.Applied, Code: "played", Detail: map[string]int{"attempt": job.Attempt}}
 	}
 	return results, nil
@@ -66,14 +82,37 @@ type bench struct {
 	kinds   *outbox.Kinds
 }
 
+// newBench is one whose toys are settled by a Settler.
 func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := newEmptyBench(t)
+	b.kinds.Register(b.settler, outbox.Kind{Name: "toy", OrderBy: "note"})
+	return b
+}
+
+// newHandlerBench is one whose toys are settled by a registered handler.
+func newHandlerBench(t *testing.T, options ...outbox.HandlerOption) *bench {
+	t.Helper()
+	b := newEmptyBench(t)
+	outbox.Register(b.kinds, b.settler.handle, append(options, outbox.OrderBy("note"))...)
+	return b
+}
+
+func newEmptyBench(t *testing.T) *bench {
 	t.Helper()
 	t.Parallel()
 	b := &bench{t: t, url: testdb.New(t), settler: &toySettler{}, kinds: &outbox.Kinds{}}
 	b.pool, b.workers = testdb.Pool(t, b.url), testdb.Pool(t, b.url)
-	b.kinds.Register(b.settler, outbox.Kind{Name: "toy", OrderBy: "note"})
-	b.exec(`CREATE TABLE public.toy (n bigserial, key text, job_id bigint)`)
+	b.exec(`CREATE TABLE public.toy (n bigserial, key text)`)
 	return b
+}
+
+// inBothForms runs a test of what is promised to a Settler and to a handler alike.
+func inBothForms(t *testing.T, test func(t *testing.T, b *bench)) {
+	t.Helper()
+	t.Parallel()
+	t.Run("settler", func(t *testing.T) { test(t, newBench(t)) })
+	t.Run("handler", func(t *testing.T) { test(t, newHandlerBench(t)) })
 }
 
 func (b *bench) exec(sql string, args ...any) {

@@ -72,7 +72,9 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 		if err == nil {
 			connected = true
 			err = l.work(ctx, stop, drain)
-			_ = l.conn.Close(context.WithoutCancel(ctx))
+			if l.conn != nil {
+				_ = l.conn.Close(context.WithoutCancel(ctx))
+			}
 		}
 		switch {
 		case stop.Err() != nil:
@@ -95,6 +97,7 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 10 * time.Second
 	}
+	observeErrors(&config.Config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect a lane: %w", err)
