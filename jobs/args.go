@@ -105,6 +105,7 @@ func itemsArg(name string, value gjson.Result, items *[]Item) error {
 	if !value.IsArray() || len(list) == 0 {
 		return fmt.Errorf("%q is %.50s, not a list of at least one", name, value.Raw)
 	}
+	*items = nil
 	for i, element := range list {
 		item, err := itemArg(element)
 		if err != nil {
@@ -120,15 +121,21 @@ func itemArg(element gjson.Result) (item Item, err error) {
 		return item, fmt.Errorf("it is %.50s, not an object", element.Raw)
 	}
 	element.ForEach(func(key, value gjson.Result) bool {
-		switch name := key.Str; {
-		case value.Type == gjson.Null:
-		case name == "resource":
-			err = idArg(name, value, &item.Resource)
-		case name == "quantity":
-			err = amountArg(name, value, &item.Quantity)
-		case name == "during":
-			item.During = &TimeRange{}
-			err = rangeArg(name, value, item.During)
+		name := key.Str
+		switch given := value.Type != gjson.Null; name {
+		case "resource":
+			if given {
+				err = idArg(name, value, &item.Resource)
+			}
+		case "quantity":
+			if given {
+				err = amountArg(name, value, &item.Quantity)
+			}
+		case "during":
+			if given {
+				item.During = &TimeRange{}
+				err = rangeArg(name, value, item.During)
+			}
 		default:
 			err = fmt.Errorf("there is no argument %q", name)
 		}
@@ -145,9 +152,10 @@ func itemArg(element gjson.Result) (item Item, err error) {
 	return item, nil
 }
 
-// rangeFormat is a half-open range as Postgres writes it. A time without an offset is UTC.
+// rangeFormat is a half-open range as Postgres writes it: each bound in quotes, or not. A time without an offset is UTC.
 var rangeFormat = func() *regexp.Regexp {
-	const bound = `"?([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]{1,9})?)?(Z|[+-](?:0[0-9]|1[0-4])(?::[0-5][0-9])?)?"?`
+	const at = `([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]{1,9})?)?(Z|[+-](?:0[0-9]|1[0-4])(?::[0-5][0-9])?)?`
+	const bound = `(?:` + at + `|"` + at + `")`
 	return regexp.MustCompile(`^\[` + bound + `, ?` + bound + `\)$`)
 }()
 
@@ -167,7 +175,10 @@ func parseRange(text string) (r TimeRange, err error) {
 		return r, fmt.Errorf("%.100q is not a half-open time range", text)
 	}
 	for i, bound := range []*time.Time{&r.Start, &r.End} {
-		day, minute, second, offset := parts[1+4*i], parts[2+4*i], parts[3+4*i], parts[4+4*i]
+		if parts[1+8*i] == "" { // in quotes
+			copy(parts[1+8*i:], parts[5+8*i:9+8*i])
+		}
+		day, minute, second, offset := parts[1+8*i], parts[2+8*i], parts[3+8*i], parts[4+8*i]
 		if second == "" {
 			second = ":00"
 		}

@@ -14,7 +14,8 @@ const KindBook = "booking.book"
 
 // Book takes resources and pays for them, both or neither: the reservation is confirmed at once.
 //
-// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken.
+// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken. However late it is settled, its
+// seats have not run out meanwhile: nothing is held for it before.
 type Book struct {
 	Reservation string          `json:"reservation"` // its id
 	Items       []Item          `json:"items"`       // at least one

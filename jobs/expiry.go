@@ -48,6 +48,7 @@ func (e *expiries) watch(r *reservation) { heap.Push(e, expiry{at: r.expiresAt, 
 func (s *state) advance(to time.Time) {
 	for len(s.expiries) > 0 && !to.Before(s.expiries[0].at) {
 		due := heap.Pop(&s.expiries).(expiry)
+		s.reach(due.at)
 		switch p, r := due.payment, due.reservation; {
 		case p != nil && p.status == paymentAuthorized:
 			_ = s.expire(p)
@@ -56,5 +57,12 @@ func (s *state) advance(to time.Time) {
 				s.ranOut = append(s.ranOut, r.id)
 			}
 		}
+	}
+	s.reach(to)
+}
+
+func (s *state) reach(at time.Time) {
+	if at.After(s.reached) {
+		s.reached = at
 	}
 }

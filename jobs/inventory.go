@@ -15,15 +15,18 @@ type inventory struct {
 	resources    map[string]*resource    // nil: asked for, and not there
 	reservations map[string]*reservation // nil: asked for, and not there
 	holds        []*Hold                 // of the batch
-	releasing    map[string]bool         // ids of the reservations that may give something back
+	releasing    map[string]time.Time    // from when reservations may give something back, by their ids; zero: from the beginning
 	counts       map[customerGroup]*count
 	occupied     map[string][]*item        // the time ranges of a resource that are taken
-	lines        map[string][]*reservation // who waits for a resource, in order
-	partly       map[string]bool           // resources whose line was read: whether it is longer than that
+	lines        map[string][]*reservation // who waits for a resource, in order: those who were read, and who joined
+	read         map[string]bool           // resources whose line was read
+	reading      bool                      // a line is being read
 	joined       int64                     // how many have joined a line in this batch
 	expiries
-	granted []string // ids of reservations
-	ranOut  []string // ids of reservations
+	reached time.Time // what had run out by then has ended
+	looked  int       // resources that have grown
+	granted []string  // ids of reservations
+	ranOut  []string  // ids of reservations
 }
 
 // resource is a row of resources.
@@ -87,18 +90,26 @@ type customerGroup struct{ group, customer string }
 type count struct {
 	quantity, version int64
 	changed           bool
+	lowered           bool // the customer may have something now that he waits for
 }
 
 func newInventory() inventory {
 	return inventory{
-		resources: make(map[string]*resource), reservations: make(map[string]*reservation), releasing: make(map[string]bool),
-		counts: make(map[customerGroup]*count), occupied: make(map[string][]*item), lines: make(map[string][]*reservation), partly: make(map[string]bool),
+		resources: make(map[string]*resource), reservations: make(map[string]*reservation), releasing: make(map[string]time.Time),
+		counts: make(map[customerGroup]*count), occupied: make(map[string][]*item), lines: make(map[string][]*reservation), read: make(map[string]bool),
 	}
 }
 
 func (v *inventory) needReservation(id string) {
 	if _, known := v.reservations[id]; !known {
 		v.reservations[id] = nil
+	}
+}
+
+// mayRelease says that a reservation may give back what it has, from at on.
+func (v *inventory) mayRelease(id string, at time.Time) {
+	if earlier, known := v.releasing[id]; !known || at.Before(earlier) {
+		v.releasing[id] = at
 	}
 }
 
@@ -147,13 +158,15 @@ func (r *resource) touch() {
 
 // refuseItems says why the items can't be taken together, or nil if they can.
 func (v *inventory) refuseItems(items []*item, customer string) *outbox.Result {
+	for _, it := range items { // first: for what is not there nobody can wait
+		if v.resources[it.resource] == nil {
+			return reject(CodeResourceNotFound, map[string]any{"resource": it.resource})
+		}
+	}
 	asked := make(map[string]int64, len(items))
 	perGroup := make(map[string]int64)
 	for i, it := range items {
 		r := v.resources[it.resource]
-		if r == nil {
-			return reject(CodeResourceNotFound, map[string]any{"resource": it.resource})
-		}
 		if it.during != nil {
 			if v.isTaken(it, items[:i]) {
 				return reject(CodeOverlap, map[string]any{"resource": r.id, "during": it.during})
@@ -165,10 +178,10 @@ func (v *inventory) refuseItems(items []*item, customer string) *outbox.Result {
 			asked[r.id] += it.quantity
 		}
 		if r.group != "" {
-			perGroup[r.group] = addClipped(perGroup[r.group], it.quantity)
-			if refused := v.refuseCustomer(r, customer, perGroup[r.group]); refused != nil {
+			if refused := v.refuseCustomer(r, customer, perGroup[r.group], it.quantity); refused != nil {
 				return refused
 			}
+			perGroup[r.group] += it.quantity
 		}
 	}
 	return nil
@@ -191,20 +204,27 @@ func sumOf(items []*item, resource string) (sum int64) {
 	return sum
 }
 
-// refuseCustomer says why a customer can't have so much more of a resource's group. Nobody gets past the limit by not saying
-// who he is.
-func (v *inventory) refuseCustomer(r *resource, customer string, asked int64) *outbox.Result {
-	if r.perCustomer == nil {
+// refuseCustomer says why a customer can't have quantity of a resource's group in addition to before, which he may have, or
+// nil if he can. Nobody gets past the limit by not saying who he is.
+func (v *inventory) refuseCustomer(r *resource, customer string, before, quantity int64) *outbox.Result {
+	limit := int64(math.MaxInt64) // what a row of customer_counts can hold
+	if r.perCustomer != nil {
+		limit = *r.perCustomer
+	} else if customer == "" {
 		return nil
 	}
 	taken := int64(0)
 	if c := v.counts[customerGroup{r.group, customer}]; c != nil {
 		taken = c.quantity
 	}
-	if customer != "" && asked <= *r.perCustomer-taken {
+	if customer != "" && quantity <= limit-taken-before {
 		return nil
 	}
-	return reject(CodeCustomerLimit, map[string]any{"group": r.group, "customer": customer, "asked": asked, "taken": taken, "limit": *r.perCustomer})
+	code := CodeCustomerLimit
+	if r.perCustomer == nil {
+		code = CodeOutOfRange
+	}
+	return reject(code, map[string]any{"group": r.group, "customer": customer, "asked": addClipped(before, quantity), "taken": taken, "limit": limit})
 }
 
 // take holds the items of a reservation that nothing refuses.
@@ -242,6 +262,7 @@ func (v *inventory) count(r *reservation, it *item, quantity int64) {
 	c.quantity += quantity
 	c.version++
 	c.changed = true
+	c.lowered = c.lowered || quantity < 0
 }
 
 // contradiction says that the rows of a reservation contradict one another, which no sequence of requests brings about.
@@ -249,7 +270,7 @@ func (v *inventory) contradiction(r *reservation) error {
 	if r.status == reservationWaiting {
 		return nil
 	}
-	sums := make(map[string]int64)
+	sums, counted := make(map[string]int64), make(map[string]int64)
 	for _, it := range r.items {
 		resource := v.resources[it.resource]
 		if resource == nil {
@@ -265,7 +286,8 @@ func (v *inventory) contradiction(r *reservation) error {
 		if sums[it.resource] > has {
 			return fmt.Errorf("resource %q has less %s than its reservations: run worker audit", it.resource, r.status)
 		}
-		if key := (customerGroup{resource.group, r.customer}); key.group != "" && key.customer != "" && (v.counts[key] == nil || v.counts[key].quantity < it.quantity) {
+		counted[resource.group] += it.quantity
+		if key := (customerGroup{resource.group, r.customer}); key.group != "" && key.customer != "" && (v.counts[key] == nil || v.counts[key].quantity < counted[key.group]) {
 			return fmt.Errorf("customer %q is counted with less of group %q than he has: run worker audit", key.customer, key.group)
 		}
 	}
@@ -298,6 +320,7 @@ func (v *inventory) end(r *reservation, status string) error {
 	r.become(status)
 	if was == reservationWaiting {
 		v.leave(r)
+		v.moveUp(r.items)
 		return nil
 	}
 	freed := make(map[string]bool, len(r.items))
@@ -361,21 +384,79 @@ func distinct(items []*item) []string {
 }
 
 // grant gives what has become free to those who wait for it: in order, to everyone whose items can all be taken now.
+//
+// Of a line that was not read to its end, those who have just joined come after others that are not here. What may be left for
+// them the resource has to be looked at again, by the sweep or the next batch: it is marked as if it had grown.
 func (v *inventory) grant(freed map[string]bool) {
 	var line []*reservation
 	for id := range freed {
+		whole := v.isWhole(id)
 		for _, r := range v.lines[id] {
-			if (!r.joined || !v.partly[id]) && !slices.Contains(line, r) {
+			if whole || !r.joined {
 				line = append(line, r)
 			}
 		}
+		if resource := v.resources[id]; !whole && !v.read[id] {
+			resource.grown = true
+		}
 	}
-	slices.SortFunc(line, func(a, b *reservation) int { return cmp.Compare(a.place, b.place) })
-	for _, r := range line {
-		if v.refuseItems(r.items, r.customer) == nil {
-			v.leave(r)
-			v.take(r)
-			v.granted = append(v.granted, r.id)
+	slices.SortStableFunc(line, func(a, b *reservation) int { return cmp.Compare(a.place, b.place) })
+	for _, r := range slices.Compact(line) {
+		if r.ranOut(v.reached) || v.isPlainlyFull(r.items) || v.refuseItems(r.items, r.customer) != nil {
+			continue
+		}
+		v.leave(r)
+		v.moveUp(r.items)
+		v.take(r)
+		v.granted = append(v.granted, r.id)
+	}
+}
+
+// growing tells whether somebody is left to be looked at.
+func (v *inventory) growing() bool {
+	for _, r := range v.resources {
+		if r != nil && r.grown {
+			return true
+		}
+	}
+	for _, c := range v.counts {
+		if c != nil && c.lowered {
+			return true
+		}
+	}
+	return false
+}
+
+// isWhole tells whether everyone is known who waits for a resource.
+func (v *inventory) isWhole(id string) bool {
+	return v.resources[id].waiting <= int64(len(v.lines[id]))
+}
+
+// isPlainlyFull spares most of a long line a closer look.
+func (v *inventory) isPlainlyFull(items []*item) bool {
+	return slices.ContainsFunc(items, func(it *item) bool {
+		r := v.resources[it.resource]
+		return r == nil || it.during == nil && it.quantity > r.room()
+	})
+}
+
+// again has the lines of a reservation looked at that waits longer than it would have: another lane may have passed it by, as one
+// that had run out.
+func (v *inventory) again(r *reservation) {
+	for _, id := range distinct(r.items) {
+		if resource := v.resources[id]; resource != nil && !v.isPlainlyFull(r.items) {
+			resource.touch()
+			resource.grown = true
+		}
+	}
+}
+
+// moveUp: somebody has left the lines for the items. Where they are longer than what is read of one, somebody comes in sight
+// who may have what those before him can't.
+func (v *inventory) moveUp(items []*item) {
+	for _, it := range items {
+		if r := v.resources[it.resource]; r != nil && r.waiting >= lineRead && !v.isWhole(r.id) {
+			r.grown = true
 		}
 	}
 }

@@ -16,10 +16,8 @@ import (
 // The inventory's way in and out of the database.
 
 const (
-	// dueInBatch is how much that has run out a batch takes care of; the sweep does
-	// the rest.
-	dueInBatch = 5000
-	// lineRead is how many of those who wait for a resource are looked at when it gets free.
+	// lineRead is how many of those who wait for a resource are looked at when it gets free; when some of them have left the line,
+	// the next sweep looks at as many again.
 	lineRead = 1000
 
 	loadReservationsSQL = `
@@ -102,6 +100,15 @@ const (
 	FROM unnest(@groups::text[], @customers::text[], @quantities::bigint[], @versions::bigint[]) AS n(limit_group, customer, quantity, version)
 	WHERE c.limit_group = n.limit_group AND c.customer = n.customer`
 
+	// What a customer waits for that has given something back: the sweep looks at it as if it had grown.
+	customerWaitsSQL = `
+	UPDATE lastseat.resources r SET grown = true, version = r.version + 1, updated_at = now()
+	FROM (SELECT DISTINCT asked.limit_group, i.resource_id
+	      FROM unnest(@groups::text[], @customers::text[]) AS asked(limit_group, customer)
+	      JOIN lastseat.reservations w ON w.customer = asked.customer AND w.status = 'waiting'
+	      JOIN lastseat.reservation_items i ON i.reservation_id = w.id) waits
+	WHERE r.id = waits.resource_id AND r.limit_group = waits.limit_group AND r.waiting > 0 AND NOT r.grown`
+
 	leaveLinesSQL = `
 	DELETE FROM lastseat.waiting_items w USING unnest(@resources::text[], @places::bigint[]) AS n(resource, place)
 	WHERE w.resource_id = n.resource AND w.number = n.place`
@@ -146,6 +153,7 @@ func missingIn[T any](rows map[string]*T) []string {
 	return ids
 }
 
+// loadReservations locks and reads reservations that are not read yet.
 func (v *inventory) loadReservations(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedArgs) error {
 	rows, err := tx.Query(ctx, sql, args)
 	if err != nil {
@@ -158,7 +166,8 @@ func (v *inventory) loadReservations(ctx context.Context, tx pgx.Tx, sql string,
 		}
 		loaded := r
 		v.reservations[r.id] = &loaded
-		if r.status == reservationHeld || r.status == reservationWaiting {
+		// Who stands in a line may be another lane's, which knows what is asked for him in time. What runs out in this one is read.
+		if !v.reading && (r.status == reservationHeld || r.status == reservationWaiting) {
 			v.watch(&loaded)
 		}
 		return nil
@@ -229,18 +238,24 @@ func (v *inventory) loadResources(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// loadLines reads who waits for what may become free in this batch, and all that they wait for.
+// loadLines reads who waits for what may become free in this batch, and all that they wait for. Who is granted something and
+// runs out in the time of the batch may free more.
 func (v *inventory) loadLines(ctx context.Context, tx pgx.Tx, until time.Time) error {
-	freed := v.mayBeFreed(until)
-	if len(freed) == 0 {
-		return nil
+	for {
+		freed := v.mayBeFreed(until)
+		if len(freed) == 0 {
+			return nil
+		}
+		if err := v.readLines(ctx, tx, freed); err != nil {
+			return err
+		}
 	}
+}
+
+func (v *inventory) readLines(ctx context.Context, tx pgx.Tx, freed []string) error {
 	rows, err := tx.Query(ctx, loadLinesSQL, freed, lineRead)
 	if err != nil {
 		return fmt.Errorf("read who waits: %w", err)
-	}
-	for _, id := range freed {
-		v.partly[id] = false
 	}
 	lines := make(map[string][]string)
 	var resource, reservation string
@@ -252,35 +267,46 @@ func (v *inventory) loadLines(ctx context.Context, tx pgx.Tx, until time.Time) e
 	if err != nil {
 		return fmt.Errorf("read who waits: %w", err)
 	}
-	if err := v.loadReservations(ctx, tx, loadReservationsSQL, pgx.NamedArgs{"ids": missingIn(v.reservations)}); err != nil {
+	v.reading = true
+	err = v.loadReservations(ctx, tx, loadReservationsSQL, pgx.NamedArgs{"ids": missingIn(v.reservations)})
+	v.reading = false
+	if err != nil {
 		return err
 	}
 	if err := v.loadItems(ctx, tx); err != nil {
 		return err
 	}
-	for resource, ids := range lines {
-		v.partly[resource] = len(ids) == lineRead
-		for _, id := range ids {
-			if r := v.reservations[id]; r != nil && r.status == reservationWaiting {
-				v.lines[resource] = append(v.lines[resource], r)
+	for _, id := range freed {
+		v.read[id] = true
+		for _, waiting := range lines[id] {
+			if r := v.reservations[waiting]; r != nil && r.status == reservationWaiting {
+				v.lines[id] = append(v.lines[id], r)
 			}
 		}
 	}
 	return v.loadResources(ctx, tx)
 }
 
-// mayBeFreed are the resources with a line that a request of the batch, or its running out, may free.
+// mayBeFreed are the resources with a line, not read yet, that a request of the batch, or its running out, may free.
 func (v *inventory) mayBeFreed(until time.Time) []string {
 	freed := make(map[string]bool)
+	releases := func(id string, expiresAt time.Time) bool {
+		from, asked := v.releasing[id]
+		return asked && !until.Before(from) || !until.Before(expiresAt)
+	}
 	for id, r := range v.reservations {
-		if r != nil && (v.releasing[id] || r.ranOut(until)) {
+		if r != nil && releases(id, r.expiresAt) {
 			for _, it := range r.items {
 				freed[it.resource] = true
 			}
 		}
 	}
 	for _, h := range v.holds {
-		if v.releasing[h.Reservation] || !h.ExpiresAt.IsZero() && !until.Before(h.ExpiresAt) {
+		expiresAt := h.ExpiresAt // of a job that came past the SQL functions; if it does not say when, then maybe at once
+		if r := v.reservations[h.Reservation]; r != nil {
+			expiresAt = r.expiresAt
+		}
+		if releases(h.Reservation, expiresAt) {
 			for _, asked := range h.Items {
 				freed[asked.Resource] = true
 			}
@@ -288,7 +314,7 @@ func (v *inventory) mayBeFreed(until time.Time) []string {
 	}
 	var ids []string
 	for id, r := range v.resources {
-		if r != nil && r.waiting > 0 && (freed[id] || r.grown) {
+		if r != nil && r.waiting > 0 && (freed[id] || r.grown) && !v.read[id] {
 			ids = append(ids, id)
 		}
 	}
@@ -543,13 +569,20 @@ func (v *inventory) writeResources(write *pgx.Batch) {
 }
 
 func (v *inventory) writeCounts(write *pgx.Batch) {
-	var groups, customers []string
+	var groups, customers, loweredGroups, loweredCustomers []string
 	var quantities, versions []int64
 	for _, key := range slices.SortedFunc(maps.Keys(v.counts), customerGroup.compare) {
-		if c := v.counts[key]; c != nil && c.changed {
+		c := v.counts[key]
+		if c != nil && c.changed {
 			groups, customers = append(groups, key.group), append(customers, key.customer)
 			quantities, versions = append(quantities, c.quantity), append(versions, c.version)
 		}
+		if c != nil && c.lowered {
+			loweredGroups, loweredCustomers = append(loweredGroups, key.group), append(loweredCustomers, key.customer)
+		}
+	}
+	if len(loweredGroups) > 0 {
+		write.Queue(customerWaitsSQL, pgx.NamedArgs{"groups": loweredGroups, "customers": loweredCustomers})
 	}
 	if len(groups) > 0 {
 		write.Queue(updateCountsSQL, pgx.NamedArgs{"groups": groups, "customers": customers, "quantities": quantities, "versions": versions}).Exec(outbox.ExpectRows(len(groups)))
@@ -584,11 +617,12 @@ func (v *inventory) loadGrown(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep
 func (v *inventory) grantGrown() {
 	grown := make(map[string]bool)
 	for id, r := range v.resources {
-		if _, read := v.partly[id]; r != nil && r.grown && (read || r.waiting == 0) {
+		if r != nil && r.grown && (v.read[id] || r.waiting == 0) {
 			r.grown = false
 			r.touch()
 			grown[id] = true
 		}
 	}
+	v.looked += len(grown)
 	v.grant(grown)
 }

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,6 +57,7 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 	results := make([]outbox.Result, len(batch.Jobs))
 	operations := make([]operation, len(batch.Jobs))
 	s := newState(batch.Now)
+	s.lanes = batch.Lanes
 	for i, job := range batch.Jobs {
 		operation, err := decoders[job.Kind](job.Args)
 		if err != nil {
@@ -66,44 +68,46 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 		operations[i] = operation
 	}
 	// What runs out in the time of the batch is looked after, too: whoever needs what it holds sooner than the sweep comes.
-	due := outbox.Sweep{Until: lastOf(batch.Jobs), Lane: batch.Lane, Lanes: batch.Lanes, Limit: dueInBatch}
+	due := outbox.Sweep{Until: lastOf(batch.Jobs), Lane: batch.Lane, Lanes: batch.Lanes, Limit: math.MaxInt32}
 	if err := s.loadDue(ctx, tx, due); err != nil {
 		return nil, err
 	}
 	if err := s.load(ctx, tx, due.Until); err != nil {
 		return nil, err
 	}
+	s.advance(batch.Jobs[0].At)
 	s.grantGrown()
 	for i, operation := range operations {
 		if operation == nil {
 			continue
 		}
 		s.advance(batch.Jobs[i].At)
+		delete(s.pending, batch.Jobs[i].Key)
 		var err error
 		if results[i], err = operation.apply(s, batch.Jobs[i]); err != nil {
 			return nil, err
 		}
-		delete(s.pending, batch.Jobs[i].Key)
 	}
 	return results, s.write(ctx, tx, batch.Write)
 }
 
 // Sweep implements [outbox.Sweeper].
-func (settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (int, error) {
+func (settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swept int, more bool, err error) {
 	s := newState(sweep.Now)
 	s.sweeping = true
 	if err := s.loadDue(ctx, tx, sweep); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if err := s.loadGrown(ctx, tx, sweep); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if err := s.load(ctx, tx, sweep.Until); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	s.advance(sweep.Until)
 	s.grantGrown()
-	return len(s.expired) + len(s.ranOut) + len(s.granted), s.write(ctx, tx, sweep.Write)
+	swept = len(s.expired) + len(s.ranOut) + max(s.looked, len(s.granted))
+	return swept, len(s.expired) >= sweep.Limit || len(s.ranOut) >= sweep.Limit || s.growing(), s.write(ctx, tx, sweep.Write)
 }
 
 // lastOf is the time of the latest of the jobs.

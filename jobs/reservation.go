@@ -51,7 +51,8 @@ func (r TimeRange) overlaps(other TimeRange) bool {
 // Hold takes resources for a while, all of the items or none: until it is confirmed, cancelled, or ExpiresAt.
 //
 // It is applied (held, or waiting if Wait is set and something is taken), or rejected: resource_not_found, sold_out,
-// overlap, customer_limit, or hold_expired if ExpiresAt was past when it was asked for.
+// overlap, customer_limit, out_of_range if bigint can't count what the customer has, or hold_expired if ExpiresAt was past when it
+// was asked for.
 type Hold struct {
 	Reservation string `json:"reservation"` // its id
 	Items       []Item `json:"items"`       // at least one; the same resource twice counts twice
@@ -59,7 +60,9 @@ type Hold struct {
 	// the same: who asks again may reckon it anew, and the first one stays.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	Customer  string    `json:"customer,omitempty"` // whose limit it counts for
-	// Wait has it wait in line where something is sold out or overlaps, until it is granted, cancelled, or ExpiresAt.
+	// Wait has it wait in line where something is sold out or overlaps, until it is granted, cancelled, or ExpiresAt. When a place
+	// is freed, the first in line for whom there is enough gets it; one who is at his customer's limit then is passed by, like
+	// one who wants more than there is, and looked at again when the next place is freed.
 	Wait bool `json:"wait,omitempty"`
 }
 
@@ -211,7 +214,8 @@ func (s *state) begin(h *Hold, job outbox.Job) (*reservation, *outbox.Result, er
 	case r.status != reservationPending:
 		return nil, nil, fmt.Errorf("reservation %q is %s while its request is pending: run worker audit", r.id, r.status)
 	}
-	if r.ranOut(job.At) {
+	// A booking does not wait to be confirmed: only a time that was asked for can be over.
+	if r.ranOut(job.At) && (job.Kind != KindBook || !h.ExpiresAt.IsZero()) {
 		r.become(reservationRejected)
 		return nil, reject(CodeHoldExpired, map[string]any{"reservation": r.id, "expires_at": inUTC(r.expiresAt)}), nil
 	}
@@ -236,7 +240,7 @@ func (c *Confirm) apply(s *state, _ outbox.Job) (outbox.Result, error) {
 
 func (c *Cancel) needs(s *state) {
 	s.needReservation(c.Reservation)
-	s.releasing[c.Reservation] = true
+	s.mayRelease(c.Reservation, time.Time{})
 }
 
 func (c *Cancel) apply(s *state, _ outbox.Job) (outbox.Result, error) {
@@ -250,7 +254,10 @@ func (c *Cancel) apply(s *state, _ outbox.Job) (outbox.Result, error) {
 	return outbox.Result{Status: outbox.Applied, Code: CodeCancelled}, nil
 }
 
-func (e *Extend) needs(s *state) { s.needReservation(e.Reservation) }
+func (e *Extend) needs(s *state) {
+	s.needReservation(e.Reservation)
+	s.mayRelease(e.Reservation, e.ExpiresAt)
+}
 
 func (e *Extend) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	r, refused := s.live(e.Reservation, reservationHeld, reservationWaiting)
@@ -263,5 +270,8 @@ func (e *Extend) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	r.expiresAt = e.ExpiresAt
 	r.become(r.status)
 	s.watch(r)
+	if r.status == reservationWaiting && s.lanes > 1 {
+		s.again(r)
+	}
 	return outbox.Result{Status: outbox.Applied, Code: CodeExtended, Detail: map[string]any{"expires_at": inUTC(r.expiresAt)}}, nil
 }

@@ -17,6 +17,7 @@ type state struct {
 	payments map[string]*payment // nil: asked for, and not there
 	expired  []string            // ids of payments
 	sweeping bool                // there are no requests
+	lanes    int
 }
 
 func newState(now time.Time) *state {
@@ -30,7 +31,7 @@ func (s *state) loadDue(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) erro
 			return err
 		}
 	}
-	if len(s.resources) > 0 || s.sweeping {
+	if len(s.resources)+len(s.reservations) > 0 || s.sweeping {
 		return s.loadRanOut(ctx, tx, sweep)
 	}
 	return nil

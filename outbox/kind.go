@@ -74,10 +74,10 @@ type Sweep struct {
 
 // A Sweeper is a [Settler] that has rows which run out by themselves: holds, authorizations.
 type Sweeper interface {
-	// Sweep takes care of the rows that have run out until sweep.Until, the oldest first, and tells how many there were; as many as
-	// sweep.Limit mean that there may be more. It is called by the holder of a lane, every second or sooner, in a
-	// transaction of its own: what goes wrong there blames no job.
-	Sweep(ctx context.Context, tx pgx.Tx, sweep Sweep) (int, error)
+	// Sweep takes care of the rows that have run out until sweep.Until, the oldest first, sweep.Limit of them at most, and tells how
+	// many there were, and whether there is more to do: then it is called again before the next batch. Otherwise it is called by
+	// the holder of a lane every second or sooner. Each time is a transaction of its own: what goes wrong there blames no job.
+	Sweep(ctx context.Context, tx pgx.Tx, sweep Sweep) (swept int, more bool, err error)
 }
 
 // Kind is a kind of request, as it is registered.

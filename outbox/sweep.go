@@ -13,7 +13,7 @@ import (
 const (
 	// sweepInterval is the pause between two sweeps, so that what has run out is taken care of within two seconds.
 	sweepInterval = 500 * time.Millisecond
-	// sweepLimit is how much one transaction sweeps. With more to do, batches and sweeps take turns.
+	// sweepLimit is how much one transaction sweeps. With more to do, there are more of them before the next batch.
 	sweepLimit = 5000
 )
 
@@ -64,6 +64,10 @@ func (l *lane) sweep(ctx, stop context.Context) error {
 		}
 		more, err := l.trySweep(ctx, stop, s)
 		s.over(more, err)
+		for more && err == nil && stop.Err() == nil { // before any job that comes after what has run out
+			more, err = l.trySweep(ctx, stop, s)
+			s.over(more, err)
+		}
 		switch {
 		case err == nil:
 		case l.conn.IsClosed() || ctx.Err() != nil || sqlState(err) == stateReadOnly:
@@ -129,7 +133,7 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	if err := tx.QueryRow(ctx, sql, l.claimArgs(1)).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
 		return false, fmt.Errorf("look how far the lane is: %w", err)
 	}
-	swept, err := callSweeper(ctx, s.sweeper, tx, sweep)
+	swept, more, err := callSweeper(ctx, s.sweeper, tx, sweep)
 	if err != nil || swept == 0 {
 		return false, err
 	}
@@ -141,10 +145,10 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 		return false, fmt.Errorf("commit: %w", err)
 	}
 	l.stats.swept.Add(int64(swept))
-	return swept >= sweep.Limit, nil
+	return more, nil
 }
 
-func callSweeper(ctx context.Context, sweeper Sweeper, tx pgx.Tx, sweep Sweep) (n int, err error) {
+func callSweeper(ctx context.Context, sweeper Sweeper, tx pgx.Tx, sweep Sweep) (swept int, more bool, err error) {
 	defer recovered(&err)
 	return sweeper.Sweep(ctx, tx, sweep)
 }

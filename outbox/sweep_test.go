@@ -24,24 +24,24 @@ type toySweeper struct {
 	before func(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error
 }
 
-func (s *toySweeper) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (int, error) {
+func (s *toySweeper) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (int, bool, error) {
 	s.calls.Add(1)
 	if s.before != nil {
 		if err := s.before(ctx, tx, sweep); err != nil {
-			return 0, err
+			return 0, false, err
 		}
 	}
 	rows, err := tx.Query(ctx, `SELECT id FROM public.perishable
 		WHERE swept = 0 AND expires_at <= $1 AND ($2 = 1 OR abs(hashtextextended(id, 0) % $2) = $3)
 		ORDER BY expires_at, id LIMIT $4 FOR UPDATE`, sweep.Until, sweep.Lanes, sweep.Lane, sweep.Limit)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err == nil && len(ids) > 0 {
 		sweep.Write.Queue(`UPDATE public.perishable SET swept = swept + 1, until = $2 WHERE id = ANY ($1)`, ids, sweep.Until).Exec(outbox.ExpectRows(len(ids)))
 	}
-	return len(ids), err
+	return len(ids), len(ids) >= sweep.Limit, err
 }
 
 func newSweepBench(t *testing.T) (*bench, *toySweeper) {
@@ -301,8 +301,8 @@ func TestLaneSweepsAsFarAsItsOwn(t *testing.T) {
 	}
 }
 
-// With more to sweep than a transaction takes, sweeps and batches take turns.
-func TestSweepsAndBatchesTakeTurns(t *testing.T) {
+// With more to sweep than a transaction takes, it is all swept before a batch is settled that comes after it.
+func TestSweepsComeFirst(t *testing.T) {
 	b, s := newSweepBench(t)
 	var turns strings.Builder
 	s.before = func(_ context.Context, _ pgx.Tx, sweep outbox.Sweep) error {
@@ -316,7 +316,7 @@ func TestSweepsAndBatchesTakeTurns(t *testing.T) {
 	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT 'p' || n, now() - '1 hour'::interval FROM generate_series(1, 15000) n`)
 	b.enqueue("a", "b", "c")
 	stats := b.drain(outbox.Settings{Batch: 1})
-	if !strings.HasPrefix(turns.String(), "sbsbsb") || stats.Swept != 15000 {
+	if !strings.HasPrefix(turns.String(), "ssssb") || stats.Swept != 15000 {
 		t.Errorf("turns %s, %+v", turns.String(), stats)
 	}
 	b.wantSweptOnce()

@@ -34,13 +34,14 @@ CREATE TABLE lastseat.resources (
     CONSTRAINT resources_within_capacity CHECK (held::numeric + confirmed <= capacity + overbook)
 ) WITH (fillfactor = 70);
 CREATE INDEX resources_grown ON lastseat.resources (id) WHERE grown;
+CREATE INDEX resources_waiting ON lastseat.resources (limit_group) WHERE waiting > 0 AND limit_group IS NOT NULL;
 COMMENT ON TABLE lastseat.resources IS 'What can be reserved: a seat (capacity 1), the rooms of a type on a night, a room by the hour. Rows are changed by the worker, and by define_resource.';
 COMMENT ON COLUMN lastseat.resources.overbook IS 'How many more than capacity may be taken.';
 COMMENT ON COLUMN lastseat.resources.held IS 'The sum of the quantities of held items. Items with a time range are not counted.';
 COMMENT ON COLUMN lastseat.resources.confirmed IS 'The sum of the quantities of confirmed items. Items with a time range are not counted.';
 COMMENT ON COLUMN lastseat.resources.waiting IS 'How many items wait for it.';
 COMMENT ON COLUMN lastseat.resources.limit_group IS 'The group whose limit for each customer it counts for.';
-COMMENT ON COLUMN lastseat.resources.grown IS 'Its capacity has grown while somebody waited: the worker looks who can be granted.';
+COMMENT ON COLUMN lastseat.resources.grown IS 'Somebody who waits for it may have it now, since its capacity or a limit has grown: the worker looks who can be granted.';
 COMMENT ON COLUMN lastseat.resources.version IS 'Goes up by one with every change: an optimistic lock for ORMs.';
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.resources
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Items refer to resources for ever. Set its capacity to 0.');
@@ -61,6 +62,7 @@ CREATE TABLE lastseat.reservations (
     updated_at     timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 CREATE INDEX reservations_expiring ON lastseat.reservations (expires_at, id) WHERE status IN ('held', 'waiting');
+CREATE INDEX reservations_waiting ON lastseat.reservations (customer) WHERE status = 'waiting' AND customer IS NOT NULL;
 COMMENT ON TABLE lastseat.reservations IS 'A reservation of one or more resources, all or nothing.';
 COMMENT ON COLUMN lastseat.reservations.key IS 'The idempotency key of the request that holds or books it.';
 COMMENT ON COLUMN lastseat.reservations.expires_at IS 'A hold that is not confirmed by then is released by the worker, within two seconds; so is one that waits.';
@@ -384,6 +386,10 @@ BEGIN
         RETURN ROW(known.id, 'limit.define', 'applied', true)::receipt;
     END IF;
     UPDATE limit_groups g SET per_customer = define_limit.per_customer, updated_at = now() WHERE g.id = known.id;
+    IF coalesce(define_limit.per_customer > known.per_customer, define_limit.per_customer IS NULL) THEN -- somebody who waits may have more now
+        UPDATE resources r SET grown = true, version = r.version + 1, updated_at = now()
+        WHERE r.limit_group = known.id AND r.waiting > 0 AND NOT r.grown;
+    END IF;
     RETURN ROW(known.id, 'limit.define', 'applied', false)::receipt;
 END $$;
 -- +goose StatementEnd
