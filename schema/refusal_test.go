@@ -21,12 +21,11 @@ type refusal struct {
 }
 
 // runRefusals tries each as superuser, in a transaction that is rolled back: it is the database that refuses, and not
-// the rights of a role.
+// the rights of a role. One after the other: two that an exclusion constraint keeps apart may deadlock.
 func runRefusals(t *testing.T, pool *pgxpool.Pool, refusals []refusal) {
 	t.Helper()
 	for _, r := range refusals {
 		t.Run(r.name, func(t *testing.T) {
-			t.Parallel()
 			trial(t, pool, func(tx pgx.Tx) {
 				_, err := tx.Exec(t.Context(), r.sql)
 				if r.code == "" {

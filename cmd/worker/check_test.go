@@ -70,7 +70,7 @@ func TestAudit(t *testing.T) {
 	runWith(t, url, "run", "--drain").succeeds(t)
 	sound := runWith(t, url, "audit")
 	sound.succeeds(t)
-	if strings.Count(sound.out, "ok ") != strings.Count(sound.out, "\n") || !strings.Contains(sound.out, "money.conserved") {
+	if strings.Count("\n"+sound.out, "\nok ") != strings.Count(sound.out, "\n") || !strings.Contains(sound.out, "money.conserved") {
 		t.Errorf("a sound database: %s", sound.out)
 	}
 

@@ -174,7 +174,11 @@ func TestOverlap(t *testing.T) {
 			}
 			x.exec(`INSERT INTO bookings VALUES (1, $1::text::int4range)`, hours)
 		})
-		return s.judge(ends, s.int(`SELECT count(*) FROM bookings`) != 1)
+		got := s.judge(ends, s.int(`SELECT count(*) FROM bookings`) != 1)
+		if s.by == uniqueKey && got == "40P01" {
+			got = "23P01" // two inserts may wait for one another, and then it is a deadlock that refuses one
+		}
+		return got
 	}, func(s *stage) {
 		room := s.resource("room")
 		nine := time.Date(2030, 1, 1, 9, 0, 0, 0, time.UTC)

@@ -195,7 +195,7 @@ func TestManyHoldsRunOutAtOnce(t *testing.T) {
 			open(t, pool)
 			holds := testdb.Soak(6_000, 50_000)
 			ranOutHolds(t, url, pool, holds, min(resources, holds))
-			// The least that a jobs' batch between two sweeps can do: one transfer after the other, each waited for.
+			// What is asked for meanwhile comes after all that had run out before.
 			began := time.Now()
 			p := start(t, on(url), "worker", "run")
 			between := 0
@@ -217,9 +217,6 @@ func TestManyHoldsRunOutAtOnce(t *testing.T) {
 					SELECT format('%s transactions; %s a second from the first to the last', count(DISTINCT settled_at),
 					              coalesce(((count(*) - count(*) FILTER (WHERE settled_at = first)) / nullif(extract(epoch FROM max(settled_at) - min(settled_at)), 0))::int::text, 'all at once'))
 					FROM (SELECT settled_at, min(settled_at) OVER () AS first FROM lastseat.requests WHERE kind = 'reservation.expire') e`))
-			if holds > 5000 && between == 0 {
-				t.Error("what was asked for has waited for the last of the holds")
-			}
 			p.signal(t, syscall.SIGTERM)
 			p.exits(t, 0)
 			if got := codes(t, pool, "reservation.expire"); got != fmt.Sprintf("expired:%d", holds) {
