@@ -151,7 +151,8 @@ func (l *lane) due(ctx context.Context) (bool, error) {
 // see lastseat.ring. While a producer holds it, a commit may come without a ring, and the lane looks often.
 func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	if due {
-		sleep(stop, standbyInterval/2)
+		// Shortly at first: mostly it was committed just after the claim looked.
+		sleep(stop, l.pace.glance())
 		return nil
 	}
 	var rung bool
