@@ -20,7 +20,6 @@ type inventory struct {
 	occupied     map[string][]*item        // the time ranges of a resource that are taken
 	lines        map[string][]*reservation // who waits for a resource, in order: those who were read, and who joined
 	read         map[string]bool           // resources whose line was read
-	reading      bool                      // a line is being read
 	joined       int64                     // how many have joined a line in this batch
 	expiries
 	reached time.Time // what had run out by then has ended
@@ -443,11 +442,12 @@ func (v *inventory) isPlainlyFull(items []*item) bool {
 // again has the lines of a reservation looked at that waits longer than it would have: another lane may have passed it by, as one
 // that had run out.
 func (v *inventory) again(r *reservation) {
+	if v.isPlainlyFull(r.items) { // or names a resource that is not there
+		return
+	}
 	for _, id := range distinct(r.items) {
-		if resource := v.resources[id]; resource != nil && !v.isPlainlyFull(r.items) {
-			resource.touch()
-			resource.grown = true
-		}
+		v.resources[id].touch()
+		v.resources[id].grown = true
 	}
 }
 

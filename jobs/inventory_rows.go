@@ -153,29 +153,35 @@ func missingIn[T any](rows map[string]*T) []string {
 	return ids
 }
 
-// loadReservations locks and reads reservations that are not read yet.
+// loadReservations locks and reads reservations that are not read yet, and looks after the time of those that are live.
 func (v *inventory) loadReservations(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedArgs) error {
+	loaded, err := v.readReservations(ctx, tx, sql, args)
+	for _, r := range loaded {
+		if r.status == reservationHeld || r.status == reservationWaiting {
+			v.watch(r)
+		}
+	}
+	return err
+}
+
+func (v *inventory) readReservations(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedArgs) (loaded []*reservation, err error) {
 	rows, err := tx.Query(ctx, sql, args)
 	if err != nil {
-		return fmt.Errorf("lock reservations: %w", err)
+		return nil, fmt.Errorf("lock reservations: %w", err)
 	}
 	var r reservation
 	_, err = pgx.ForEachRow(rows, []any{&r.id, &r.key, &r.customer, &r.status, &r.expiresAt, &r.place}, func() error {
-		if v.reservations[r.id] != nil {
-			return nil
-		}
-		loaded := r
-		v.reservations[r.id] = &loaded
-		// Who stands in a line may be another lane's, which knows what is asked for him in time. What runs out in this one is read.
-		if !v.reading && (r.status == reservationHeld || r.status == reservationWaiting) {
-			v.watch(&loaded)
+		if v.reservations[r.id] == nil {
+			read := r
+			v.reservations[r.id] = &read
+			loaded = append(loaded, &read)
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("lock reservations: %w", err)
+		return nil, fmt.Errorf("lock reservations: %w", err)
 	}
-	return nil
+	return loaded, nil
 }
 
 // loadItems reads the items of the reservations that have taken something, or wait for it, and needs their resources.
@@ -267,10 +273,8 @@ func (v *inventory) readLines(ctx context.Context, tx pgx.Tx, freed []string) er
 	if err != nil {
 		return fmt.Errorf("read who waits: %w", err)
 	}
-	v.reading = true
-	err = v.loadReservations(ctx, tx, loadReservationsSQL, pgx.NamedArgs{"ids": missingIn(v.reservations)})
-	v.reading = false
-	if err != nil {
+	// Who stands in a line may be another lane's, which knows what is asked for him in time: what runs out in this one is read before.
+	if _, err := v.readReservations(ctx, tx, loadReservationsSQL, pgx.NamedArgs{"ids": missingIn(v.reservations)}); err != nil {
 		return err
 	}
 	if err := v.loadItems(ctx, tx); err != nil {

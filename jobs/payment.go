@@ -75,40 +75,26 @@ const authorizationLasts = 7 * 24 * time.Hour
 
 func decodeAuthorize(args []byte) (operation, error) {
 	var a Authorize
+	var t Transfer // whose rules those of the money are
 	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
 		switch name {
 		case "payment":
 			return true, idArg(name, value, &a.Payment)
-		case "from":
-			return true, idArg(name, value, &a.From)
-		case "to":
-			return true, idArg(name, value, &a.To)
-		case "amount":
-			return true, amountArg(name, value, &a.Amount)
-		case "currency":
-			return true, currencyArg(name, value, &a.Currency)
+		case "from", "to", "amount", "currency":
+			return t.set(name, value)
 		case "expires_at":
 			return true, timeArg(name, value, &a.ExpiresAt)
 		}
 		return false, nil
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case a.Payment == "":
-		return nil, missing("payment")
-	case a.From == "":
-		return nil, missing("from")
-	case a.To == "":
-		return nil, missing("to")
-	case a.Amount == 0:
-		return nil, missing("amount")
-	case a.Currency == "":
-		return nil, missing("currency")
-	case a.From == a.To:
-		return nil, fmt.Errorf(`"from" and "to" are the same account, %q`, a.From)
+	if err == nil && a.Payment == "" {
+		err = missing("payment")
 	}
-	return &a, nil
+	if err == nil {
+		err = t.complete()
+	}
+	a.From, a.To, a.Amount, a.Currency = t.From, t.To, t.Amount, t.Currency
+	return &a, err
 }
 
 func decodeCapture(args []byte) (operation, error) {
