@@ -26,7 +26,7 @@ func (p *program) accountCommand() *cobra.Command {
 				return err
 			}
 			account.OverdraftLimit = limit
-			return p.define(cmd, word(account.ID)+"  open", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
+			return p.define(cmd, cli.Word(account.ID)+"  open", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
 				return jobs.OpenAccount(ctx, tx, account)
 			})
 		},

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/cli"
 )
 
 // listFormat is the value of --output of the commands that list.
@@ -68,7 +70,7 @@ func (l *list) add(value any, cells ...string) error {
 		return l.csv.Write(cells)
 	}
 	for i, cell := range cells {
-		cells[i] = line(cell)
+		cells[i] = cli.OneLine(cell)
 	}
 	return l.table.add(cells...)
 }

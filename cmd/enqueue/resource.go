@@ -25,7 +25,7 @@ The capacity can't go below what is held and confirmed. What is added is granted
 		Example: "  enqueue resource --id hall/A1 --capacity 1 --group hall\n  enqueue resource --id double/2026-12-24 --capacity 40 --overbook 2",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.define(cmd, word(resource.ID)+"  defined", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
+			return p.define(cmd, cli.Word(resource.ID)+"  defined", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
 				return jobs.DefineResource(ctx, tx, resource)
 			})
 		},
@@ -57,7 +57,7 @@ Where there is a limit, whoever asks has to name the customer. A lower one takes
 				}
 				limit = &n
 			}
-			return p.define(cmd, word(group)+"  "+most+" per customer", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
+			return p.define(cmd, cli.Word(group)+"  "+most+" per customer", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
 				return jobs.DefineLimit(ctx, tx, group, limit)
 			})
 		},

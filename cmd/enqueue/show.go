@@ -3,13 +3,12 @@ package main
 import (
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/money"
 	"github.com/lastseat/lastseat/jobs"
 )
@@ -88,31 +87,15 @@ func (b shownBalance) String() string {
 		}
 		return money.Format(*amount, b.Currency)
 	}
-	return fmt.Sprintf("%s  %s %s  held %s  available %s  overdraft %s", word(b.ID), money.Format(b.Balance.Balance, b.Currency), b.Currency,
+	return fmt.Sprintf("%s  %s %s  held %s  available %s  overdraft %s", cli.Word(b.ID), money.Format(b.Balance.Balance, b.Currency), b.Currency,
 		money.Format(b.Held, b.Currency), limit(b.Available), limit(b.OverdraftLimit))
 }
 
 func describePayment(p jobs.Payment) string {
-	text := fmt.Sprintf("%s  %s  %s %s from %s to %s  captured %s  refunded %s", word(p.ID), p.Status, money.Format(p.Amount, p.Currency), p.Currency,
-		word(p.From), word(p.To), money.Format(p.Captured, p.Currency), money.Format(p.Refunded, p.Currency))
+	text := fmt.Sprintf("%s  %s  %s %s from %s to %s  captured %s  refunded %s", cli.Word(p.ID), p.Status, money.Format(p.Amount, p.Currency), p.Currency,
+		cli.Word(p.From), cli.Word(p.To), money.Format(p.Captured, p.Currency), money.Format(p.Refunded, p.Currency))
 	if p.Status == "pending" || p.Status == "authorized" {
 		text += "  expires " + p.ExpiresAt.Format(time.RFC3339)
-	}
-	return text
-}
-
-// word quotes an id that might look like two words, take a line of its own, or move a terminal's cursor.
-func word(id string) string {
-	if strings.Contains(id, " ") {
-		return strconv.Quote(id)
-	}
-	return line(id)
-}
-
-// line quotes a text that would not stay on its line, or would do something to a terminal.
-func line(text string) string {
-	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
-		return quoted
 	}
 	return text
 }

@@ -162,7 +162,7 @@ func (s *textStatement) entry(e jobs.Entry) error {
 		return err
 	}
 	return s.table.add(strconv.FormatInt(e.Version, 10), e.At.Format(time.DateTime), money.Format(e.Amount, s.currency), money.Format(e.BalanceAfter, s.currency),
-		line(e.Counterparty), line(e.Kind), line(e.Key), line(e.Payment), line(e.Description))
+		cli.OneLine(e.Counterparty), cli.OneLine(e.Kind), cli.OneLine(e.Key), cli.OneLine(e.Payment), cli.OneLine(e.Description))
 }
 
 func (s *textStatement) begin(opening int64) error {

@@ -34,18 +34,18 @@ func (p *program) reservationCommand() *cobra.Command {
 }
 
 func describeReservation(r jobs.Reservation) string {
-	text := word(r.ID) + "  " + r.Status
+	text := cli.Word(r.ID) + "  " + r.Status
 	items := make([]string, len(r.Items))
 	for i, item := range r.Items {
-		if items[i] = fmt.Sprintf("%d x %s", max(1, item.Quantity), word(item.Resource)); item.During != nil {
-			items[i] = word(item.Resource) + " " + item.During.String()
+		if items[i] = fmt.Sprintf("%d x %s", max(1, item.Quantity), cli.Word(item.Resource)); item.During != nil {
+			items[i] = cli.Word(item.Resource) + " " + item.During.String()
 		}
 	}
 	if len(items) > 0 {
 		text += "  " + strings.Join(items, ", ")
 	}
 	if r.Customer != "" {
-		text += "  customer " + word(r.Customer)
+		text += "  customer " + cli.Word(r.Customer)
 	}
 	if r.Status == "pending" || r.Status == "held" || r.Status == "waiting" {
 		text += "  expires " + r.ExpiresAt.Format(time.RFC3339)

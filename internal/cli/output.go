@@ -68,11 +68,7 @@ func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) er
 		Key: of.Key, Kind: of.Kind, Status: of.Status, Detail: of.Detail, Attempts: of.Attempts, JobID: of.JobID,
 		RequestedAt: of.RequestedAt, SettledAt: of.SettledAt, Duplicate: duplicate,
 	}
-	key := of.Key
-	if quoted := strconv.Quote(key); quoted != `"`+key+`"` || strings.Contains(key, " ") {
-		key = quoted // else it might look like two, or take a line of its own
-	}
-	text := fmt.Sprintf("%s  %s  %s", key, of.Kind, of.Status)
+	text := fmt.Sprintf("%s  %s  %s", Word(of.Key), of.Kind, of.Status)
 	if of.Code != "" {
 		line.Code = &of.Code
 		text += "  " + of.Code
@@ -84,4 +80,20 @@ func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) er
 		text += "  (duplicate)"
 	}
 	return o.Print(w, line, text)
+}
+
+// Word quotes an id that might look like two words, take a line of its own, or move a terminal's cursor.
+func Word(id string) string {
+	if strings.Contains(id, " ") {
+		return strconv.Quote(id)
+	}
+	return OneLine(id)
+}
+
+// OneLine quotes a text that would not stay on its line, or would do something to a terminal.
+func OneLine(text string) string {
+	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
+		return quoted
+	}
+	return text
 }
