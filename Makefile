@@ -34,6 +34,18 @@ test: go postgres ## all tests, on a private Postgres or on that of DATABASE_URL
 test-race: go postgres ## all tests under the race detector (needs a C compiler)
 	$(TEST) -race -timeout 30m ./...
 
+# Each version's programs come from npm (Linux on x86-64): scripts/postgres-version.
+VERSIONS := 14 15 16 17 18
+PACKAGES := ./...
+
+.PHONY: test-versions
+test-versions: go ## all tests on each of Postgres 14 to 18; VERSIONS="14 18" PACKAGES=./schema for less
+	@for version in $(VERSIONS); do \
+		bin=$$(scripts/postgres-version $$version) || exit; \
+		echo "Postgres $$version"; \
+		PATH=$$bin:$$PATH TMPDIR=$$(scripts/tmpdir) go test -count=1 -timeout 15m $(PACKAGES) || exit; \
+	done
+
 .PHONY: soak
 soak: go postgres ## all tests, those that inject faults for long
 	SOAK=1 $(TEST) -count=1 -timeout 2h ./...
