@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	about += fmt.Sprintf("Each was measured for %s", o.duration)
+	about += fmt.Sprintf("Each measurement took %s", o.duration)
 	if o.rounds > 1 {
 		about += fmt.Sprintf(", in %d rounds; the numbers are those of the median", o.rounds)
 	}

@@ -9,19 +9,24 @@ import (
 )
 
 const explanation = `
-Withdrawals from accounts that may not go below zero; ten of 60 for every 600 that are paid in. Contention: how many of the accounts are
-in use, and how many clients at a time. A rate counts withdrawals that were done or refused, by the second. Retries are for each of
-them. p50 and p99 are what a client waits for one, retries and their pauses included.
+The clients withdraw money from accounts that may not go below zero; for every 600 paid in there are
+ten withdrawals of 60. Contention is how many of the accounts are in use, and how many clients work
+at a time. A rate counts the withdrawals that were done or refused in a second. Retries are counted
+for each withdrawal. p50 and p99 are the time that a client waits for one withdrawal, with its
+retries and their pauses.
 
-"lane, waiting" is a client who asks and waits for the outcome. "lane, asking" does not wait: its rate is what was asked for, by the
-time until all of it was settled; its p50 and p99 are those of asking. The lane writes a request, a job, a transfer and two entries for each; the others one row, beside the
-account. Verified after each: every withdrawal that a client was told of is there and no other, the sums are right, nothing is below zero.
+A "lane, waiting" client asks and waits for the outcome. A "lane, asking" client does not wait: its
+rate is the number of requests divided by the time until the lane had settled all of them, and its
+p50 and p99 are those of asking. For each withdrawal the lane writes a request, a job, a transfer
+and two entries; the others write one row beside the account. After each measurement the program
+verifies that exactly the withdrawals that clients were told of exist, that the sums are right, and
+that no account is below zero.
 `
 
 // report is everything in Markdown: who wins where, SERIALIZABLE beside the row lock, and all the numbers.
 func report(about string, all results, o options) string {
 	var text strings.Builder
-	text.WriteString("# Contention: the numbers\n\nMade by `make bench-contention`. What they say: [concurrency.md](concurrency.md).\n\n" + about + explanation)
+	text.WriteString("# Contention: the numbers\n\nMade by `make bench-contention`. [concurrency.md](concurrency.md) says what they mean.\n\n" + about + explanation)
 	text.WriteString("\n## The most withdrawals a second\n\n")
 	grid(&text, o, func(accounts, clients int) string { return winner(all, accounts, clients) })
 	text.WriteString("\n## SERIALIZABLE, in percent of the row lock\n\n")
