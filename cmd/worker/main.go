@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, streams cli.Streams) int {
 		Short: "Settle payments and reservations, exactly once and in order",
 		Long: `Settle payments and reservations, exactly once and in order.
 
-Configuration is by environment only; the README lists the variables.
+Configuration is by environment only; docs/operations.md lists the variables.
 
 Exit codes: 0 done, 1 audit or doctor found something, or an error without a code of its own, 64 usage, 69 the database can't be reached, 77 the role may not do that,
 78 configuration or schema version.`,

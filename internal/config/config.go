@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Config is the whole configuration. The README lists it; a test keeps the list and this struct the same.
+// Config is the whole configuration. docs/operations.md lists it; a test keeps the list and this struct the same.
 type Config struct {
 	DatabaseURL   string        `env:"DATABASE_URL"`
 	Lanes         int           `env:"LASTSEAT_LANES" envDefault:"1"`

@@ -194,29 +194,26 @@ func TestPasswordIsNeverTold(t *testing.T) {
 	}
 }
 
-// The README has a table with a line for each variable: | `NAME` | ...
-func TestReadmeListsTheVariables(t *testing.T) {
+// docs/operations.md has a table with a line for each variable: | `NAME` | ...
+func TestGuideListsTheVariables(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
-	if errors.Is(err, os.ErrNotExist) {
-		t.Fatal("there is no README.md")
-	}
+	guide, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var listed []string
-	for _, match := range regexp.MustCompile("(?m)^\\| *`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(string(readme), -1) {
+	for _, match := range regexp.MustCompile("(?m)^\\| *`([A-Z][A-Z0-9_]+)`").FindAllStringSubmatch(string(guide), -1) {
 		if strings.HasPrefix(match[1], "LASTSEAT_") || match[1] == "DATABASE_URL" {
 			listed = append(listed, match[1])
 		}
 	}
 	if len(listed) == 0 {
-		t.Fatal("README.md has no table of the configuration")
+		t.Fatal("docs/operations.md has no table of the configuration")
 	}
 	want := config.Variables() // in whatever order tells the reader most
 	slices.Sort(listed)
 	if slices.Sort(want); !slices.Equal(listed, want) {
-		t.Errorf("README.md lists\n%v, the program reads\n%v", listed, want)
+		t.Errorf("docs/operations.md lists\n%v, the program reads\n%v", listed, want)
 	}
 }
 

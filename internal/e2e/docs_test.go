@@ -1,0 +1,281 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/testdb"
+)
+
+const root = "../.."
+
+// guides are the documents whose blocks of SQL and shell commands a reader runs from top to bottom.
+var guides = []string{"README.md", "docs/command-line.md", "docs/operations.md", "docs/payments.md", "docs/reservations.md"}
+
+// notRun are the documents that have such blocks for another reason.
+var notRun = map[string]string{
+	"docs/roles.md": "its roles belong to the server, and not to a database of the test",
+	"docs/sql.md":   "its blocks are signatures of functions",
+}
+
+var (
+	fence    = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```$")
+	runnable = []string{"sql", "sh"}
+)
+
+func document(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestDocsRun runs all blocks of each guide in their order on a fresh database, beside a worker. Then it runs them again,
+// as a reader may: every key is a duplicate then.
+func TestDocsRun(t *testing.T) {
+	t.Parallel()
+	for _, name := range guides {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			blocks := fence.FindAllStringSubmatch(document(t, name), -1)
+			url := testdb.New(t)
+			pool := testdb.Pool(t, url)
+			worker := start(t, on(url), "worker", "run")
+			eventually(t, "the worker to take its lane", func() bool { return strings.Contains(worker.errs.String(), "lane taken") })
+
+			var asked [2]int
+			for round := range asked {
+				for _, block := range blocks {
+					runBlock(t, url, block[1], block[2])
+				}
+				eventually(t, "every request to be settled", func() bool {
+					return testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = 'pending'`) == 0
+				})
+				asked[round] = testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE key NOT LIKE 'lastseat:%'`)
+			}
+			if asked[0] != asked[1] {
+				t.Errorf("%d requests after the first round, %d after the second", asked[0], asked[1])
+			}
+			if refused := testdb.Scalar[string](t, pool, `
+				SELECT coalesce(string_agg(concat_ws(' ', key, status, code, detail), E'\n'), '')
+				FROM lastseat.requests WHERE status <> 'applied'`); refused != "" {
+				t.Errorf("not applied:\n%s", refused)
+			}
+			worker.signal(t, syscall.SIGTERM)
+			worker.exits(t, 0)
+		})
+	}
+}
+
+func runBlock(t *testing.T, url, language, text string) {
+	t.Helper()
+	switch language {
+	case "sql":
+		runSQL(t, url, text)
+	case "sh":
+		runShell(t, url, text)
+	}
+}
+
+// runSQL sends one statement after the other, as psql does. A statement ends where a line ends with a semicolon.
+func runSQL(t *testing.T, url, text string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	var statement strings.Builder
+	for line := range strings.Lines(text) {
+		code, _, _ := strings.Cut(line, "--")
+		statement.WriteString(code + "\n")
+		if strings.HasSuffix(strings.TrimSpace(code), ";") {
+			if _, err := conn.PgConn().Exec(t.Context(), statement.String()).ReadAll(); err != nil {
+				t.Fatalf("%s: %v", statement.String(), err)
+			}
+			statement.Reset()
+		}
+	}
+	if rest := strings.TrimSpace(statement.String()); rest != "" {
+		t.Fatalf("a statement without an end: %s", rest)
+	}
+}
+
+// runShell runs a block from the repository's root, with both programs in the PATH.
+func runShell(t *testing.T, url, text string) {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "sh", "-eux", "-c", text)
+	shell.Dir = root
+	path := dir + string(filepath.ListSeparator) + os.Getenv("PATH")
+	shell.Env = on(url, "PATH="+path, "HOME="+os.Getenv("HOME"))
+	if out, err := shell.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// TestDocsListed: no document has commands that are not run, unless notRun says why.
+func TestDocsListed(t *testing.T) {
+	t.Parallel()
+	var have []string
+	for _, name := range documents(t) {
+		for _, block := range fence.FindAllStringSubmatch(document(t, name), -1) {
+			if slices.Contains(runnable, block[1]) && notRun[name] == "" && !slices.Contains(have, name) {
+				have = append(have, name)
+			}
+			if block[1] == "" {
+				t.Errorf("%s has a block without a language:\n%s", name, block[2])
+			}
+		}
+	}
+	slices.Sort(have)
+	if !slices.Equal(have, guides) {
+		t.Errorf("these documents have blocks to run: %q; TestDocsRun runs %q", have, guides)
+	}
+}
+
+// TestDocsGo: the Go code of the guides is code of an example, which compiles and runs with the tests.
+func TestDocsGo(t *testing.T) {
+	t.Parallel()
+	examples, err := filepath.Glob(filepath.Join(root, "*", "example*_test.go"))
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("%d examples: %v", len(examples), err)
+	}
+	var code strings.Builder
+	for _, name := range examples {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code.WriteString(unindented(string(text)))
+	}
+	blocks := 0
+	for _, name := range guides {
+		for _, block := range fence.FindAllStringSubmatch(document(t, name), -1) {
+			if block[1] != "go" {
+				continue
+			}
+			blocks++
+			if !strings.Contains(code.String(), unindented(block[2])) {
+				t.Errorf("%s: in no example:\n%s", name, block[2])
+			}
+		}
+	}
+	if blocks == 0 {
+		t.Error("the guides have no Go")
+	}
+}
+
+func unindented(code string) string {
+	var text strings.Builder
+	for line := range strings.Lines(code) {
+		text.WriteString(strings.TrimSpace(line) + "\n")
+	}
+	return text.String()
+}
+
+// TestReadmeIsShort: what needs more words belongs to a guide.
+func TestReadmeIsShort(t *testing.T) {
+	t.Parallel()
+	if words := len(strings.Fields(document(t, "README.md"))); words > 1500 {
+		t.Errorf("the README has %d words, 1,500 are enough", words)
+	}
+}
+
+// TestDocsMake: every make target that a document names is in the Makefile.
+func TestDocsMake(t *testing.T) {
+	t.Parallel()
+	makefile := document(t, "Makefile")
+	for _, name := range documents(t) {
+		for _, named := range regexp.MustCompile("(?m)(?:^ *|`)make ([a-z][a-z-]*)").FindAllStringSubmatch(document(t, name), -1) {
+			if !strings.Contains(makefile, "\n"+named[1]+":") {
+				t.Errorf("%s names make %s, which the Makefile does not have", name, named[1])
+			}
+		}
+	}
+}
+
+// TestDocsLinks: every relative link of a document leads to a file that is there, and to a heading that it has.
+func TestDocsLinks(t *testing.T) {
+	t.Parallel()
+	links := 0
+	for _, name := range documents(t) {
+		text := regexp.MustCompile("`[^`\n]*`").ReplaceAllString(fence.ReplaceAllString(document(t, name), ""), "")
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			links++
+			path, anchor, anchored := strings.Cut(link[1], "#")
+			target := name
+			if path != "" {
+				target = filepath.Join(filepath.Dir(name), path)
+			}
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", name, link[1])
+			} else if anchored && !slices.Contains(anchors(document(t, target)), anchor) {
+				t.Errorf("%s: the link %s leads to no heading", name, link[1])
+			}
+		}
+	}
+	if links == 0 {
+		t.Error("no document has a link")
+	}
+}
+
+// anchors are the names that GitHub gives to the headings of a document.
+func anchors(text string) []string {
+	var names []string
+	seen := make(map[string]int)
+	for _, heading := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+		name := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		name = strings.ReplaceAll(strings.TrimSpace(name), " ", "-")
+		if n := seen[name]; n > 0 {
+			names = append(names, fmt.Sprintf("%s-%d", name, n))
+		} else {
+			names = append(names, name)
+		}
+		seen[name]++
+	}
+	return names
+}
+
+// documents are the Markdown files of the repository, by their paths from its root.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md", "examples/*.md", "examples/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range found {
+			name, err := filepath.Rel(root, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, filepath.ToSlash(name))
+		}
+	}
+	if len(names) < 10 {
+		t.Fatalf("only %d documents: %q", len(names), names)
+	}
+	return names
+}
