@@ -1,5 +1,5 @@
-# An order and its payment in one transaction, with ActiveRecord; and an account of Lastseat's with a column of one's own, which is
-# written only if the account is still as it was read.
+# An order and its payment in one transaction, with ActiveRecord. The shop also has a column of its own for Lastseat's
+# accounts. The program writes that column only if the account is still as it read it.
 require "logger"
 require "active_record"
 
@@ -9,7 +9,8 @@ class Order < ActiveRecord::Base
   self.table_name = "shop.orders"
 end
 
-# shop.accounts is a view of lastseat.accounts (read as a member of lastseat_viewer) with the shop's own column, vip: schema.sql.
+# shop.accounts is a view of lastseat.accounts (read as a member of lastseat_viewer) with the shop's own column, vip:
+# schema.sql.
 # Lastseat counts every change of an account in its version.
 class Account < ActiveRecord::Base
   self.table_name = "shop.accounts"
@@ -19,12 +20,14 @@ end
 
 def transfer(key, cents)
   ActiveRecord::Base.connection.exec_query(
-    "SELECT key, status, duplicate FROM lastseat.transfer($1, 'customer:7', 'shop', amount => $2, currency => 'EUR')", "transfer", [key, cents])
+    "SELECT key, status, duplicate FROM lastseat.transfer($1, 'customer:7', 'shop', amount => $2, currency => 'EUR')",
+    "transfer", [key, cents])
 end
 
 def outcome(key)
   ActiveRecord::Base.uncached do
-    ActiveRecord::Base.connection.exec_query("SELECT status, code FROM lastseat.outcome($1)", "outcome", [key]).rows.first
+    look = "SELECT status, code FROM lastseat.outcome($1)"
+    ActiveRecord::Base.connection.exec_query(look, "outcome", [key]).rows.first
   end
 end
 
@@ -46,7 +49,7 @@ puts "committed: #{outcome("order-1042").join(" ")}"
 puts "rolled back: #{outcome("order-1043") ? 1 : 0} requests"
 
 begin
-  account.update!(vip: true) # decided on a balance that is no more
+  account.update!(vip: true) # the decision rests on a balance that has changed since
   raise "a stale account was written"
 rescue ActiveRecord::StaleObjectError
   account.reload

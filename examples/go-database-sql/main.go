@@ -43,7 +43,8 @@ func run(ctx context.Context) error {
 
 	status, code := "pending", ""
 	for ; status == "pending"; time.Sleep(100 * time.Millisecond) {
-		if err := db.QueryRowContext(ctx, `SELECT status, coalesce(code, '') FROM lastseat.outcome($1)`, "order-1042").Scan(&status, &code); err != nil {
+		row := db.QueryRowContext(ctx, `SELECT status, coalesce(code, '') FROM lastseat.outcome($1)`, "order-1042")
+		if err := row.Scan(&status, &code); err != nil {
 			return err
 		}
 	}
@@ -61,14 +62,15 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// order returns the transaction that it has begun.
+// order begins a transaction, writes the order in it, and returns it.
 func order(ctx context.Context, db *sql.DB, number, total string, cents int64) (*sql.Tx, error) {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	if _, err = tx.ExecContext(ctx, `INSERT INTO shop.orders (id, total) VALUES ($1, $2)`, number, total); err == nil {
-		_, err = tx.ExecContext(ctx, `SELECT key, status, duplicate FROM lastseat.transfer($1, 'customer:7', 'shop', amount => $2, currency => 'EUR')`, "order-"+number, cents)
+		_, err = tx.ExecContext(ctx, `SELECT key, status, duplicate
+			FROM lastseat.transfer($1, 'customer:7', 'shop', amount => $2, currency => 'EUR')`, "order-"+number, cents)
 	}
 	if err != nil {
 		return nil, errors.Join(err, tx.Rollback())

@@ -1,4 +1,5 @@
-// Command go-pgx writes an order and asks for its payment in one transaction, with pgx. Package outbox does the same with Go's types.
+// Command go-pgx writes an order and asks for its payment in one transaction, with pgx. Package outbox does the same
+// with Go's types.
 package main
 
 import (
@@ -26,7 +27,8 @@ func run(ctx context.Context) error {
 	}
 	defer func() { _ = db.Close(ctx) }()
 
-	if err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return order(ctx, tx, "1042", "12.50", 1250) }); err != nil {
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return order(ctx, tx, "1042", "12.50", 1250) })
+	if err != nil {
 		return err
 	}
 	noStock := errors.New("no stock")
@@ -42,7 +44,8 @@ func run(ctx context.Context) error {
 
 	status, code := "pending", ""
 	for ; status == "pending"; time.Sleep(100 * time.Millisecond) {
-		if err := db.QueryRow(ctx, `SELECT status, coalesce(code, '') FROM lastseat.outcome($1)`, "order-1042").Scan(&status, &code); err != nil {
+		row := db.QueryRow(ctx, `SELECT status, coalesce(code, '') FROM lastseat.outcome($1)`, "order-1042")
+		if err := row.Scan(&status, &code); err != nil {
 			return err
 		}
 	}
@@ -64,6 +67,7 @@ func order(ctx context.Context, tx pgx.Tx, number, total string, cents int64) er
 	if _, err := tx.Exec(ctx, `INSERT INTO shop.orders (id, total) VALUES ($1, $2)`, number, total); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `SELECT key, status, duplicate FROM lastseat.transfer($1, 'customer:7', 'shop', amount => $2, currency => 'EUR')`, "order-"+number, cents)
+	_, err := tx.Exec(ctx, `SELECT key, status, duplicate
+		FROM lastseat.transfer($1, 'customer:7', 'shop', amount => $2, currency => 'EUR')`, "order-"+number, cents)
 	return err
 }

@@ -1,6 +1,6 @@
-// Command go-river writes an order and asks for its payment in one transaction, with a River client that knows nothing of Lastseat but
-// the shape of a job. Nothing is checked here: what is wrong with the arguments is found when the job is claimed, and is then
-// its outcome, rejected with invalid_args.
+// Command go-river writes an order and asks for its payment in one transaction, with a River client that knows only the
+// shape of a job of Lastseat. Nobody checks the arguments here. The worker checks them when it claims the job, and if
+// they are wrong the outcome is rejected, invalid_args.
 package main
 
 import (
@@ -53,7 +53,8 @@ func run(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO shop.orders (id, total) VALUES ($1, $2)`, number, total); err != nil {
 			return err
 		}
-		_, err := client.InsertTx(ctx, tx, transfer{Key: "order-" + number, From: "customer:7", To: "shop", Amount: cents, Currency: "EUR"}, nil)
+		args := transfer{Key: "order-" + number, From: "customer:7", To: "shop", Amount: cents, Currency: "EUR"}
+		_, err := client.InsertTx(ctx, tx, args, nil)
 		return err
 	}
 	if err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { return order(tx, "1042", "12.50", 1250) }); err != nil {
@@ -70,11 +71,11 @@ func run(ctx context.Context) error {
 		return err
 	}
 
-	// The request is recorded when the job is claimed: before that there is no row.
+	// The worker records the request when it claims the job. Before that there is no row.
 	status, code := "pending", ""
 	for ; status == "pending"; time.Sleep(100 * time.Millisecond) {
-		err := db.QueryRow(ctx, `SELECT status, coalesce(code, '') FROM lastseat.outcome($1)`, "order-1042").Scan(&status, &code)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		row := db.QueryRow(ctx, `SELECT status, coalesce(code, '') FROM lastseat.outcome($1)`, "order-1042")
+		if err := row.Scan(&status, &code); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 	}

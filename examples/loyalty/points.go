@@ -1,4 +1,4 @@
-// Package loyalty gives points for orders: a kind of request of one's own, on Lastseat, with everything that it takes.
+// Package loyalty gives points for orders. It is a complete example of a kind of request of your own on Lastseat.
 package loyalty
 
 import (
@@ -11,12 +11,12 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// Schema is the service's own tables.
+// Schema creates the service's own tables.
 const Schema = `
 	CREATE TABLE orders  (id text PRIMARY KEY, customer text NOT NULL, cents bigint NOT NULL);
 	CREATE TABLE members (customer text PRIMARY KEY, points bigint NOT NULL CHECK (points >= 0));`
 
-// AddPoints asks for points, or with a negative number takes some back. Its fields are the arguments of the request.
+// AddPoints adds points, or takes some back if Points is negative. Its fields are the arguments of the request.
 type AddPoints struct {
 	Customer string `json:"customer"`
 	Points   int64  `json:"points"`
@@ -25,7 +25,7 @@ type AddPoints struct {
 // Kind is the name under which the handler is registered.
 func (AddPoints) Kind() string { return "loyalty.add_points" }
 
-// Queue has these requests settled apart from payments and seats.
+// Queue names a queue of their own, so that these requests are settled apart from payments and seats.
 func (AddPoints) Queue() string { return "loyalty" }
 
 // PlaceOrder is the business write: the order and the request for its points are one transaction, both or neither.
@@ -39,15 +39,15 @@ func PlaceOrder(ctx context.Context, pool *pgxpool.Pool, id, customer string, ce
 	})
 }
 
-// addPoints is the handler: it runs once for each request, in order. What it writes and the outcome that it returns are one commit.
+// addPoints is the handler. It takes effect once for each request, in order. Its writes and its outcome are one commit.
 func addPoints(ctx context.Context, tx pgx.Tx, args AddPoints) (outbox.Result, error) {
 	var points int64
 	err := tx.QueryRow(ctx, `SELECT points FROM members WHERE customer = $1 FOR UPDATE`, args.Customer).Scan(&points)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return outbox.Reject("no_member", nil), nil // a refusal: an outcome, never tried again
+		return outbox.Reject("no_member", nil), nil // a refusal is an outcome: never tried again
 	case err != nil:
-		return outbox.Result{}, err // tried again
+		return outbox.Result{}, err // the lane tries it again
 	case points+args.Points < 0:
 		return outbox.Reject("too_few_points", map[string]int64{"points": points}), nil
 	}
@@ -58,7 +58,7 @@ func addPoints(ctx context.Context, tx pgx.Tx, args AddPoints) (outbox.Result, e
 	return outbox.Result{Status: outbox.Applied, Code: "added", Detail: map[string]int64{"points": points}}, nil
 }
 
-// NewWorker makes the worker: run it in the service, or in a process of its own, as often as you like.
+// NewWorker makes a worker. Run it in the service or in a process of its own; any number may run.
 func NewWorker(pool *pgxpool.Pool) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	outbox.Register(kinds, addPoints, outbox.OrderBy("customer"))

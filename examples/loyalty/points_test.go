@@ -64,17 +64,21 @@ func TestPoints(t *testing.T) {
 
 	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	outcomes, err := outbox.Wait(wait, pool, "points:order-1", "points:order-2", "points:order-3", "voucher-1", "voucher-2")
+	outcomes, err := outbox.Wait(wait, pool,
+		"points:order-1", "points:order-2", "points:order-3", "voucher-1", "voucher-2")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{"applied added", "applied added", "rejected no_member", "applied added", "rejected too_few_points"} {
+	for i, want := range []string{
+		"applied added", "applied added", "rejected no_member", "applied added", "rejected too_few_points",
+	} {
 		if got := string(outcomes[i].Status) + " " + outcomes[i].Code; got != want {
 			t.Errorf("%s: %s, want %s", outcomes[i].Key, got, want)
 		}
 	}
 	var points int64
-	if err := pool.QueryRow(ctx, `SELECT points FROM members WHERE customer = 'ada'`).Scan(&points); err != nil || points != 12+7-15 {
+	err = pool.QueryRow(ctx, `SELECT points FROM members WHERE customer = 'ada'`).Scan(&points)
+	if err != nil || points != 12+7-15 {
 		t.Errorf("%d points, %v, want 4", points, err)
 	}
 	stop()

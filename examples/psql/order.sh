@@ -16,7 +16,8 @@ SELECT FROM lastseat.transfer('order-1043', 'customer:7', 'shop', amount => 9900
 ROLLBACK;
 SQL
 
-until outcome=$(psql -c "SELECT status, code FROM lastseat.outcome('order-1042') WHERE status <> 'pending'") && [ -n "$outcome" ]; do
+settled="SELECT status, code FROM lastseat.outcome('order-1042') WHERE status <> 'pending'"
+until outcome=$(psql -c "$settled") && [ -n "$outcome" ]; do
 	sleep 0.1
 done
 echo "committed: $(echo "$outcome" | tr '|' ' ')"

@@ -23,25 +23,30 @@ func newService(t *testing.T) (url string, pool *pgxpool.Pool) {
 	return url, pool
 }
 
-// traces says where a key has left something.
+// traces says where a key has left rows.
 func traces(t *testing.T, pool *pgxpool.Pool, key string) string {
 	t.Helper()
 	return testdb.Scalar[string](t, pool, `
-		SELECT concat_ws(' ', (SELECT 'row' FROM public.orders WHERE id = $1), (SELECT 'request' FROM lastseat.requests WHERE key = $1),
+		SELECT concat_ws(' ', (SELECT 'row' FROM public.orders WHERE id = $1),
+		                 (SELECT 'request' FROM lastseat.requests WHERE key = $1),
 		                 (SELECT 'job' FROM lastseat.river_job WHERE args ->> 'key' = $1))`, key)
 }
 
-// A service's own row, the request and its job: all three are there, or none. In Go:
+// A service's own row, the request and its job are all there, or none of them is. From Go:
 func TestServiceInGo(t *testing.T) {
 	t.Parallel()
 	url, pool := newService(t)
 	refused := errors.New("the card was stolen")
+	pay := func(tx pgx.Tx, key, to string, amount int64) error {
+		_, err := outbox.Enqueue(t.Context(), tx, key, jobs.Transfer{From: "bank", To: to, Amount: amount, Currency: "EUR"})
+		return err
+	}
 	write := func(key, to string, more func(pgx.Tx) error) error {
 		return pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(t.Context(), `INSERT INTO orders VALUES ($1)`, key); err != nil {
 				return err
 			}
-			if _, err := outbox.Enqueue(t.Context(), tx, key, jobs.Transfer{From: "bank", To: to, Amount: 100, Currency: "EUR"}); err != nil {
+			if err := pay(tx, key, to, 100); err != nil {
 				return err
 			}
 			return more(tx)
@@ -54,13 +59,12 @@ func TestServiceInGo(t *testing.T) {
 		err       error
 	}{
 		{"committed", "row request job", func(key string) error { return write(key, "ada", nothing) }, nil},
-		{"rolled back", "", func(key string) error { return write(key, "ada", func(pgx.Tx) error { return refused }) }, refused},
+		{"rolled back", "", func(key string) error {
+			return write(key, "ada", func(pgx.Tx) error { return refused })
+		}, refused},
 		{"unknown account", "", func(key string) error { return write(key, "nobody", nothing) }, outbox.ErrUnknown},
 		{"key taken", "", func(key string) error {
-			return write(key, "ada", func(tx pgx.Tx) error {
-				_, err := outbox.Enqueue(t.Context(), tx, "committed", jobs.Transfer{From: "bank", To: "ada", Amount: 101, Currency: "EUR"})
-				return err
-			})
+			return write(key, "ada", func(tx pgx.Tx) error { return pay(tx, "committed", "ada", 101) })
 		}, outbox.ErrKeyReused},
 		{"crashed", "", func(key string) error {
 			conn, err := pgx.Connect(t.Context(), url)
@@ -88,7 +92,7 @@ func TestServiceInGo(t *testing.T) {
 	}
 }
 
-// And from psql, which stands for every other language.
+// The same from psql, which stands for every other language.
 func TestServiceInPsql(t *testing.T) {
 	t.Parallel()
 	psql, err := exec.LookPath("psql")
@@ -96,7 +100,11 @@ func TestServiceInPsql(t *testing.T) {
 		t.Skip("there is no psql on this machine")
 	}
 	url, pool := newService(t)
-	const both = `INSERT INTO orders VALUES (:'key'); SELECT lastseat.transfer(:'key', 'bank', 'ada', 100, 'EUR'); `
+	const (
+		row  = `INSERT INTO orders VALUES (:'key'); `
+		both = row + `SELECT lastseat.transfer(:'key', 'bank', 'ada', 100, 'EUR'); `
+	)
+	asking := func(args string) string { return "BEGIN; " + row + "SELECT lastseat.transfer(" + args + "); COMMIT;" }
 	for _, c := range []struct {
 		key, script, want string
 		fails             string // what psql says on stderr
@@ -105,13 +113,15 @@ func TestServiceInPsql(t *testing.T) {
 		{"rolled back", "BEGIN; " + both + "ROLLBACK;", "", ""},
 		{"left open", "BEGIN; " + both, "", ""},
 		{"failed later", "BEGIN; " + both + "SELECT 1/0; COMMIT;", "", "division by zero"},
-		{"rolled back to a savepoint", "BEGIN; SAVEPOINT s; " + both + "ROLLBACK TO s; INSERT INTO orders VALUES (:'key'); COMMIT;", "row", ""},
-		{"unknown account", "BEGIN; INSERT INTO orders VALUES (:'key'); SELECT lastseat.transfer(:'key', 'bank', 'nobody', 1, 'EUR'); COMMIT;", "", "LS003"},
-		{"no amount", "BEGIN; INSERT INTO orders VALUES (:'key'); SELECT lastseat.transfer(:'key', 'bank', 'ada', 0, 'EUR'); COMMIT;", "", "LS002"},
-		{"key taken", "BEGIN; " + both + "SELECT lastseat.transfer('committed', 'bank', 'ada', 1, 'EUR'); COMMIT;", "", "LS001"},
-		{"too large", "BEGIN; INSERT INTO orders VALUES (:'key'); SELECT lastseat.transfer(:'key', 'bank', 'ada', 1, 'EUR', repeat('d', 65536)); COMMIT;", "", "LS004"},
+		{"rolled back to a savepoint", "BEGIN; SAVEPOINT s; " + both + "ROLLBACK TO s; " + row + "COMMIT;", "row", ""},
+		{"unknown account", asking(`:'key', 'bank', 'nobody', 1, 'EUR'`), "", "LS003"},
+		{"no amount", asking(`:'key', 'bank', 'ada', 0, 'EUR'`), "", "LS002"},
+		{"key taken", "BEGIN; " + both +
+			"SELECT lastseat.transfer('committed', 'bank', 'ada', 1, 'EUR'); COMMIT;", "", "LS001"},
+		{"too large", asking(`:'key', 'bank', 'ada', 1, 'EUR', repeat('d', 65536)`), "", "LS004"},
 	} {
-		cmd := exec.CommandContext(t.Context(), psql, url, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "key="+c.key)
+		cmd := exec.CommandContext(t.Context(), psql, url, "-X", "-q", "-v", "ON_ERROR_STOP=1",
+			"-v", "VERBOSITY=verbose", "-v", "key="+c.key)
 		cmd.Stdin = strings.NewReader(c.script)
 		var errs strings.Builder
 		cmd.Stderr = &errs
