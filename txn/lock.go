@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
 // ErrLocked says that another transaction holds a lock on one of the rows (55P03). The transaction is aborted, unless the
@@ -66,7 +68,7 @@ func Lock[K any](ctx context.Context, tx pgx.Tx, table pgx.Identifier, ids []K, 
 	}
 	rows, _ := tx.Query(ctx, sql, ids) // CollectRows returns the error
 	locked, err := pgx.CollectRows(rows, pgx.RowTo[K])
-	if sqlState(err) == "55P03" {
+	if retry.SQLState(err) == "55P03" {
 		err = fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	if err != nil {

@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/retry"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -85,7 +84,7 @@ func Run(ctx context.Context, db Beginner, options Options, fn func(ctx context.
 		if options.OnRetry != nil {
 			options.OnRetry(Retry{Attempt: attempt, Err: err, Pause: pause})
 		}
-		if ended := sleep(ctx, pause); ended != nil {
+		if ended := retry.Sleep(ctx, pause); ended != nil {
 			return fmt.Errorf("%w, until %w: %w", ErrConflict, ended, err)
 		}
 	}
@@ -132,36 +131,13 @@ func inTransaction(db Beginner) bool {
 	return conn != nil && !conn.IsClosed() && conn.PgConn().TxStatus() != 'I'
 }
 
-// conflict tells whether a transaction may simply run again. What another Run has given up is not tried once more.
-func conflict(err error) bool {
-	code := sqlState(err)
-	return (code == "40001" || code == "40P01") && !errors.Is(err, ErrConflict)
-}
+// conflict tells whether the transaction may simply run again. What a Run inside fn has given up on is not tried again.
+func conflict(err error) bool { return retry.Conflict(err) && !errors.Is(err, ErrConflict) }
 
-func sqlState(err error) string {
-	pgErr := (*pgconn.PgError)(nil)
-	if errors.As(err, &pgErr) {
-		return pgErr.Code
-	}
-	return ""
-}
-
-// backoff is full jitter, anything up to a limit that doubles: see "Exponential Backoff And Jitter" of the AWS
-// Architecture Blog. It spreads those who ran into each other.
+// backoff returns a random pause, up to a limit that doubles with every attempt.
 func backoff(attempt int) time.Duration {
 	limit := shortestBackoff << min(attempt-1, 16)
-	return rand.N(min(limit, longestBackoff) + 1)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return retry.Jitter(min(limit, longestBackoff))
 }
 
 // cleanup is the context of a rollback: ctx may be over, and then above all there is something to roll back.
