@@ -23,7 +23,7 @@ type Balance struct {
 }
 
 // BalanceOf reads an account. One that is not there is an [outbox.ErrUnknown].
-func BalanceOf(ctx context.Context, db outbox.Queryer, id string) (Balance, error) {
+func BalanceOf(ctx context.Context, db outbox.Querier, id string) (Balance, error) {
 	b := Balance{ID: id}
 	err := queryOne(ctx, db, "account", id, `SELECT currency, balance, held, overdraft_limit, version, updated_at FROM lastseat.account($1)`,
 		&b.Currency, &b.Balance, &b.Held, &b.OverdraftLimit, &b.Version, &b.UpdatedAt)
@@ -46,7 +46,7 @@ type Payment struct {
 }
 
 // PaymentOf reads a payment. One that is not there is an [outbox.ErrUnknown].
-func PaymentOf(ctx context.Context, db outbox.Queryer, id string) (Payment, error) {
+func PaymentOf(ctx context.Context, db outbox.Querier, id string) (Payment, error) {
 	p := Payment{ID: id}
 	err := queryOne(ctx, db, "payment", id, `
 		SELECT status, from_account, to_account, amount, amount_captured, amount_refunded, currency, expires_at, version FROM lastseat.payment($1)`,
@@ -55,7 +55,7 @@ func PaymentOf(ctx context.Context, db outbox.Queryer, id string) (Payment, erro
 	return p, err
 }
 
-func queryOne(ctx context.Context, db outbox.Queryer, what, id, sql string, targets ...any) error {
+func queryOne(ctx context.Context, db outbox.Querier, what, id, sql string, targets ...any) error {
 	rows, err := db.Query(ctx, sql, id)
 	if err == nil {
 		_, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) {
@@ -97,7 +97,7 @@ const statementSQL = `
 
 // Statement calls each for every entry of an account, in order, and stops at its first error. An account that is not
 // there is an [outbox.ErrUnknown].
-func Statement(ctx context.Context, db outbox.Queryer, account string, period Period, each func(Entry) error) error {
+func Statement(ctx context.Context, db outbox.Querier, account string, period Period, each func(Entry) error) error {
 	rows, err := db.Query(ctx, statementSQL, account, bound(period.From), bound(period.To), period.AfterVersion, period.MaxEntries)
 	if err != nil {
 		return fmt.Errorf("read a statement: %w", outbox.ContractError(err))
@@ -113,7 +113,7 @@ func Statement(ctx context.Context, db outbox.Queryer, account string, period Pe
 
 // BalanceAt is what an account's balance was just before a time, in minor units of its currency. An account that is not
 // there is an [outbox.ErrUnknown].
-func BalanceAt(ctx context.Context, db outbox.Queryer, account string, at time.Time) (balance int64, err error) {
+func BalanceAt(ctx context.Context, db outbox.Querier, account string, at time.Time) (balance int64, err error) {
 	rows, err := db.Query(ctx, `SELECT lastseat.balance_at($1, $2)`, account, at)
 	if err == nil {
 		balance, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[int64])
@@ -138,7 +138,7 @@ type Reservation struct {
 }
 
 // ReservationOf reads a reservation. One that is not there is an [outbox.ErrUnknown].
-func ReservationOf(ctx context.Context, db outbox.Queryer, id string) (Reservation, error) {
+func ReservationOf(ctx context.Context, db outbox.Querier, id string) (Reservation, error) {
 	r := Reservation{ID: id}
 	err := queryOne(ctx, db, "reservation", id, `
 		SELECT status, coalesce(customer, ''), expires_at, items, version, key, created_at, updated_at FROM lastseat.reservation($1)`,
@@ -162,16 +162,16 @@ type Available struct {
 // Availability reads the resources whose ids begin with prefix, in the order of their ids (that of their bytes), from the
 // one after the id after on, at most limit of them; 0: all. It reads an index: a page costs what its rows cost, however many
 // resources there are.
-func Availability(ctx context.Context, db outbox.Queryer, prefix, after string, limit int64) ([]Available, error) {
+func Availability(ctx context.Context, db outbox.Querier, prefix, after string, limit int64) ([]Available, error) {
 	return availability(ctx, db, `lastseat.availability($1, after => nullif($2, ''), max_rows => nullif($3::bigint, 0))`, prefix, after, limit)
 }
 
 // AvailabilityOf reads the resources of these ids, in the order of their ids. Those that are not there are left out.
-func AvailabilityOf(ctx context.Context, db outbox.Queryer, ids ...string) ([]Available, error) {
+func AvailabilityOf(ctx context.Context, db outbox.Querier, ids ...string) ([]Available, error) {
 	return availability(ctx, db, `lastseat.availability($1::text[])`, ids)
 }
 
-func availability(ctx context.Context, db outbox.Queryer, from string, args ...any) ([]Available, error) {
+func availability(ctx context.Context, db outbox.Querier, from string, args ...any) ([]Available, error) {
 	rows, err := db.Query(ctx, `SELECT resource, available, capacity, overbook, held, confirmed, waiting FROM `+from, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read what is available: %w", outbox.ContractError(err))
@@ -193,7 +193,7 @@ type Occupation struct {
 // Occupied reads the times for which a resource is held or confirmed, in their order, as far as they overlap a period: from is
 // included and to is not, and the zero time is without bound. A resource that is not there is an [outbox.ErrUnknown], a
 // period that ends before it begins an [outbox.ErrInvalid].
-func Occupied(ctx context.Context, db outbox.Queryer, resource string, from, to time.Time) ([]Occupation, error) {
+func Occupied(ctx context.Context, db outbox.Querier, resource string, from, to time.Time) ([]Occupation, error) {
 	if !from.IsZero() && !to.IsZero() && to.Before(from) {
 		return nil, fmt.Errorf("%w: the period ends at %v, before it begins", outbox.ErrInvalid, to)
 	}

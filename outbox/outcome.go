@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Status is what a request has come to.
+// Status is the state of a request.
 type Status string
 
 // The statuses of a request. Pending is the only one that changes by itself; failed can be made pending again ([Retry]).
@@ -23,7 +24,7 @@ const (
 
 // Codes of the mechanism itself; the kinds have their own.
 const (
-	CodeInvalidArgs      = "invalid_args"      // rejected: arguments that came past the SQL functions and break their rules
+	CodeInvalidArgs      = "invalid_args"      // rejected: a job inserted directly whose arguments break the SQL functions' rules
 	CodeRetriesExhausted = "retries_exhausted" // failed: an error at the job's last attempt
 	CodeJobCancelled     = "job_cancelled"     // failed: the job was cancelled before it was claimed
 )
@@ -41,8 +42,8 @@ type Outcome struct {
 	SettledAt   *time.Time      `json:"settled_at"` // nil while pending
 }
 
-// Queryer is what a pgx.Tx, a connection and a pool have in common.
-type Queryer interface {
+// Querier is what a pgx.Tx, a connection and a pool have in common.
+type Querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
@@ -52,7 +53,7 @@ const outcomesSQL = `
 
 // Outcomes returns the outcomes of the requests with these keys, in the order of the keys; keys that were never used
 // are left out.
-func Outcomes(ctx context.Context, db Queryer, keys ...string) ([]Outcome, error) {
+func Outcomes(ctx context.Context, db Querier, keys ...string) ([]Outcome, error) {
 	rows, err := db.Query(ctx, outcomesSQL, keys)
 	if err != nil {
 		return nil, fmt.Errorf("read outcomes: %w", ContractError(err))
@@ -67,9 +68,10 @@ func Outcomes(ctx context.Context, db Queryer, keys ...string) ([]Outcome, error
 	return outcomes, nil
 }
 
-// scan reads the columns of outcomesSQL, and before them those that more stand for.
+// scan reads the columns of outcomesSQL into o, and the columns before them into more.
 func (o *Outcome) scan(row pgx.CollectableRow, more ...any) error {
-	err := row.Scan(append(more, &o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt)...)
+	err := row.Scan(append(more,
+		&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt)...)
 	o.RequestedAt = o.RequestedAt.UTC()
 	if o.SettledAt != nil {
 		utc := o.SettledAt.UTC()
@@ -82,11 +84,11 @@ const outcomesSinceSQL = `
 	SELECT cursor, key, kind, status, coalesce(code, ''), detail, attempts, job_id, requested_at, settled_at
 	FROM lastseat.outcomes_since($1, $2)`
 
-// OutcomesSince returns the outcomes that were settled after a cursor, in the order in which they were settled, and the
-// cursor to go on with. It misses none and repeats none, whoever settles them: an outcome shows up when every transaction that began
-// to write before it was settled has ended. Empty, the cursor stands for the beginning. Who keeps the cursor in the transaction
-// that works on the outcomes works on each once.
-func OutcomesSince(ctx context.Context, db Queryer, cursor string, most int) ([]Outcome, string, error) {
+// OutcomesSince returns outcomes that were settled after a cursor, as many as most says, in the order in which they were settled,
+// and the cursor to go on with. The empty cursor is the beginning. No outcome is missed or repeated, whoever settles it: it
+// shows up as soon as every transaction that began to write before it was settled has ended. A reader that saves the cursor
+// in the transaction in which it uses the outcomes uses each of them once.
+func OutcomesSince(ctx context.Context, db Querier, cursor string, most int) ([]Outcome, string, error) {
 	rows, err := db.Query(ctx, outcomesSinceSQL, cursor, most)
 	if err != nil {
 		return nil, cursor, fmt.Errorf("read outcomes: %w", ContractError(err))
@@ -102,12 +104,12 @@ func OutcomesSince(ctx context.Context, db Queryer, cursor string, most int) ([]
 	return outcomes, next, nil
 }
 
-// waitPoll stands behind the notifications: one may be lost with its connection, or to a connection pooler.
+// waitPoll is how often Wait looks without a notification, which may be lost with its connection or in a pooler.
 const waitPoll = 500 * time.Millisecond
 
 // Wait returns when all requests with these keys are settled, with their outcomes in the order of the keys. When ctx
-// ends first, the error is ctx's and the outcomes are those known so far, pending ones included. A key that was never
-// used is an [ErrUnknown].
+// ends first, the error is ctx's and the outcomes are those known so far, including pending ones. For a key that was never
+// used the error is an [ErrUnknown].
 func Wait(ctx context.Context, pool *pgxpool.Pool, keys ...string) ([]Outcome, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -123,10 +125,7 @@ func Wait(ctx context.Context, pool *pgxpool.Pool, keys ...string) ([]Outcome, e
 	for {
 		latest, err := Outcomes(ctx, conn, keys...)
 		if err != nil {
-			if ctx.Err() != nil {
-				return outcomes, ctx.Err()
-			}
-			return outcomes, err
+			return outcomes, cmp.Or(ctx.Err(), err)
 		}
 		outcomes = latest
 		if missing := firstMissing(keys, outcomes); missing != nil {
@@ -135,16 +134,21 @@ func Wait(ctx context.Context, pool *pgxpool.Pool, keys ...string) ([]Outcome, e
 		if settled(outcomes) {
 			return outcomes, nil
 		}
-		wait, cancel := context.WithTimeout(ctx, waitPoll)
-		_, err = conn.Conn().WaitForNotification(wait)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return outcomes, ctx.Err()
-		case err != nil && wait.Err() == nil:
-			return outcomes, fmt.Errorf("wait for outcomes: %w", err)
+		if err := awaitNotification(ctx, conn.Conn(), waitPoll); err != nil {
+			return outcomes, cmp.Or(ctx.Err(), fmt.Errorf("wait for outcomes: %w", err))
 		}
 	}
+}
+
+// awaitNotification waits for any notification, at most for limit.
+func awaitNotification(ctx context.Context, conn *pgx.Conn, limit time.Duration) error {
+	wait, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := conn.WaitForNotification(wait)
+	if wait.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 func firstMissing(keys []string, outcomes []Outcome) *string {
@@ -170,8 +174,8 @@ func settled(outcomes []Outcome) bool {
 }
 
 // Retry asks for a failed request once more, under its key, inside the caller's transaction: its job becomes available
-// again, as River's own retry would make it. A pending request is left as it is. Anything else is an [ErrInvalid], a
-// key that was never used, or whose job River has removed meanwhile, an [ErrUnknown].
+// again, as after River's own retry. A pending request stays as it is. For any other status the error is an [ErrInvalid];
+// for a key that was never used, or whose job River has removed meanwhile, an [ErrUnknown].
 func Retry(ctx context.Context, tx pgx.Tx, key string) (Receipt, error) {
 	var r Receipt
 	err := tx.QueryRow(ctx, `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.retry($1) r`, key).
