@@ -7,19 +7,21 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
 // maxArgs is the size of a request's arguments as JSON text, in bytes; lastseat.enqueue has the same.
 const maxArgs = 64 << 10
 
-// admit looks at each claimed job's key before any settler sees it. Almost every job is its request's own and the
-// request is pending: nothing to do. The others came past lastseat.enqueue, straight into river_job, or were started
-// again in River UI.
-func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
+// admit decides what is to become of each claimed job before any settler sees it. Almost every job is its request's
+// own, and the request is pending: then there is nothing to do. The others were inserted straight into river_job,
+// bypassing lastseat.enqueue, or were started again in River UI.
+func (b *batch) admit(ctx context.Context) error {
 	var fresh, again []*claimed
-	seen := make(map[string]*claimed)
-	for _, c := range jobs {
-		if _, known := l.kinds.byName[c.Kind]; !known {
+	first := make(map[string]*claimed) // of the fresh ones, by key
+	for _, c := range b.jobs {
+		if _, known := b.kinds.byName[c.Kind]; !known {
 			c.fate = unknown
 		}
 		own := c.request.jobID == c.ID
@@ -29,25 +31,24 @@ func (l *lane) admit(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		if !c.usableKey || c.size > maxArgs {
 			c.fate = invalid
 		}
-		first := seen[c.Key]
-		switch {
+		switch before := first[c.Key]; {
 		case own && c.request.status == Failed:
 			again = append(again, c)
 		case own:
 			c.fate = duplicate
 		case c.request.jobID != 0:
 			c.fate = sameOrMisuse(c.request.fingerprint, c.fingerprint)
-		case first != nil:
-			c.fate = sameOrMisuse(first.fingerprint, c.fingerprint)
+		case before != nil:
+			c.fate = sameOrMisuse(before.fingerprint, c.fingerprint)
 		default:
-			seen[c.Key] = c
+			first[c.Key] = c
 			fresh = append(fresh, c)
 		}
 	}
-	if err := l.record(ctx, tx, fresh); err != nil {
+	if err := b.record(ctx, fresh); err != nil {
 		return err
 	}
-	return l.reopen(ctx, tx, again)
+	return b.reopen(ctx, again)
 }
 
 func sameOrMisuse(a, b []byte) fate {
@@ -59,11 +60,12 @@ func sameOrMisuse(a, b []byte) fate {
 
 const recordSQL = `
 	INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, requested_at)
-	SELECT * FROM unnest(@keys::text[], @kinds::text[], @fingerprints::bytea[], @job_ids::bigint[], @times::timestamptz[])
+	SELECT * FROM unnest(@keys::text[], @kinds::text[], @fingerprints::bytea[],
+	                     @job_ids::bigint[], @times::timestamptz[])
 	ON CONFLICT (key) DO NOTHING`
 
 // record makes the request of each job that has none.
-func (l *lane) record(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
+func (b *batch) record(ctx context.Context, jobs []*claimed) error {
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -76,7 +78,7 @@ func (l *lane) record(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		ids, times = append(ids, c.ID), append(times, c.createdAt)
 	}
 	recorded := int64(0)
-	err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, b.tx, func(savepoint pgx.Tx) error {
 		if _, err := savepoint.Exec(ctx, `SET LOCAL lock_timeout = '100ms'`); err != nil {
 			return err
 		}
@@ -90,9 +92,9 @@ func (l *lane) record(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 		return err
 	})
 	switch {
-	case sqlState(err) == stateLockTimeout:
-		// A transaction that is still open asks for one of the keys. Whether it will commit nobody knows, and the others
-		// of this batch need not wait for it.
+	case retry.SQLState(err) == stateLockTimeout:
+		// An open transaction is asking for one of the keys, and may still roll back. The other jobs of this batch need not
+		// wait for it.
 		for _, c := range jobs {
 			c.fate = postponed
 		}
@@ -100,7 +102,7 @@ func (l *lane) record(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 	case err != nil:
 		return fmt.Errorf("record requests: %w", err)
 	case recorded != int64(len(jobs)):
-		// Somebody asked for the same key since the claim. SERIALIZABLE reports it itself, as a conflict.
+		// Another session asked for the same key after the claim. SERIALIZABLE reports that itself, as a conflict.
 		return errRaced
 	}
 	return nil
@@ -110,8 +112,8 @@ const reopenSQL = `
 	UPDATE lastseat.requests SET status = 'pending', code = NULL, detail = NULL, settled_at = NULL
 	WHERE key = ANY (@keys) AND status = 'failed'`
 
-// reopen takes up failed requests whose jobs were started again by hand: that is a retry.
-func (l *lane) reopen(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
+// reopen makes failed requests pending again whose jobs were started again by hand: that counts as a retry.
+func (b *batch) reopen(ctx context.Context, jobs []*claimed) error {
 	if len(jobs) == 0 {
 		return nil
 	}
@@ -119,7 +121,7 @@ func (l *lane) reopen(ctx context.Context, tx pgx.Tx, jobs []*claimed) error {
 	for i, c := range jobs {
 		keys[i] = c.Key
 	}
-	if _, err := tx.Exec(ctx, reopenSQL, pgx.NamedArgs{"keys": keys}); err != nil {
+	if _, err := b.tx.Exec(ctx, reopenSQL, pgx.NamedArgs{"keys": keys}); err != nil {
 		return fmt.Errorf("reopen requests: %w", err)
 	}
 	return nil

@@ -18,8 +18,8 @@ type Args interface {
 	Kind() string
 }
 
-// Queued are arguments of a kind that is settled in a queue of its own, by a worker with that [Settings].Queue. The kinds of
-// package jobs share [Queue].
+// Queued are the arguments of a kind that has a queue of its own, which a worker with that [Settings].Queue
+// settles. The kinds of package jobs share [Queue].
 type Queued interface {
 	Args
 	Queue() string // 1 to 64 letters, digits, hyphens and underscores
@@ -52,10 +52,12 @@ type Receipt struct {
 	Duplicate bool   `json:"duplicate"`
 }
 
-// Enqueue asks, inside the caller's transaction, for what args say: committed, a worker will do it once; rolled back, it
-// was never asked for. The same key with the same arguments is a duplicate, which changes nothing.
+// Enqueue asks for what args say, inside the caller's transaction: once that is committed, a worker will do it
+// once; if it is rolled back, nothing was asked for. The same key with the same arguments is a duplicate, which
+// changes nothing.
 //
-// Errors are [ErrKeyReused], [ErrInvalid], [ErrUnknown] and [ErrTooLarge]; after each the transaction can only be rolled back.
+// Errors are [ErrKeyReused], [ErrInvalid], [ErrUnknown] and [ErrTooLarge]; after each the transaction can only be
+// rolled back.
 func Enqueue(ctx context.Context, tx pgx.Tx, key string, args Args) (Receipt, error) {
 	receipts, err := EnqueueMany(ctx, tx, []Request{{Key: key, Args: args}})
 	if err != nil {
@@ -71,8 +73,8 @@ type BatchSender interface {
 
 const enqueueSQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.enqueue($1, $2, $3::jsonb, $4, $5) r`
 
-// EnqueueMany asks for several requests in their order and in one round trip: all of them, or with an error none.
-// Its errors are those of [Enqueue], as a [*RequestError] that says which request it was.
+// EnqueueMany asks for several requests in their order and in one round trip: for all of them or, with an error,
+// for none. Its errors are those of [Enqueue], as a [*RequestError] that says which request it was.
 //
 // db is the caller's transaction. On a connection or a pool the requests are a transaction of their own.
 func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Receipt, error) {
@@ -91,11 +93,8 @@ func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Rec
 		if scheduledAt.IsZero() {
 			scheduledAt = time.Unix(0, 0) // in the past on every clock: now
 		}
-		queue := Queue
-		if queued, ok := request.Args.(Queued); ok {
-			queue = queued.Queue()
-		}
-		batch.Queue(enqueueSQL, request.Args.Kind(), request.Key, args, scheduledAt, queue).QueryRow(func(row pgx.Row) error {
+		queued := batch.Queue(enqueueSQL, request.Args.Kind(), request.Key, args, scheduledAt, queueOf(request.Args))
+		queued.QueryRow(func(row pgx.Row) error {
 			r := &receipts[i]
 			err := row.Scan(&r.Key, &r.Kind, &r.Status, &r.Duplicate)
 			if err != nil && failed < 0 {
@@ -112,6 +111,13 @@ func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Rec
 		return nil, fmt.Errorf("ask for requests: %w", err)
 	}
 	return receipts, nil
+}
+
+func queueOf(args Args) string {
+	if queued, ok := args.(Queued); ok {
+		return queued.Queue()
+	}
+	return Queue
 }
 
 // RequestError says which of several requests was refused, and why. Err is one of the package's sentinels.
@@ -131,7 +137,7 @@ func contractual(err error) bool {
 	return errors.As(err, new(*requestError))
 }
 
-// encodeArgs refuses what Postgres would refuse with a message about bytes.
+// encodeArgs refuses what Postgres would refuse with a less helpful message.
 func encodeArgs(request Request) (string, error) {
 	if request.Args == nil {
 		return "", fmt.Errorf("%w: no arguments", ErrInvalid)

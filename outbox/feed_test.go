@@ -12,8 +12,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// follow reads pages from a cursor until n outcomes have come, or too long has passed: transactions of other tests hold the
-// feed up too, since they are on the same server.
+// follow reads pages from a cursor until n outcomes have come, or too long has passed: transactions of other tests
+// hold the feed up too, since they are on the same server.
 func (b *bench) follow(cursor *string, n int, page func(i int) int) []outbox.Outcome {
 	b.t.Helper()
 	var all []outbox.Outcome
@@ -58,8 +58,8 @@ func TestFeedIsInTheOrderOfEffect(t *testing.T) {
 	}
 }
 
-// Several lanes at work, sessions that cancel jobs, failures that are retried, producers: a reader that reads all the time gets each
-// outcome once.
+// Several lanes at work, sessions that cancel jobs, failures that are retried, producers: a reader that reads all
+// the time gets each outcome once.
 func TestFeedOfManyLanes(t *testing.T) {
 	b := newBench(t)
 	b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {

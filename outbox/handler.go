@@ -9,64 +9,76 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
 const (
-	// mostSavepoints is how many savepoints of handlers a transaction has, at most. Each is a subtransaction, and Postgres remembers
-	// 64 of a transaction's subtransactions at hand; beyond that every snapshot of every session has to look them up while it lasts.
+	// mostSavepoints is how many savepoints of handlers a transaction may have. Each is a subtransaction. Postgres
+	// keeps 64 of a transaction's subtransactions in memory; with more, every snapshot of every session has to look
+	// them up.
 	mostSavepoints = 60
-	// longestRun is when a transaction has had enough of handlers: what they have locked has to become free.
+	// longestRun is when a transaction stops calling handlers: the rows that they have locked have to become free.
 	longestRun = time.Second
-	// handlerGrace is for a handler that was told to stop.
+	// handlerGrace is how long a handler may take to return after its context has ended.
 	handlerGrace = time.Second
 )
 
-// HandlerTimeout is how long a handler may take for one job, if [Timeout] does not say otherwise.
+// HandlerTimeout is how long a handler may take for one job, unless [Timeout] says otherwise.
 const HandlerTimeout = 10 * time.Second
 
 // HandlerOption is an option of [Register].
 type HandlerOption func(*handling)
 
-// Timeout limits how long a handler may take for one job; the default is [HandlerTimeout]. Its context is done then. A handler
-// that does not heed it within a second, or is in a statement, costs the lane its connection, and the job has failed. Between
-// two statements [Settings].HoldLimit is a limit, too.
+// Timeout limits how long a handler may take for one job; the default is [HandlerTimeout]. Then its context ends.
+// If the handler does not return within a second, or is in a statement, the lane gives up its connection and the
+// job has failed. The time between two statements is limited by [Settings].HoldLimit, too.
 func Timeout(d time.Duration) HandlerOption { return func(h *handling) { h.timeout = d } }
 
-// OrderBy names the argument by which requests of the kind are ordered where the queue is split into lanes: see [Kind].
+// OrderBy names the argument by which requests of the kind are ordered where the queue is split into lanes: see
+// [Kind].
 func OrderBy(argument string) HandlerOption { return func(h *handling) { h.orderBy = argument } }
 
-// Savepoints says how many savepoints of its own that write a handler makes for one job, at most; the default is 0. So are meant
-// pgx.BeginFunc on its tx, lastseat.enqueue_many, and blocks of PL/pgSQL with EXCEPTION. A transaction then has fewer of its jobs.
+// Savepoints says how many savepoints that write a handler makes itself for one job, at most; the default is 0.
+// pgx.BeginFunc on its tx makes one, and so do lastseat.enqueue_many and PL/pgSQL blocks with EXCEPTION. The more
+// there are, the fewer jobs go into a transaction.
 func Savepoints(n int) HandlerOption { return func(h *handling) { h.savepoints = 1 + n } }
 
-// Register has a worker of kinds settle requests of one more kind, whose arguments are an A: handler is called for one after
-// the other, in order, inside the lane's transaction, each under a savepoint of its own. It finds the request's key in the argument
-// "key", if A has a field for it.
+// Register makes handler responsible for one more kind, whose arguments are an A. The worker calls it for one
+// request after the other, in order, inside the lane's transaction, each under a savepoint of its own. If A has a
+// field for the argument "key", the handler finds the request's key there.
 //
-// What it writes through tx is committed together with the outcome that it returns, or not at all. It may ask for further
-// requests ([Enqueue] with the same tx). An applied [Result] keeps what it wrote. A rejected one takes it back, and so does an
-// error or a panic: the job then has one attempt less and is tried again, as River would, and the other jobs of its batch go on.
-// If tx ran into another transaction (a serialization failure, a deadlock) the whole batch is tried again, and no job is blamed.
+// What the handler writes through tx is committed together with the outcome that it returns, or not at all. It may
+// ask for further requests ([Enqueue] with the same tx). After an applied [Result] what it wrote stays. After a
+// rejected one it is rolled back, and so it is after an error or a panic: then the job has used up an attempt and
+// is tried again, as River would, and the other jobs of its batch go on. If tx conflicts with another transaction
+// (a serialization failure, a deadlock) the whole batch is tried again, and no job is blamed.
 //
-// A handler does nothing that a rollback does not undo, does not end the transaction, and is done with tx when it returns. A
-// transaction has 60 of its jobs at most; where that is too slow, implement [Settler], which gets a whole batch.
-func Register[A Args](kinds *Kinds, handler func(ctx context.Context, tx pgx.Tx, args A) (Result, error), options ...HandlerOption) {
+// A handler must not do anything that a rollback does not undo, nor end the transaction, nor use tx after it has
+// returned. A transaction has at most 60 of its jobs; where that is too slow, implement [Settler], which gets a
+// whole batch.
+func Register[A Args](
+	kinds *Kinds, handler func(ctx context.Context, tx pgx.Tx, args A) (Result, error), options ...HandlerOption,
+) {
 	var zero A
-	h := &handling{timeout: HandlerTimeout, savepoints: 1, handle: func(ctx context.Context, tx pgx.Tx, job Job) (Result, error) {
+	h := &handling{timeout: HandlerTimeout, savepoints: 1}
+	h.handle = func(ctx context.Context, tx pgx.Tx, job Job) (Result, error) {
 		var args A
 		if err := json.Unmarshal(job.Args, &args); err != nil {
 			return Reject(CodeInvalidArgs, map[string]string{"error": err.Error()}), nil
 		}
 		return handler(ctx, tx, args)
-	}}
+	}
 	for _, option := range options {
 		option(h)
 	}
 	if h.timeout <= 0 || h.savepoints < 1 || h.savepoints > mostSavepoints {
-		panic(fmt.Sprintf("outbox: kind %q: the timeout is %v, the savepoints are %d: more than 0 and less than %d are possible",
-			zero.Kind(), h.timeout, h.savepoints-1, mostSavepoints))
+		panic(fmt.Sprintf("outbox: kind %q: the timeout is %v, which has to be positive; the savepoints are %d, of 0 to %d",
+			zero.Kind(), h.timeout, h.savepoints-1, mostSavepoints-1))
 	}
-	kinds.Register(h, Kind{Name: zero.Kind(), OrderBy: h.orderBy})
+	var settler Settler = h
+	kinds.register(registration{settler: &settler, savepoints: h.savepoints, stopsEarly: true},
+		Kind{Name: zero.Kind(), OrderBy: h.orderBy})
 }
 
 // handling is the [Settler] of a registered handler.
@@ -77,8 +89,8 @@ type handling struct {
 	orderBy    string
 }
 
-// stuckError is of a job whose handler has made the lane's connection or transaction useless. Whose doing it was is known: nobody
-// else is suspected.
+// stuckError says that a handler left the lane's connection or transaction unusable. Its job is known, so no other is
+// suspected.
 type stuckError struct {
 	job   int64
 	cause error
@@ -88,8 +100,9 @@ func (e *stuckError) Error() string { return e.cause.Error() }
 func (e *stuckError) Unwrap() error { return e.cause }
 
 const (
-	// guardSQL has any COMMIT fail before closeSQL: it has to run the cursor's query then. Without that, a handler which ends the
-	// transaction would commit the effects of the jobs before it without their outcomes, and they would happen again.
+	// guardSQL makes every COMMIT before closeSQL fail: it would have to run the cursor's query, which fails. Without
+	// it a handler that ends the transaction would commit the effects of the jobs before it without their outcomes,
+	// and they would happen again.
 	guardSQL = `DECLARE lastseat_guard CURSOR WITH HOLD FOR SELECT current_setting('lastseat.lane')::bigint
 		AS "a handler must not end the lane's transaction"`
 	closeSQL     = `CLOSE lastseat_guard`
@@ -100,7 +113,7 @@ const (
 	stateNoSavepoint = "3B001"
 )
 
-// Settle implements [Settler]. It returns fewer results than there are jobs when its time is up.
+// Settle implements [Settler]. When its time is up it returns results for the first of the jobs only.
 func (h *handling) Settle(ctx context.Context, tx pgx.Tx, batch Batch) ([]Result, error) {
 	results := make([]Result, 0, len(batch.Jobs))
 	began, before := time.Now(), guardSQL
@@ -124,10 +137,11 @@ func (h *handling) Settle(ctx context.Context, tx pgx.Tx, batch Batch) ([]Result
 	return results, h.step(ctx, tx, batch.Jobs[len(results)-1], before+"; "+closeSQL)
 }
 
-// step ends one savepoint and begins the next, in one round trip. A savepoint that is gone has been ended by its own handler.
+// step ends one savepoint and begins the next, in one round trip. If the savepoint is gone, the handler of the last
+// job has ended it.
 func (h *handling) step(ctx context.Context, tx pgx.Tx, last Job, sql string) error {
 	_, err := tx.Exec(ctx, sql)
-	if sqlState(err) == stateNoSavepoint {
+	if retry.SQLState(err) == stateNoSavepoint {
 		return h.ended(last)
 	}
 	return err
@@ -137,7 +151,8 @@ func (h *handling) ended(job Job) error {
 	return &stuckError{job: job.ID, cause: fmt.Errorf("the handler of %s ended the lane's transaction", job.Kind)}
 }
 
-// settle calls the handler under its savepoint. The error is one of the batch; the handler's own is in the result.
+// settle calls the handler under its savepoint. An error that it returns is one of the whole batch; the handler's own
+// error is in the result.
 func (h *handling) settle(ctx context.Context, tx pgx.Tx, job Job) (Result, error) {
 	conn := tx.Conn()
 	seen := watchErrors(conn)
@@ -146,21 +161,11 @@ func (h *handling) settle(ctx context.Context, tx pgx.Tx, job Job) (Result, erro
 		return Result{}, err
 	}
 	unwatchErrors(conn)
-	switch status := conn.PgConn().TxStatus(); {
-	case conn.IsClosed():
-		return Result{}, h.lost(ctx, job, seen, err)
-	case status == 'I':
-		return Result{}, h.ended(job)
-	// What counts is what the database has said, whatever the handler made of it; and of another database's troubles this
-	// transaction knows nothing.
-	case status == 'E' && seen.last != nil && nobodysFault(seen.last):
-		return Result{}, seen.last
-	case nobodysFault(err) && seen.codes[sqlState(err)]:
+	if err := h.batchsError(ctx, conn, job, seen, err); err != nil {
 		return Result{}, err
-	case status == 'E' && err == nil:
-		err = fmt.Errorf("the handler of %s returned a result after a statement of its own had failed: %w", job.Kind, seen.error())
-	case err == nil && (result.Status != Applied && result.Status != Rejected || result.Code == ""):
-		err = fmt.Errorf("the handler of %s returned status %q, code %q", job.Kind, result.Status, result.Code)
+	}
+	if err == nil {
+		err = h.misdeed(conn.PgConn().TxStatus(), job, result, seen)
 	}
 	if err != nil {
 		return Result{err: err}, nil
@@ -168,10 +173,40 @@ func (h *handling) settle(ctx context.Context, tx pgx.Tx, job Job) (Result, erro
 	return result, nil
 }
 
-func nobodysFault(err error) bool { return conflict(err) || unavailable(err) }
+// batchsError returns an error after which the batch can't go on, whatever the handler made of it. What the
+// database said counts, not what the handler returned. A conflict in another database that the handler uses is its
+// own affair.
+func (h *handling) batchsError(ctx context.Context, conn *pgx.Conn, job Job, seen *seenErrors, err error) error {
+	switch status := conn.PgConn().TxStatus(); {
+	case conn.IsClosed():
+		return h.lost(ctx, job, seen, err)
+	case status == 'I':
+		return h.ended(job)
+	case status == 'E' && seen.last != nil && blameless(seen.last):
+		return seen.last
+	case blameless(err) && seen.codes[retry.SQLState(err)]:
+		return err
+	}
+	return nil
+}
 
-// lost is the error of a batch whose connection was closed during a handler: by its context, which pgx makes a statement pay
-// for with the connection, or from outside.
+// misdeed is the error of a handler that returned none, but a result that can't stand.
+func (h *handling) misdeed(status byte, job Job, result Result, seen *seenErrors) error {
+	switch {
+	case status == 'E':
+		return fmt.Errorf("the handler of %s returned a result after a statement of its own had failed: %w",
+			job.Kind, seen.error())
+	case !result.valid():
+		return fmt.Errorf("the handler of %s returned status %q, code %q", job.Kind, result.Status, result.Code)
+	}
+	return nil
+}
+
+// blameless tells whether an error is the doing of no job.
+func blameless(err error) bool { return conflict(err) || unavailable(err) }
+
+// lost is the error of a batch whose connection was closed during a handler: because of its context, since pgx
+// closes the connection of a statement that it cancels, or from outside.
 func (h *handling) lost(ctx context.Context, job Job, seen *seenErrors, err error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -184,7 +219,8 @@ func (h *handling) lost(ctx context.Context, job Job, seen *seenErrors, err erro
 	return errors.Join(fmt.Errorf("the connection was lost in the handler of %s", job.Kind), err, seen.error())
 }
 
-// seenErrors are those of a connection during a handler. Handlers wrap errors, and lose them.
+// seenErrors are the errors that the database reported on a connection during a handler. A handler may wrap them in
+// a way that hides them, or drop them.
 type seenErrors struct {
 	last  *pgconn.PgError
 	codes map[string]bool

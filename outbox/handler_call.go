@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,66 +13,77 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// abandonedError says that the connection has been left to a handler that is still at it: nobody else may touch it.
+// abandonedError says that the connection was left to a handler that has not returned: nobody else may touch it.
 type abandonedError struct{ cause error }
 
 func (e *abandonedError) Error() string { return e.cause.Error() }
 func (e *abandonedError) Unwrap() error { return e.cause }
 
-// call calls the handler in a goroutine of its own, and limits its time.
+// answer is what a handler returned.
+type answer struct {
+	result Result
+	err    error
+}
+
+// call calls the handler in a goroutine of its own and limits its time.
 func (h *handling) call(ctx context.Context, tx pgx.Tx, job Job) (Result, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, h.timeout, fmt.Errorf("the handler of %s took longer than %v", job.Kind, h.timeout))
+	limited, cancel := context.WithTimeoutCause(ctx, h.timeout,
+		fmt.Errorf("the handler of %s took longer than %v", job.Kind, h.timeout))
 	defer cancel()
-	type answer struct {
-		result Result
-		err    error
-	}
 	g := &gate{}
-	answers := make(chan answer, 1)
-	go func() {
-		var a answer
-		defer func() {
-			if value := recover(); value != nil {
-				a.err = &panicError{value: value, trace: string(debug.Stack())}
-			}
-			answers <- a
-		}()
-		if a.result, a.err = h.handle(limited, &lanesTx{tx: tx, gate: g}, job); a.err == nil {
-			a.result.Detail, a.err = encodedDetail(a.result.Detail)
-		}
-	}()
-	var a answer
-	select {
-	case a = <-answers:
-	case <-limited.Done():
-		select {
-		case a = <-answers:
-		case <-time.After(handlerGrace):
-			abandoned := abandon(tx, g, context.Cause(limited))
-			if ctx.Err() != nil {
-				return Result{}, abandoned
-			}
-			return Result{}, &stuckError{job: job.ID, cause: abandoned}
-		}
-	}
-	if !g.shut() {
-		return Result{}, &stuckError{job: job.ID, cause: abandon(tx, g, fmt.Errorf("the handler of %s returned while a goroutine of its own was in a statement", job.Kind))}
-	}
-	if tx.Conn().PgConn().IsBusy() {
-		return Result{}, &stuckError{job: job.ID, cause: abandon(tx, g, errors.Join(fmt.Errorf("the handler of %s left the rows of a query open", job.Kind), a.err))}
-	}
-	if limited.Err() != nil && ctx.Err() == nil {
-		switch cause := context.Cause(limited); {
-		case tx.Conn().IsClosed(): // pgx gives a connection up whose statement was cancelled
-			return Result{}, &stuckError{job: job.ID, cause: errors.Join(cause, a.err)}
-		case a.err != nil:
-			a.err = fmt.Errorf("%w: %w", cause, a.err)
-		}
+	a, returned := h.await(limited, h.start(limited, &lanesTx{tx: tx, gate: g}, job))
+	stuck := func(cause error) (Result, error) { return Result{}, &stuckError{job: job.ID, cause: cause} }
+	switch {
+	case !returned && ctx.Err() != nil: // the worker stops: nobody is to blame
+		return Result{}, abandon(tx, g, context.Cause(limited))
+	case !returned:
+		return stuck(abandon(tx, g, context.Cause(limited)))
+	case !g.shut():
+		return stuck(abandon(tx, g,
+			fmt.Errorf("the handler of %s returned while a goroutine of its own was in a statement", job.Kind)))
+	case tx.Conn().PgConn().IsBusy():
+		return stuck(abandon(tx, g,
+			errors.Join(fmt.Errorf("the handler of %s left the rows of a query open", job.Kind), a.err)))
+	case limited.Err() == nil || ctx.Err() != nil: // in time, or the worker stops
+		return a.result, a.err
+	case tx.Conn().IsClosed(): // pgx closes the connection of a statement that it cancels
+		return stuck(errors.Join(context.Cause(limited), a.err))
+	case a.err != nil:
+		a.err = fmt.Errorf("%w: %w", context.Cause(limited), a.err)
 	}
 	return a.result, a.err
 }
 
-// encodedDetail encodes while the handler's panics are still its own.
+// start calls the handler in a goroutine, which may outlive the call. A panic becomes an error.
+func (h *handling) start(ctx context.Context, tx pgx.Tx, job Job) <-chan answer {
+	answers := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() { answers <- a }()
+		defer recovered(&a.err)
+		if a.result, a.err = h.handle(ctx, tx, job); a.err == nil {
+			a.result.Detail, a.err = encodedDetail(a.result.Detail)
+		}
+	}()
+	return answers
+}
+
+// await waits until the handler returns, a moment longer than its time.
+func (h *handling) await(limited context.Context, answers <-chan answer) (a answer, returned bool) {
+	select {
+	case a = <-answers:
+		return a, true
+	case <-limited.Done():
+	}
+	select {
+	case a = <-answers:
+		return a, true
+	case <-time.After(handlerGrace):
+		return answer{}, false
+	}
+}
+
+// encodedDetail encodes a detail inside the handler's goroutine, where a panic is the handler's.
 func encodedDetail(detail any) (any, error) {
 	encoded, err := encodeDetail(detail)
 	if err != nil || encoded == nil {
@@ -82,8 +92,9 @@ func encodedDetail(detail any) (any, error) {
 	return json.RawMessage(*encoded), nil
 }
 
-// abandon cuts the connection, which can't be shared with a handler that is still at it, and leaves what is left of it to the
-// handler. The session rolls back when it notices; in a statement it would not, and is told.
+// abandon cuts the connection, because it can't be shared with a handler that may still use it, and leaves the rest
+// of it to the handler. The session rolls back when it notices; during a statement it would not, so that is
+// cancelled.
 func abandon(tx pgx.Tx, g *gate, cause error) error {
 	g.over.Store(true)
 	conn := tx.Conn().PgConn()
@@ -101,13 +112,13 @@ type gate struct {
 }
 
 var (
-	// errEnded is what a handler gets that tries to end the lane's transaction.
+	// errEnded is for a handler that tries to end the lane's transaction.
 	errEnded = errors.New("the transaction is the lane's: return a result, or an error")
-	// errOver is what a goroutine gets that a handler has left behind.
+	// errOver is for a goroutine that uses the transaction after its handler has returned.
 	errOver = errors.New("the handler has returned: the transaction is no longer its own")
 )
 
-// enter waits for the handler's other goroutines.
+// enter waits until no other goroutine of the handler is in a statement.
 func (g *gate) enter() error {
 	g.mu.Lock()
 	if g.over.Load() {
@@ -119,7 +130,7 @@ func (g *gate) enter() error {
 
 func (g *gate) leave() { g.mu.Unlock() }
 
-// shut lets nothing through any more. It fails if somebody is inside.
+// shut lets no more statements through. It returns false if one is still running.
 func (g *gate) shut() bool {
 	g.over.Store(true)
 	if !g.mu.TryLock() {
@@ -163,7 +174,9 @@ func (t *lanesTx) end(ctx context.Context, how func(pgx.Tx, context.Context) err
 	return how(t.tx, ctx)
 }
 
-func (t *lanesTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+func (t *lanesTx) CopyFrom(
+	ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource,
+) (int64, error) {
 	if err := t.gate.enter(); err != nil {
 		return 0, err
 	}
@@ -200,7 +213,7 @@ func (t *lanesTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows,
 		return refusedRows{}, err
 	}
 	defer t.gate.leave()
-	return t.tx.Query(ctx, sql, args...) //nolint:sqlclosecheck // they are the handler's; left open, they cost it the connection
+	return t.tx.Query(ctx, sql, args...) //nolint:sqlclosecheck // the handler closes its rows; if not, it has failed
 }
 
 func (t *lanesTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
@@ -214,7 +227,8 @@ func (t *lanesTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 func (t *lanesTx) LargeObjects() pgx.LargeObjects { return t.tx.LargeObjects() }
 func (t *lanesTx) Conn() *pgx.Conn                { return t.tx.Conn() }
 
-// refusedRows are what comes too late gets: pgx allows its error to be looked at later than at once.
+// refusedRows are for a query that comes too late. The caller of pgx may look at the error of Query or at that of
+// the rows.
 type refusedRows struct{ pgx.Rows }
 
 func (refusedRows) Close()                        {}

@@ -10,8 +10,8 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
-// examples/loyalty is what a user writes. It builds in a directory of its own, with the line `replace` as its only tie, and its
-// test passes.
+// examples/loyalty is what a user writes. It builds in a directory of its own, with the line `replace` as its only
+// tie, and its test passes.
 func TestLoyaltyExample(t *testing.T) {
 	t.Parallel()
 	const example = "../examples/loyalty"

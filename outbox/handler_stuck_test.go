@@ -15,8 +15,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// A handler that ruins the lane's transaction or connection loses its attempt, at once and with a clear error. Nobody else does,
-// and what came before it in its batch does not happen twice.
+// A handler that ruins the lane's transaction or connection loses its attempt, at once and with a clear error.
+// Nobody else does, and what came before it in its batch does not happen twice.
 func TestHandlerThatRuinsTheTransaction(t *testing.T) {
 	exec := func(sqls ...string) way {
 		return func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
@@ -232,8 +232,8 @@ func TestHandlersGoroutinesTakeTurns(t *testing.T) {
 	}
 }
 
-// A job that has cost the connection is cancelled before that can be recorded: nobody else is charged, and started again it
-// is done.
+// A job that has cost the connection is cancelled before that can be recorded: nobody else is charged, and started
+// again it is done.
 func TestStuckJobIsCancelledMeanwhile(t *testing.T) {
 	b := newEmptyBench(t)
 	forever := make(chan struct{})
@@ -285,8 +285,8 @@ func TestStopDuringAHandler(t *testing.T) {
 	}
 }
 
-// Workers whose sessions are killed again and again, requests that are asked for twice, a job that fails: each effect and its
-// follow-up once, in order.
+// Workers whose sessions are killed again and again, requests that are asked for twice, a job that fails: each
+// effect and its follow-up once, in order.
 func TestHandlersUnderFire(t *testing.T) {
 	b := newEmptyBench(t)
 	var calls atomic.Int32

@@ -134,7 +134,8 @@ func TestHandlersAnswers(t *testing.T) {
 	}
 }
 
-// A conflict is nobody's fault, whatever the handler makes of its error; one of another database is the handler's own affair.
+// A conflict is nobody's fault, whatever the handler makes of its error; one of another database is the handler's
+// own affair.
 func TestConflictInAHandler(t *testing.T) {
 	b := newEmptyBench(t)
 	var tries atomic.Int32
@@ -187,8 +188,8 @@ type chore struct {
 func (chore) Kind() string  { return "chore" }
 func (chore) Queue() string { return "chores" }
 
-// Follow-ups are asked for in the same commit, for the lane's own queue and for another one, whose worker has another isolation.
-// Those of a handler that refuses or fails are gone.
+// Follow-ups are asked for in the same commit, for the lane's own queue and for another one, whose worker has
+// another isolation. Those of a handler that refuses or fails are gone.
 func TestFollowUps(t *testing.T) {
 	b := newEmptyBench(t)
 	levels := make(chan string, 10)

@@ -8,47 +8,71 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
-// take takes the lane, or stands by for a while. done: there is nothing left to drain.
-func (l *lane) take(ctx, stop context.Context, drain bool) (held, done bool, err error) {
-	if held, err = l.hold(ctx); err != nil {
-		return false, false, err
+// standbyInterval is the pause between two tries to take a lane that another worker holds.
+const standbyInterval = 100 * time.Millisecond
+
+// acquire waits for the lane. held is false if the worker is stopped, or if there is nothing left to drain.
+func (l *lane) acquire(ctx, stop context.Context, drain bool) (held bool, err error) {
+	for lingered := false; stop.Err() == nil; {
+		held, err := l.take(ctx, stop)
+		if err != nil || held {
+			return held, err
+		}
+		done, err := l.standby(ctx, stop, drain)
+		if err != nil {
+			return false, err
+		}
+		if !done {
+			continue
+		}
+		// The holder of the lane sweeps it; unless that session is just about to end.
+		if lingered || len(l.sweeps) == 0 {
+			return false, nil
+		}
+		lingered = true
+		_ = retry.Sleep(stop, standbyInterval)
 	}
-	if held {
-		l.log.InfoContext(ctx, "lane taken")
-		return true, false, l.recordOverdue(ctx)
-	}
-	done, err = l.standby(ctx, stop, drain)
-	return false, done, err
+	return false, nil
 }
 
-// hold takes the lane's lock if it is free. A session lock, taken before any transaction begins: a transaction's
-// snapshot is then younger than the lock, and sees all that the last holder did.
-func (l *lane) hold(ctx context.Context) (bool, error) {
-	var held bool
-	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(lastseat.lane_lock($1, $2, $3))`,
-		l.settings.Queue, l.number, l.settings.Lanes).Scan(&held)
+const (
+	takeLaneSQL  = `SELECT pg_try_advisory_lock(lastseat.lane_lock($1, $2, $3))`
+	leaveLaneSQL = `SELECT pg_advisory_unlock(lastseat.lane_lock($1, $2, $3))`
+)
+
+// take takes the lane's lock if it is free. It is a session lock, taken before any transaction begins: so the
+// snapshot of every transaction is younger than the lock, and shows all that the last holder did.
+func (l *lane) take(ctx, stop context.Context) (held bool, err error) {
+	err = l.conn.QueryRow(ctx, takeLaneSQL, l.settings.Queue, l.number, l.settings.Lanes).Scan(&held)
 	if err != nil {
 		return false, fmt.Errorf("take the lane: %w", err)
 	}
-	if !held {
-		return false, nil
+	if held {
+		held, err = l.agree(ctx, stop)
 	}
-	return l.agree(ctx)
+	if held {
+		l.log.InfoContext(ctx, "lane taken")
+	}
+	return held, err
 }
 
 // otherLanesSQL finds a lane that is held by a worker with another number of lanes, 64 at most.
 const otherLanesSQL = `
-	SELECT coalesce((SELECT lanes FROM pg_locks k
-	                 JOIN generate_series(1, 64) lanes ON lanes <> $2
-	                 JOIN LATERAL generate_series(0, lanes - 1) lane ON lastseat.lane_lock($1, lane, lanes) = (k.classid::bigint << 32 | k.objid::bigint)
-	                 WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
-	                   AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1), 0)`
+	SELECT coalesce((
+		SELECT lanes FROM pg_locks k
+		JOIN generate_series(1, 64) lanes ON lanes <> $2
+		JOIN LATERAL generate_series(0, lanes - 1) lane
+		  ON lastseat.lane_lock($1, lane, lanes) = (k.classid::bigint << 32 | k.objid::bigint)
+		WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
+		  AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1), 0)`
 
-// agree gives the lane back if another worker splits the queue into another number of lanes: the two would settle the
-// same jobs, and the order would be gone. Who comes second waits; when the lanes of the first are free, it goes on.
-func (l *lane) agree(ctx context.Context) (held bool, err error) {
+// agree gives the lane back if another worker splits the queue into another number of lanes: both would settle the
+// same jobs, and the order would be lost. The second worker waits until the lanes of the first are free.
+func (l *lane) agree(ctx, stop context.Context) (held bool, err error) {
 	var others int
 	if err := l.conn.QueryRow(ctx, otherLanesSQL, l.settings.Queue, l.settings.Lanes).Scan(&others); err != nil {
 		return false, fmt.Errorf("look for other lanes: %w", err)
@@ -56,18 +80,22 @@ func (l *lane) agree(ctx context.Context) (held bool, err error) {
 	if others == 0 {
 		return true, nil
 	}
-	l.log.WarnContext(ctx, "waiting: another worker splits the queue into another number of lanes", slog.Int("lanes", l.settings.Lanes), slog.Int("others", others))
-	_, err = l.conn.Exec(ctx, `SELECT pg_advisory_unlock(lastseat.lane_lock($1, $2, $3))`, l.settings.Queue, l.number, l.settings.Lanes)
-	// not in step with the other one, which may have given way too
-	time.Sleep(jitter(standbyInterval))
-	return false, err
+	l.log.WarnContext(ctx, "waiting: another worker splits the queue into another number of lanes",
+		slog.Int("lanes", l.settings.Lanes), slog.Int("others", others))
+	if _, err := l.conn.Exec(ctx, leaveLaneSQL, l.settings.Queue, l.number, l.settings.Lanes); err != nil {
+		return false, fmt.Errorf("leave the lane: %w", err)
+	}
+	// At random, so that two workers that gave way to each other don't meet again.
+	_ = retry.Sleep(stop, retry.Jitter(standbyInterval))
+	return false, nil
 }
 
-// standby waits for another worker's lane, and is done when that worker has drained it. It asks again and again, for a
-// session that waits for a lock keeps a snapshot, and with it every dead row of the database.
+// standby waits for another worker's lane, and is done when that worker has drained it. It asks again and again: a
+// session that waits for a lock would hold a snapshot, and Postgres could remove no dead row of the database
+// meanwhile.
 func (l *lane) standby(ctx, stop context.Context, drain bool) (done bool, err error) {
 	if drain {
-		due, err := l.due(ctx)
+		due, err := l.due(ctx, l.conn)
 		if err != nil || !due {
 			return !due, err
 		}
@@ -77,16 +105,20 @@ func (l *lane) standby(ctx, stop context.Context, drain bool) (done bool, err er
 			return false, err
 		}
 	}
-	sleep(stop, standbyInterval)
+	_ = retry.Sleep(stop, standbyInterval)
 	return false, nil
 }
 
 const strangerSQL = `
-	SELECT a.pid, coalesce(a.usename, ''), coalesce(a.application_name, '') FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
-	WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1 AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-	  AND (k.classid::bigint << 32 | k.objid::bigint) = lastseat.lane_lock($1, $2, $3) AND a.application_name <> 'lastseat lane'`
+	SELECT a.pid, coalesce(a.usename, ''), coalesce(a.application_name, '')
+	FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
+	WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
+	  AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+	  AND (k.classid::bigint << 32 | k.objid::bigint) = lastseat.lane_lock($1, $2, $3)
+	  AND a.application_name <> 'lastseat lane'`
 
-// warnOfStranger: any session may take an advisory lock. One that has the lane's and is no worker stops all work.
+// warnOfStranger logs which session holds the lane's lock if that is no worker. Any session may take an advisory lock,
+// and with this one it stops all work.
 func (l *lane) warnOfStranger(ctx context.Context) error {
 	var pid int
 	var role, application string
@@ -95,8 +127,9 @@ func (l *lane) warnOfStranger(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look who holds the lane: %w", err)
+		return fmt.Errorf("look for the holder of the lane: %w", err)
 	}
-	l.log.WarnContext(ctx, "the lane's lock is held by a session that is no worker", slog.Int("pid", pid), slog.String("role", role), slog.String("application", application))
+	l.log.WarnContext(ctx, "the lane's lock is held by a session that is no worker",
+		slog.Int("pid", pid), slog.String("role", role), slog.String("application", application))
 	return nil
 }

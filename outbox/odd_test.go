@@ -263,3 +263,37 @@ func (l *lines) with(this, that string) bool {
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.all, func(line string) bool { return strings.Contains(line, this) && strings.Contains(line, that) })
 }
+
+// A job that is cut off twice, and whose row can't take a failed attempt: it is discarded with what can be said of
+// it, and the lane goes on.
+func TestJobThatIsCutOffAndCannotBeCharged(t *testing.T) {
+	for name, way := range map[string]func(context.Context, pgx.Tx) error{
+		"a cancelled statement": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(1)`)
+			return err
+		},
+		"a deadline of its own": func(ctx context.Context, tx pgx.Tx) error {
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer cancel()
+			_, err := tx.Exec(ctx, `SELECT pg_sleep(5)`)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBothForms(t, func(t *testing.T, b *bench) {
+				b.exec(`ALTER TABLE lastseat.river_job ADD CONSTRAINT no_errors CHECK (errors IS NULL)`)
+				b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"bad": way}))
+				b.enqueue("before", "bad", "after")
+				b.start(outbox.Settings{})
+				b.eventually("the others are played", func() bool { return slices.Equal(b.played(), []string{"before", "after"}) })
+				b.eventually("the job is given up", func() bool { return b.outcome("bad").Status == outbox.Failed })
+				if o := b.outcome("bad"); o.Code != outbox.CodeRetriesExhausted || !strings.Contains(string(o.Detail), "no_errors") {
+					t.Errorf("%+v, detail %s", o, o.Detail)
+				}
+				if state := one[string](b, `SELECT state::text FROM lastseat.river_job WHERE kind = 'toy'`); state != "discarded" {
+					t.Errorf("the job is %s", state)
+				}
+			})
+		})
+	}
+}

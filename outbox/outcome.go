@@ -14,7 +14,8 @@ import (
 // Status is the state of a request.
 type Status string
 
-// The statuses of a request. Pending is the only one that changes by itself; failed can be made pending again ([Retry]).
+// The statuses of a request. Pending is the only one that changes by itself; failed can be made pending again
+// ([Retry]).
 const (
 	Pending  Status = "pending"
 	Applied  Status = "applied"  // done
@@ -24,7 +25,7 @@ const (
 
 // Codes of the mechanism itself; the kinds have their own.
 const (
-	CodeInvalidArgs      = "invalid_args"      // rejected: a job inserted directly whose arguments break the SQL functions' rules
+	CodeInvalidArgs      = "invalid_args"      // rejected: a job inserted directly, with invalid arguments
 	CodeRetriesExhausted = "retries_exhausted" // failed: an error at the job's last attempt
 	CodeJobCancelled     = "job_cancelled"     // failed: the job was cancelled before it was claimed
 )
@@ -84,10 +85,10 @@ const outcomesSinceSQL = `
 	SELECT cursor, key, kind, status, coalesce(code, ''), detail, attempts, job_id, requested_at, settled_at
 	FROM lastseat.outcomes_since($1, $2)`
 
-// OutcomesSince returns outcomes that were settled after a cursor, as many as most says, in the order in which they were settled,
-// and the cursor to go on with. The empty cursor is the beginning. No outcome is missed or repeated, whoever settles it: it
-// shows up as soon as every transaction that began to write before it was settled has ended. A reader that saves the cursor
-// in the transaction in which it uses the outcomes uses each of them once.
+// OutcomesSince returns outcomes that were settled after a cursor, as many as most says, in the order in which they
+// were settled, and the cursor to go on with. The empty cursor is the beginning. No outcome is missed or repeated,
+// whoever settles it: it shows up as soon as every transaction that began to write before it was settled has ended.
+// A reader that saves the cursor in the transaction in which it uses the outcomes uses each of them once.
 func OutcomesSince(ctx context.Context, db Querier, cursor string, most int) ([]Outcome, string, error) {
 	rows, err := db.Query(ctx, outcomesSinceSQL, cursor, most)
 	if err != nil {
@@ -107,9 +108,9 @@ func OutcomesSince(ctx context.Context, db Querier, cursor string, most int) ([]
 // waitPoll is how often Wait looks without a notification, which may be lost with its connection or in a pooler.
 const waitPoll = 500 * time.Millisecond
 
-// Wait returns when all requests with these keys are settled, with their outcomes in the order of the keys. When ctx
-// ends first, the error is ctx's and the outcomes are those known so far, including pending ones. For a key that was never
-// used the error is an [ErrUnknown].
+// Wait returns when all requests with these keys are settled, with their outcomes in the order of the keys. When
+// ctx ends first, the error is ctx's and the outcomes are those known so far, including pending ones. For a key
+// that was never used the error is an [ErrUnknown].
 func Wait(ctx context.Context, pool *pgxpool.Pool, keys ...string) ([]Outcome, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -173,9 +174,9 @@ func settled(outcomes []Outcome) bool {
 	return true
 }
 
-// Retry asks for a failed request once more, under its key, inside the caller's transaction: its job becomes available
-// again, as after River's own retry. A pending request stays as it is. For any other status the error is an [ErrInvalid];
-// for a key that was never used, or whose job River has removed meanwhile, an [ErrUnknown].
+// Retry asks for a failed request once more, under its key, inside the caller's transaction: its job becomes
+// available again, as after River's own retry. A pending request stays as it is. For any other status the error is
+// an [ErrInvalid]; for a key that was never used, or whose job River has removed meanwhile, an [ErrUnknown].
 func Retry(ctx context.Context, tx pgx.Tx, key string) (Receipt, error) {
 	var r Receipt
 	err := tx.QueryRow(ctx, `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.retry($1) r`, key).

@@ -1,21 +1,33 @@
 package outbox
 
-import "time"
+import (
+	"time"
 
-// pace decides how many jobs the next batch may have.
+	"github.com/lastseat/lastseat/internal/retry"
+)
+
+const (
+	shortestBackoff = 5 * time.Millisecond
+	longestPause    = time.Second
+)
+
+// pace decides how many jobs the next batch may have, and how long the lane pauses.
 //
-// Conflicts are nobody's fault: the same batch again after a growing pause, then half of it, and so on down to one job;
-// success doubles it back. An error of a job among n is searched for by bisection: the first half either has it or
-// settles, and then it is among the rest.
+// After a conflict the same batch runs again, each time after a longer pause; when its tries are used up it runs
+// with half as many jobs, and so on down to one. Every batch that settles doubles the limit again.
+//
+// The search for a job that fails is a bisection: the next batch is the first half of the suspects. Either the job is
+// among them, or they settle and it is in the other half.
 type pace struct {
-	limit    int // after conflicts; 0: the full batch
-	room     int // how many of the jobs that came last go into a transaction; 0: the full batch
-	tries    int // conflicts in a row
-	suspects int // the job that failed is among so many at the head of the lane
-	glances  int // in a row
+	limit   int // after conflicts; 0: the full batch
+	room    int // how many jobs like the last ones fit into a transaction; 0: the full batch
+	tries   int // conflicts in a row
+	glances int // in a row
 }
 
-func (p *pace) next(full int) int {
+// next is the size of the next batch: full is the most it may have, among the number of suspects at the head of the
+// lane.
+func (p *pace) next(full, among int) int {
 	if p.limit == 0 || p.limit > full {
 		p.limit = full
 	}
@@ -26,13 +38,13 @@ func (p *pace) next(full int) int {
 	if p.room > 0 {
 		limit = min(limit, p.room)
 	}
-	if p.suspects > 0 {
-		limit = min(limit, max(1, p.suspects/2))
+	if among > 0 {
+		limit = min(limit, max(1, among/2))
 	}
 	return limit
 }
 
-// fitted: n jobs go into a transaction. If it is not full, there may be room for more than it was looked for.
+// fitted: a transaction had room for n jobs. If it was not full, the next one may have room for more.
 func (p *pace) fitted(n int, full bool) {
 	switch {
 	case full:
@@ -42,30 +54,27 @@ func (p *pace) fitted(n int, full bool) {
 	}
 }
 
-func (p *pace) settled(n int) {
+// settled: a batch was committed.
+func (p *pace) settled() {
 	p.tries, p.glances = 0, 0
 	p.limit *= 2
-	p.suspects = max(0, p.suspects-n)
 }
 
-// suspect: a batch of n jobs failed, n > 1.
-func (p *pace) suspect(n int) { p.suspects, p.tries = n, 0 }
+// forgetConflicts: the last batch ended in something else than a conflict.
+func (p *pace) forgetConflicts() { p.tries = 0 }
 
-// found: a job failed alone.
-func (p *pace) found() { p.suspects, p.tries = 0, 0 }
-
-// conflict says how long to wait before the next try, and whether tries at a single job are used up.
+// conflict says how long to wait before the next try, and whether the tries with a single job are used up.
 func (p *pace) conflict(retries int) (pause time.Duration, exhausted bool) {
 	p.tries++
 	if p.tries <= retries {
-		return jitter(shortestBackoff << p.tries), false
+		return retry.Jitter(shortestBackoff << p.tries), false
 	}
 	p.tries = 0
 	if p.limit > 1 {
 		p.limit /= 2
-		return jitter(shortestBackoff), false
+		return retry.Jitter(shortestBackoff), false
 	}
-	return longestPause/2 + jitter(longestPause/2), true
+	return longestPause/2 + retry.Jitter(longestPause/2), true
 }
 
 // glance is the pause between two looks of a lane that can't sleep: 5 ms, doubling up to 80.

@@ -7,21 +7,20 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// upkeepQueue is worked by River itself, apart from the lanes.
+// upkeepQueue is a queue that River works itself, apart from the lanes.
 const upkeepQueue = "lastseat_upkeep"
 
-// upkeepInterval keeps a lane's queue in river_queue: River removes queues that nobody has reported for a day, and with
-// one its pause.
+// upkeepInterval is how often the lanes' queue is reported to river_queue. River removes a queue that nobody has
+// reported for a day, and with it the fact that it is paused.
 const upkeepInterval = 10 * time.Minute
 
-// startRiver starts this worker's River client: the scheduler that makes scheduled and retryable jobs available, the
-// retention of finished jobs, the election of the client that does both, and periodic jobs.
+// startRiver starts this worker's River client. It makes scheduled and retryable jobs available, removes finished
+// jobs, elects the client that does both, and runs periodic jobs.
 func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	completed := w.settings.KeepCompleted
 	if completed == 0 {
@@ -42,7 +41,7 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 		CompletedJobRetentionPeriod: completed,
 		CancelledJobRetentionPeriod: -1, // a cancelled or discarded job has the arguments that lastseat.retry needs
 		DiscardedJobRetentionPeriod: -1,
-		ReindexerSchedule:           river.NeverSchedule(), // REINDEX takes the owner, and a worker is not it
+		ReindexerSchedule:           river.NeverSchedule(), // only the owner may REINDEX, and a worker is not the owner
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make a river client: %w", err)
@@ -57,7 +56,7 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
-// warnings passes on what River has to complain of, and not its account of every minute.
+// warnings passes on River's warnings and errors; it drops what River reports every minute.
 type warnings struct{ slog.Handler }
 
 func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {

@@ -18,15 +18,15 @@ type Settings struct {
 	Queue         string         // default [Queue]
 	Lanes         int            // lanes that the queue is split into, the same in all its workers; default 1
 	Batch         int            // jobs in a transaction, at most; default 2000
-	TxRetries     int            // how often a batch is tried again after a conflict, before it is halved; default 5
+	TxRetries     int            // tries of a batch after a conflict, before it is halved; default 5
 	Isolation     pgx.TxIsoLevel // default serializable; pgx.ReadCommitted for no conflicts at all
 	KeepCompleted time.Duration  // how long completed jobs are kept; default 0: deleted when they are settled
 	Poll          time.Duration  // how often an idle lane looks without being told; default 1s
 	StopTimeout   time.Duration  // how long the batch in hand may take when the worker is stopped; default 10s
 	ID            string         // of this worker, in river_job.attempted_by; default host name, process and time
 	Logger        *slog.Logger   // default slog.Default()
-	// HoldLimit is how long a settler may keep the lane's transaction open between two statements; default 30s. Postgres
-	// ends the session then: a worker that is frozen loses the lane, and a job that takes longer fails.
+	// HoldLimit is how long a settler may keep the lane's transaction open between two statements; default 30s. Then
+	// Postgres ends the session: a worker that is frozen loses the lane, and a job that takes longer has failed.
 	HoldLimit time.Duration
 }
 
@@ -42,7 +42,8 @@ func (s Settings) withDefaults() Settings {
 	orDefault(&s.HoldLimit, 30*time.Second)
 	if s.ID == "" {
 		host, _ := os.Hostname()
-		s.ID = fmt.Sprintf("%s_%d_%s", strings.ReplaceAll(host, ".", "_"), os.Getpid(), time.Now().UTC().Format("2006_01_02T15_04_05"))
+		now := time.Now().UTC().Format("2006_01_02T15_04_05")
+		s.ID = fmt.Sprintf("%s_%d_%s", strings.ReplaceAll(host, ".", "_"), os.Getpid(), now)
 	}
 	return s
 }

@@ -22,27 +22,31 @@ type Snapshot struct {
 func (s *Stats) Snapshot() Snapshot {
 	return Snapshot{
 		Batches: s.batches.Load(), Applied: s.applied.Load(), Rejected: s.rejected.Load(),
-		Duplicates: s.duplicates.Load(), Failures: s.failures.Load(), Conflicts: s.conflicts.Load(), Swept: s.swept.Load(),
+		Duplicates: s.duplicates.Load(), Failures: s.failures.Load(),
+		Conflicts: s.conflicts.Load(), Swept: s.swept.Load(),
 	}
 }
 
-// count adds a batch and returns how many of its jobs were dealt with.
-func (s *Stats) count(jobs []*claimed, results []Result) int {
+// count adds a batch and returns how many of its jobs were dealt with. A batch that only charged a job counts as a
+// failure, not as a batch.
+func (s *Stats) count(b *batch) int {
 	var applied, rejected, duplicates, failures int64
-	for i, c := range jobs {
+	for i, c := range b.jobs {
 		switch {
 		case c.fate == postponed:
-		case c.fate == unknown || results[i].err != nil:
+		case c.fate == unknown || c.fate == charge || b.results[i].err != nil:
 			failures++
 		case c.fate == duplicate || c.fate == misuse:
 			duplicates++
-		case results[i].Status == Applied:
+		case b.results[i].Status == Applied:
 			applied++
 		default:
 			rejected++
 		}
 	}
-	s.batches.Add(1)
+	if b.charged == nil {
+		s.batches.Add(1)
+	}
 	s.applied.Add(applied)
 	s.rejected.Add(rejected)
 	s.duplicates.Add(duplicates)

@@ -5,20 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
 const (
-	// sweepInterval is the pause between two sweeps, so that what has run out is taken care of within two seconds.
+	// sweepInterval is the pause between two sweeps: what has run out is taken care of within two seconds.
 	sweepInterval = 500 * time.Millisecond
-	// sweepLimit is how much one transaction sweeps. With more to do, there are more of them before the next batch.
+	// sweepLimit is how many rows one transaction sweeps. If there are more, more transactions follow before the next
+	// batch.
 	sweepLimit = 5000
 )
 
-// sweeping is one of the lane's sweepers. Each has transactions and pauses of its own: one that is broken keeps the others from
-// nothing, and each sees what the others have written.
+// sweeping is one of the lane's sweepers. Each has its own transactions and pauses: a broken sweeper holds up no
+// other, and each sees what the others have written.
 type sweeping struct {
 	sweeper  Sweeper
 	next     time.Time // when it is called again; zero: at once
@@ -34,11 +38,11 @@ func newSweeps(kinds *Kinds) []*sweeping {
 	return sweeps
 }
 
-// limit is halved by every failure: who has conflicts, or takes too long, has fewer rows to do next time.
+// limit is halved by every failure: a sweep that has conflicts, or takes too long, gets fewer rows the next time.
 func (s *sweeping) limit() int { return max(1, sweepLimit>>min(s.failures, 30)) }
 
-// over reckons what is to become of the sweeper after it was called.
-func (s *sweeping) over(more bool, err error) {
+// called notes how a call ended, and when the next one is due.
+func (s *sweeping) called(more bool, err error) {
 	pause := sweepInterval
 	switch {
 	case err != nil:
@@ -54,58 +58,75 @@ func (s *sweeping) over(more bool, err error) {
 	s.done = !more && !errors.Is(err, ErrCommitUnknown)
 }
 
-// sweep has the sweepers take care of what has run out, each if it is time to. An error of theirs is logged and holds nobody up;
-// one that needs another connection is returned, and then a batch comes first: a sweeper that loses the connection again and
+// sweep calls the sweepers that are due. Their errors are logged and hold nobody up. An error that needs another
+// connection is returned, and a batch comes before the next sweep: a sweeper that loses the connection again and
 // again must not keep the lane from its jobs.
 func (l *lane) sweep(ctx, stop context.Context) error {
 	for _, s := range l.sweeps {
 		if time.Now().Before(s.next) {
 			continue
 		}
-		more, err := l.trySweep(ctx, stop, s)
-		s.over(more, err)
-		for more && err == nil && stop.Err() == nil { // before any job that comes after what has run out
-			more, err = l.trySweep(ctx, stop, s)
-			s.over(more, err)
+		err := l.sweepAll(ctx, stop, s)
+		if err == nil {
+			continue
 		}
-		switch {
-		case err == nil:
-		case l.conn.IsClosed() || ctx.Err() != nil || sqlState(err) == stateReadOnly:
-			l.batchFirst = true
+		level := slog.LevelError
+		switch l.judgeSweep(ctx, err) {
+		case connectionGone, commitUnknown:
+			l.suspicion.sweeper = true
 			return fmt.Errorf("sweep: %w", err)
-		default:
-			level := slog.LevelError
-			if conflict(err) {
-				level = slog.LevelWarn
-			}
-			l.log.Log(ctx, level, "what has run out could not be swept", slog.Int("batch", s.limit()),
-				slog.Duration("pause", time.Until(s.next)), slog.String("error", err.Error()))
+		case nobodysFault:
+			level = slog.LevelWarn
 		}
+		l.log.Log(ctx, level, "sweep failed: what has run out stays for now", slog.Int("batch", s.limit()),
+			slog.Duration("pause", time.Until(s.next)), slog.String("error", err.Error()))
 	}
 	return nil
 }
 
-// trySweep sweeps, and again after a conflict. Not after a lock that could not be had: the jobs would wait with it.
+// judgeSweep judges an error of a sweep, which is the doing of no job.
+func (l *lane) judgeSweep(ctx context.Context, err error) verdict {
+	return judge(err, l.evidence(ctx, &batchError{}))
+}
+
+// sweepAll calls a sweeper until nothing is left, so that no job overtakes what has run out before it.
+func (l *lane) sweepAll(ctx, stop context.Context, s *sweeping) error {
+	for {
+		more, err := l.trySweep(ctx, stop, s)
+		s.called(more, err)
+		if err != nil || !more || stop.Err() != nil {
+			return err
+		}
+	}
+}
+
+// trySweep sweeps once, and again after a conflict; but not after waiting for a lock in vain, for the jobs wait
+// meanwhile.
 func (l *lane) trySweep(ctx, stop context.Context, s *sweeping) (more bool, err error) {
 	for try := 0; ; try++ {
 		more, err = l.sweepOnce(ctx, s)
-		switch {
-		case l.crowd(ctx, err):
-		case conflict(err):
+		if err == nil {
+			return more, nil
+		}
+		switch l.judgeSweep(ctx, err) {
+		case noRoom:
+			l.goWithoutPredicateLocks(ctx, err)
+		case nobodysFault:
 			l.stats.conflicts.Add(1)
-			if sqlState(err) == stateLockTimeout || try >= l.settings.TxRetries || stop.Err() != nil {
+			if retry.SQLState(err) == stateLockTimeout || try >= l.settings.TxRetries || stop.Err() != nil {
 				return more, err
 			}
-			sleep(stop, jitter(shortestBackoff<<try))
+			_ = retry.Sleep(stop, retry.Jitter(shortestBackoff<<try))
 		default:
 			return more, err
 		}
 	}
 }
 
-// reachedSQL is the time to which the lane has settled what was asked of it: that of the first job that waits, or now. A
-// job that somebody else has locked is passed by, as by the claim; of a queue that is paused it is the first one, too. A sweep
-// doesn't wait for a lock as long as a batch may: there may be batches that need not wait for it at all.
+// reachedSQL asks up to which time the lane has settled what was asked of it: the time of the first job that waits,
+// or now. Like the claim it passes by a job that another session has locked; in a paused queue, too, it is the
+// first job's time. A sweep waits for a lock for a shorter time than a batch does, because the next batch may not
+// need that lock at all.
 const (
 	reachedSQL = `
 	SELECT set_config('lock_timeout', '500ms', true), now(), coalesce((
@@ -118,7 +139,7 @@ const (
 	), now())`
 )
 
-// sweepOnce sweeps once, in a transaction of its own. more: there may be more to do.
+// sweepOnce calls a sweeper in a transaction of its own.
 func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error) {
 	tx, err := l.begin(ctx)
 	if err != nil {
@@ -126,18 +147,15 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	sweep := Sweep{Limit: s.limit(), Lane: l.number, Lanes: l.settings.Lanes, Write: &pgx.Batch{}}
-	sql := reachedSQL + reachedOrderSQL
-	if l.settings.Lanes > 1 {
-		sql = reachedSQL + laneFilterSQL + reachedOrderSQL
-	}
-	if err := tx.QueryRow(ctx, sql, l.claimArgs(1)).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
-		return false, fmt.Errorf("look how far the lane is: %w", err)
+	sql := reachedSQL + l.filterSQL() + reachedOrderSQL
+	if err := tx.QueryRow(ctx, sql, l.args(1)).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
+		return false, fmt.Errorf("look up how far the lane is: %w", err)
 	}
 	swept, more, err := callSweeper(ctx, s.sweeper, tx, sweep)
 	if err != nil || swept == 0 {
 		return false, err
 	}
-	sweep.Write.Queue("SELECT pg_notify($1, $2)", outcomeChannel, l.settings.Queue)
+	sweep.Write.Queue(notifySQL, outcomeChannel, l.settings.Queue)
 	if err := tx.SendBatch(ctx, sweep.Write).Close(); err != nil {
 		return false, err
 	}
@@ -153,18 +171,21 @@ func callSweeper(ctx context.Context, sweeper Sweeper, tx pgx.Tx, sweep Sweep) (
 	return sweeper.Sweep(ctx, tx, sweep)
 }
 
-// swept tells whether every sweeper has been called since the last batch. If not, it is due now.
+// swept tells whether every sweeper has been called since the last batch and has left nothing.
 func (l *lane) swept() bool {
-	all := true
-	for _, s := range l.sweeps {
-		if !s.done {
-			s.next, all = time.Time{}, false
-		}
-	}
-	return all
+	return !slices.ContainsFunc(l.sweeps, func(s *sweeping) bool { return !s.done })
 }
 
-// unswept: a batch was settled, so there may be more that has run out by the time that the lane has reached.
+// sweepNow makes the sweepers due that have something left.
+func (l *lane) sweepNow() {
+	for _, s := range l.sweeps {
+		if !s.done {
+			s.next = time.Time{}
+		}
+	}
+}
+
+// unswept: a batch was settled, so the lane has reached a later time, and more may have run out by then.
 func (l *lane) unswept() {
 	for _, s := range l.sweeps {
 		s.done = false

@@ -65,7 +65,8 @@ func TestFailingSweepBlamesNoJob(t *testing.T) {
 	}
 }
 
-// A sweeper that takes the connection with it, each time, can't keep the lane from its jobs: between two sweeps comes a batch.
+// A sweeper that takes the connection with it, each time, can't keep the lane from its jobs: between two sweeps
+// comes a batch.
 func TestSweepThatLosesTheConnection(t *testing.T) {
 	b, s := newSweepBench(t)
 	var cut atomic.Bool

@@ -16,8 +16,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// toySweeper is a settler whose rows run out: those of public.perishable. before is called with the sweep's snapshot taken and no
-// row of it locked.
+// toySweeper is a settler whose rows run out: those of public.perishable. before is called with the sweep's
+// snapshot taken and no row of it locked.
 type toySweeper struct {
 	toySettler
 	calls  atomic.Int64
@@ -70,7 +70,8 @@ func (b *bench) wantSweptOnce() {
 	}
 }
 
-// An idle lane sweeps though it sleeps for an hour if nobody rings, and its sleep is that long: only the sweeps wake it.
+// An idle lane sweeps though it sleeps for an hour if nobody rings, and its sleep is that long: only the sweeps
+// wake it.
 func TestIdleLaneSweeps(t *testing.T) {
 	b, s := newSweepBench(t)
 	b.start(outbox.Settings{Poll: time.Hour})
@@ -90,7 +91,8 @@ func TestIdleLaneSweeps(t *testing.T) {
 	b.eventually("both are played", func() bool { return len(b.played()) == 2 })
 }
 
-// Who commits while an idle lane sweeps finds the doorbell taken, and rings: it is heard though nobody listens just then.
+// Who commits while an idle lane sweeps finds the doorbell taken, and rings: it is heard though nobody listens just
+// then.
 func TestCommitDuringSweepOfAnIdleLane(t *testing.T) {
 	b, s := newSweepBench(t)
 	rounds := int64(testdb.Soak(4, 60))
@@ -241,8 +243,8 @@ func TestWhatHoldsASweepBack(t *testing.T) {
 	}
 }
 
-// Of several lanes each sweeps its own rows: those whose name is the ordering key of the requests that it settles. While a lane is
-// held up by a request, the others go on, and the rows of that request's name stay.
+// Of several lanes each sweeps its own rows: those whose name is the ordering key of the requests that it settles.
+// While a lane is held up by a request, the others go on, and the rows of that request's name stay.
 func TestLanesSweepTheirOwn(t *testing.T) {
 	b, _ := newSweepBench(t)
 	ids := numbered("p", 30)

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
-// Worker settles the jobs of a queue. Any number may run; one of them at a time holds each lane, the others stand by
-// and take over when it goes.
+// Worker settles the jobs of a queue. Any number of workers may run; one at a time holds each lane, the others
+// stand by and take over when it goes.
 type Worker struct {
 	settings Settings
 	kinds    *Kinds
@@ -21,8 +24,8 @@ type Worker struct {
 	stats    Stats
 }
 
-// NewWorker makes a worker of kinds. pool is for River's part; every lane opens one connection more, to the same
-// database. The lane's lock needs a session: a connection pooler in transaction mode must not stand in between.
+// NewWorker makes a worker of kinds. pool is for River's part; every lane opens one more connection to the same
+// database. The lane's lock needs a session, so there must be no connection pooler in transaction mode in between.
 func NewWorker(pool *pgxpool.Pool, kinds *Kinds, settings Settings) *Worker {
 	return &Worker{settings: settings.withDefaults(), kinds: kinds, pool: pool}
 }
@@ -30,8 +33,8 @@ func NewWorker(pool *pgxpool.Pool, kinds *Kinds, settings Settings) *Worker {
 // Stats returns the counters of this worker.
 func (w *Worker) Stats() Snapshot { return w.stats.Snapshot() }
 
-// Run works until ctx is done; then it finishes the batch in hand and returns nil. It outlives the database: a lost
-// connection is made again. The first connection has to succeed.
+// Run works until ctx is done; then it finishes the batch in hand and returns nil. It outlives the database: it
+// makes a lost connection again. The first connection has to succeed.
 func (w *Worker) Run(ctx context.Context) error {
 	stopRiver, err := w.startRiver(ctx)
 	if err != nil {
@@ -50,16 +53,13 @@ func (w *Worker) lanes(stop context.Context, drain bool) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
 	defer cancel()
 	defer context.AfterFunc(stop, func() {
-		sleep(ctx, w.settings.StopTimeout)
+		_ = retry.Sleep(ctx, w.settings.StopTimeout)
 		cancel()
 	})()
 
 	group, stop := errgroup.WithContext(stop)
 	for number := range w.settings.Lanes {
-		l := &lane{
-			settings: w.settings, kinds: w.kinds, number: number, stats: &w.stats,
-			log: w.settings.Logger.With(slog.String("queue", w.settings.Queue), slog.Int("lane", number)),
-		}
+		l := newLane(w.settings, w.kinds, number, &w.stats)
 		group.Go(func() error { return w.keep(ctx, stop, l, drain) })
 	}
 	return group.Wait()
@@ -77,17 +77,13 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 			}
 		}
 		switch {
-		case stop.Err() != nil:
+		case err == nil || stop.Err() != nil:
 			return nil
-		case err == nil:
-			return nil
-		case !connected, permanent(err):
-			return err
-		case drain && !errors.Is(err, ErrCommitUnknown) && sqlState(err) != stateHeldTooLong && !errors.As(err, new(*stuckError)):
+		case !connected || permanent(err) || drain && !jobsDoing(err):
 			return err
 		}
 		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))
-		sleep(stop, longestPause/2)
+		_ = retry.Sleep(stop, longestPause/2)
 	}
 	return nil
 }
@@ -108,9 +104,10 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 
 // permanent errors don't go away by themselves: no right, no such table, a wrong password.
 func permanent(err error) bool {
-	switch sqlState(err) {
-	case "42501", "42P01", "3F000", "3D000", "28P01", "28000":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"42501", "42P01", "3F000", "3D000", "28P01", "28000"}, retry.SQLState(err))
+}
+
+// jobsDoing tells whether a lost connection may be the doing of a job, or of a COMMIT in flight: another one mends it.
+func jobsDoing(err error) bool {
+	return errors.Is(err, ErrCommitUnknown) || retry.SQLState(err) == stateHeldTooLong || errors.As(err, new(*stuckError))
 }

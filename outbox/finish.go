@@ -1,0 +1,128 @@
+package outbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river/rivertype"
+)
+
+// finish queues the outcomes of the requests and the end of their jobs.
+func (b *batch) finish() error {
+	var settled outcomeRows
+	var done []int64 // jobs
+	for i, c := range b.jobs {
+		result := b.results[i]
+		switch {
+		case c.fate == postponed:
+		case c.fate == charge:
+			b.queueCharge(c)
+		case c.fate == misuse:
+			reason := fmt.Sprintf("key %q was used for another request (LS001)", c.Key)
+			b.queueFailure(c, c.attemptError(reason, ""), true)
+		case c.fate == unknown:
+			b.queueAttempt(c, &rivertype.UnknownJobKindError{Kind: c.Kind})
+		case c.fate == duplicate:
+			done = append(done, c.ID)
+		case result.err != nil:
+			b.queueAttempt(c, result.err)
+		default:
+			if err := settled.add(c, result); err != nil {
+				return err
+			}
+			done = append(done, c.ID)
+		}
+	}
+	b.queueOutcomes(settled)
+	b.queueDone(done)
+	b.queueNotify()
+	return nil
+}
+
+// outcomeRows are the columns of outcomeSQL.
+type outcomeRows struct {
+	keys, statuses, codes []string
+	details               []*string // JSON
+	attempts              []int
+}
+
+func (o *outcomeRows) add(c *claimed, result Result) error {
+	if !result.valid() {
+		return fmt.Errorf("the settler of %s returned status %q, code %q", c.Kind, result.Status, result.Code)
+	}
+	detail, err := encodeDetail(result.Detail)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Kind, err)
+	}
+	o.keys, o.statuses = append(o.keys, c.Key), append(o.statuses, string(result.Status))
+	o.codes, o.details = append(o.codes, result.Code), append(o.details, detail)
+	o.attempts = append(o.attempts, c.Attempt)
+	return nil
+}
+
+func encodeDetail(detail any) (text *string, err error) {
+	if detail == nil {
+		return nil, nil
+	}
+	defer recovered(&err)
+	encoded, err := json.Marshal(detail)
+	if err != nil {
+		return nil, fmt.Errorf("encode the detail: %w", err)
+	}
+	return new(string(encoded)), nil
+}
+
+const outcomeSQL = `
+	UPDATE lastseat.requests r
+	SET status = o.status, code = o.code, detail = o.detail::jsonb, attempts = o.attempts, settled_at = now()
+	FROM unnest(@keys::text[], @statuses::text[], @codes::text[], @details::text[], @attempts::int[])
+	     AS o(key, status, code, detail, attempts)
+	WHERE r.key = o.key AND r.status = 'pending'`
+
+func (b *batch) queueOutcomes(o outcomeRows) {
+	if len(o.keys) == 0 {
+		return
+	}
+	b.write.Queue(outcomeSQL, pgx.NamedArgs{
+		"keys": o.keys, "statuses": o.statuses, "codes": o.codes, "details": o.details, "attempts": o.attempts,
+	}).Exec(ExpectRows(len(o.keys)))
+}
+
+const (
+	deleteSQL = `DELETE FROM lastseat.river_job WHERE id = ANY (@ids::bigint[])`
+
+	completeSQL = `
+	UPDATE lastseat.river_job
+	SET state = 'completed', attempt = least(attempt::int + 1, 32767), attempted_at = now(),
+	    attempted_by = CASE WHEN coalesce(array_ndims(attempted_by), 1) = 1
+	                        THEN array_append(attempted_by, @worker::text) ELSE ARRAY[@worker::text] END,
+	    finalized_at = clock_timestamp()
+	WHERE id = ANY (@ids::bigint[])`
+)
+
+// queueDone ends jobs that are done with: they are deleted, or kept as completed for a while.
+func (b *batch) queueDone(ids []int64) {
+	if len(ids) == 0 {
+		return
+	}
+	sql, args := deleteSQL, pgx.NamedArgs{"ids": ids}
+	if b.settings.KeepCompleted > 0 {
+		sql, args["worker"] = completeSQL, b.settings.ID
+	}
+	b.write.Queue(sql, args).Exec(ExpectRows(len(ids)))
+}
+
+const (
+	outcomeChannel = "lastseat_outcome"
+	notifySQL      = `SELECT pg_notify($1, $2)`
+)
+
+// queueNotify wakes those who wait for an outcome, at COMMIT.
+func (b *batch) queueNotify() { b.write.Queue(notifySQL, outcomeChannel, b.settings.Queue) }
+
+// storable replaces what a Postgres text can't hold.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}

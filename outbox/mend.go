@@ -1,0 +1,120 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/lastseat/lastseat/internal/retry"
+)
+
+// batchError is an error of a batch that had claimed jobs.
+type batchError struct {
+	jobs    []*claimed
+	charged *culprit // nil, or what the batch was to charge its only job with
+	err     error
+}
+
+func (e *batchError) Error() string { return e.err.Error() }
+func (e *batchError) Unwrap() error { return e.err }
+
+// evidence gathers what there is to judge an error by.
+func (l *lane) evidence(ctx context.Context, failed *batchError) evidence {
+	return evidence{
+		connected:  !l.lost(),
+		stopping:   ctx.Err() != nil,
+		jobs:       len(failed.jobs),
+		again:      l.suspicion.again(failed.jobs),
+		noRoom:     l.suspicion.noRoom,
+		charging:   failed.charged != nil,
+		discarding: failed.charged != nil && failed.charged.unwritable != nil,
+	}
+}
+
+// lost tells whether the connection can't be used any more: it is closed, or a handler that did not come back has it.
+func (l *lane) lost() bool { return l.conn == nil || l.conn.IsClosed() }
+
+// mend does what an error of a batch asks for. It returns the error if the lane needs another connection.
+func (l *lane) mend(ctx, stop context.Context, err error) error {
+	failed := &batchError{}
+	errors.As(err, &failed)
+	e := l.evidence(ctx, failed)
+	switch judge(err, e) {
+	case connectionGone:
+		return err
+	case commitUnknown:
+		l.log.WarnContext(ctx, "the reply to COMMIT was lost: the next claim shows what was committed",
+			slog.String("error", err.Error()))
+		return err
+	case handlersDoing:
+		l.suspicion.accuse(stuckJob(failed), err)
+		return err
+	case nobodysFault:
+		l.retryLater(ctx, stop, err)
+	case noRoom:
+		l.goWithoutPredicateLocks(ctx, err)
+	case databaseCondition:
+		l.stall(ctx, stop, err)
+	case cutOff:
+		l.pace.forgetConflicts()
+		l.suspicion.cutOff(failed.jobs)
+	case oneOfThem:
+		l.log.DebugContext(ctx, "batch failed: looking for the job",
+			slog.Int("batch", len(failed.jobs)), slog.String("error", err.Error()))
+		l.pace.forgetConflicts()
+		l.suspicion.search(len(failed.jobs))
+	case itsDoing:
+		l.pace.forgetConflicts()
+		l.suspicion.search(1)
+		l.suspicion.accuse(failed.jobs[0], l.explain(err, e))
+	case unwritable:
+		l.suspicion.culprit.unwritable = err
+	}
+	if l.lost() {
+		return err
+	}
+	return nil
+}
+
+// stuckJob is the job whose handler left the connection or the transaction unusable.
+func stuckJob(failed *batchError) *claimed {
+	stuck := (*stuckError)(nil)
+	errors.As(failed.err, &stuck)
+	return failed.jobs[slices.IndexFunc(failed.jobs, func(c *claimed) bool { return c.ID == stuck.job })]
+}
+
+// explain adds to an error why it counts as the job's doing although it came from outside.
+func (l *lane) explain(err error, e evidence) error {
+	if !fromOutside(err, e.connected) {
+		return err
+	}
+	return fmt.Errorf("cut off twice: the job exceeded a time limit of its own, "+
+		"ran no statement for more than %v, or lost the connection: %w", l.settings.HoldLimit, err)
+}
+
+// retryLater waits before the same batch runs again.
+func (l *lane) retryLater(ctx, stop context.Context, err error) {
+	l.stats.conflicts.Add(1)
+	pause, exhausted := l.pace.conflict(l.settings.TxRetries)
+	level := slog.LevelDebug
+	if exhausted || retry.SQLState(err) == stateLockTimeout {
+		level = slog.LevelWarn
+	}
+	l.log.Log(ctx, level, "conflict with another session", slog.Int("batch", l.pace.limit),
+		slog.Duration("pause", pause), slog.String("error", err.Error()))
+	_ = retry.Sleep(stop, pause)
+}
+
+// goWithoutPredicateLocks has the next transactions run at REPEATABLE READ, until one has settled something.
+func (l *lane) goWithoutPredicateLocks(ctx context.Context, err error) {
+	l.suspicion.noRoom = true
+	l.log.WarnContext(ctx, "no room for predicate locks: is a SERIALIZABLE session idle in a transaction? "+
+		"The next batch is REPEATABLE READ", slog.String("error", err.Error()))
+}
+
+func (l *lane) stall(ctx, stop context.Context, err error) {
+	l.log.ErrorContext(ctx, "lane stalled", slog.Duration("pause", longestPause), slog.String("error", err.Error()))
+	_ = retry.Sleep(stop, longestPause)
+}
