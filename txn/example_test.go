@@ -31,8 +31,8 @@ func shop() (pool *pgxpool.Pool, done func()) {
 	return pool, func() { pool.Close(); drop() }
 }
 
-// The business write and the request are one commit. Two who buy the last chair at once read the same stock; one of them
-// is repeated, and finds it sold.
+// The business write and the request are one commit. Two who buy the last chair at once read the same stock; one of
+// them is repeated, and finds it sold.
 func ExampleRun() {
 	pool, done := shop()
 	defer done()

@@ -100,8 +100,8 @@ func TestLockedIsNotRetried(t *testing.T) {
 	wantRetries(t, *seen)
 }
 
-// The time limit is that of one call: after it, whether it succeeds or fails, the transaction's own holds, and after the
-// transaction the session's.
+// The time limit is that of one call: after it, whether it succeeds or fails, the transaction's own holds, and
+// after the transaction the session's.
 func TestLockTimeout(t *testing.T) {
 	pool := accounts(t)
 	txExec(t, begin(t, pool, pgx.TxOptions{}), `SELECT FROM accounts WHERE id = 2 FOR UPDATE`)

@@ -8,22 +8,22 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Names of savepoints nest like braces: the innermost is meant.
+// Savepoints may have the same name: Postgres takes the innermost.
 const (
 	savepointSQL = `SAVEPOINT txn_nested`
 	releaseSQL   = `RELEASE SAVEPOINT txn_nested`
 	undoSQL      = `ROLLBACK TO SAVEPOINT txn_nested; RELEASE SAVEPOINT txn_nested`
 )
 
-// Nested runs fn inside the caller's transaction, under a savepoint. If fn returns an error or panics, what fn did is
-// undone, the row locks it took are free, and the caller's transaction can go on. To join a transaction without a
-// savepoint, pass the pgx.Tx on.
+// Nested runs fn inside the caller's transaction, under a savepoint. If fn returns an error or panics, Nested
+// undoes what fn did and frees the row locks that fn took, and the caller's transaction can go on. To join a
+// transaction without a savepoint, pass the pgx.Tx on.
 //
-// A conflict (40001, 40P01) is never retried here: a part would meet it again, since the snapshot and the other locks are
-// those of the whole. Nor is it undone: the transaction stays aborted, so that the caller can only return the error, and
-// the outermost [Run] repeats everything.
+// Nested never retries a conflict (40001, 40P01): fn would meet it again, since the snapshot and the other locks
+// are those of the whole transaction. Nor does it undo one: the transaction stays aborted, so the caller can only
+// return the error, and the outermost [Run] repeats everything.
 //
-// Not for loops of many rounds: with more than 64 savepoints that wrote, one open transaction slows down every session.
+// Don't use it in long loops: an open transaction with more than 64 savepoints that wrote slows down every session.
 func Nested(ctx context.Context, tx pgx.Tx, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
 	if _, err := tx.Exec(ctx, savepointSQL); err != nil {
 		return fmt.Errorf("set a savepoint: %w", err)
@@ -44,8 +44,8 @@ func Nested(ctx context.Context, tx pgx.Tx, fn func(ctx context.Context, tx pgx.
 	return nil
 }
 
-// undo goes back to the savepoint and releases it: pgx's nested transactions leave it, one deeper for every failure. If
-// that can't be done, the connection is closed, lest the caller commits half of fn.
+// undo goes back to the savepoint and releases it. (pgx's nested transactions don't release it, so every failure would
+// nest one deeper.) If that fails, it closes the connection, so that the caller can't commit half of fn.
 func undo(ctx context.Context, tx pgx.Tx, cause error) {
 	if conflict(cause) && tx.Conn().PgConn().TxStatus() == 'E' { // this transaction's own, not one of another connection
 		return

@@ -101,7 +101,8 @@ func TestNestedDeadlineUndoes(t *testing.T) {
 	}
 }
 
-// If the way back is lost, the whole transaction is: the connection is still reading when the savepoint should be undone.
+// If the way back is lost, the whole transaction is: the connection is still reading when the savepoint should be
+// undone.
 func TestNestedThatCantBeUndoneIsNotCommitted(t *testing.T) {
 	pool := accounts(t)
 	err := txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {

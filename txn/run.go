@@ -19,46 +19,47 @@ const (
 
 	shortestBackoff = 5 * time.Millisecond
 	longestBackoff  = time.Second
-	cleanupLimit    = time.Second // for a rollback, which has to be tried after the caller's deadline too
+	cleanupLimit    = time.Second // for a rollback, which is tried even after the caller's deadline
 )
 
-// ErrConflict says that a transaction ran into others (40001, 40P01) in every one of its tries, or until its time was
-// up. Nothing is committed, and it may be asked for again later. It wraps the last conflict.
+// ErrConflict says that a transaction conflicted with others (40001, 40P01) in every one of its tries, or until its
+// time was up. Nothing is committed, and the caller may try again later. It wraps the last conflict.
 var ErrConflict = errors.New("the transaction conflicted with others")
 
-// Beginner is what [Run] needs of a *pgxpool.Pool, a *pgxpool.Conn or a *pgx.Conn. A pgx.Tx is none: isolation, access
-// mode and retries belong to the outermost transaction, and can't be asked for inside of it.
+// Beginner is what [Run] needs of a *pgxpool.Pool, a *pgxpool.Conn or a *pgx.Conn. A pgx.Tx is no Beginner: isolation,
+// access mode and retries belong to the outermost transaction, and can't be asked for inside it.
 type Beginner interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// Options are those of the whole transaction. The zero value is the database's default isolation, read and write, no
-// deadline but the context's, and [DefaultRetries].
+// Options of the whole transaction. The zero value means the database's default isolation, read and write, no deadline
+// but the context's, and [DefaultRetries].
 type Options struct {
 	Isolation pgx.TxIsoLevel
 	ReadOnly  bool          // a write fails with SQLSTATE 25006
-	Timeout   time.Duration // of everything: waiting for a connection, all tries and the pauses between them; 0: none
+	Timeout   time.Duration // for all of it: waiting for a connection, the tries and the pauses between them; 0: none
 	Retries   int           // after conflicts, at most; 0: DefaultRetries, negative: none
 	OnRetry   func(Retry)   // called before the pause of each retry
 }
 
-// Retry is a try that failed with a conflict and will be repeated.
+// Retry describes a try that failed with a conflict and will be repeated.
 type Retry struct {
 	Attempt int           // the one that failed, from 1
 	Err     error         // with the SQLSTATE 40001 or 40P01
 	Pause   time.Duration // before the next one
 }
 
-// Run runs fn in a transaction of its own and commits it. If fn returns an error or panics, the transaction is rolled
-// back and the error or the panic goes on to the caller.
+// Run runs fn in a transaction of its own and commits it. If fn returns an error or panics, Run rolls back and
+// passes the error or the panic on to the caller.
 //
-// A conflict with other transactions (40001, 40P01), in fn or at COMMIT, runs the whole of fn again after a pause:
-// exponential with full jitter, from 5 ms. So fn may run several times: it must return the errors it gets, set
-// variables of its caller anew rather than add to them, and do nothing outside of tx that can't be repeated.
+// After a conflict with other transactions (40001, 40P01), in fn or at COMMIT, Run runs the whole of fn again. It
+// pauses before that: exponentially with full jitter, from 5 ms. So fn may run several times: it must return the
+// errors it gets, set variables of its caller anew rather than add to them, and do nothing outside of tx that can't
+// be repeated.
 //
-// Errors that a caller may branch on, beside those of fn: [ErrConflict]; pgx.ErrTxCommitRollback, if fn swallowed the
-// error of a statement; the context's. After all of them nothing is committed. After [outbox.ErrCommitUnknown] the
-// database alone knows, and Run does not try again.
+// Errors that a caller may branch on, besides those of fn: [ErrConflict]; pgx.ErrTxCommitRollback, if fn swallowed
+// the error of a statement; the context's. After all of them nothing is committed. After [outbox.ErrCommitUnknown]
+// only the database knows, and Run does not try again.
 func Run(ctx context.Context, db Beginner, options Options, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	if inTransaction(db) {
 		return errors.New("the connection is in a transaction already: pass its pgx.Tx, or use Nested")
@@ -107,22 +108,23 @@ func try(ctx context.Context, db Beginner, options Options, fn func(ctx context.
 	if err := fn(ctx, lent{tx}); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil { // known not to be committed, which an attempt to send COMMIT now would make unknown
+	if err := ctx.Err(); err != nil { // nothing is committed; after trying to send COMMIT now, that would be unknown
 		return fmt.Errorf("not committed: %w", err)
 	}
 	return outbox.Commit(ctx, tx)
 }
 
-// lent is a transaction in the hands of a function that did not begin it. One that ended it could not be retried.
+// lent is a transaction that is passed to a function that did not begin it. The function must not end it: Run could
+// not retry it then.
 type lent struct{ pgx.Tx }
 
-var errLent = errors.New("not yours to end: return nil to commit, an error to roll back")
+var errLent = errors.New("whoever began the transaction ends it: return nil to commit, an error to roll back")
 
 func (lent) Commit(context.Context) error   { return errLent }
 func (lent) Rollback(context.Context) error { return errLent }
 
-// inTransaction finds a connection in the middle of a transaction, such as tx.Conn() returns. There a BEGIN is but a
-// warning to Postgres, and the COMMIT would be that of the outer transaction.
+// inTransaction tells whether a connection is in the middle of a transaction, as tx.Conn() is. There Postgres
+// answers a BEGIN with a mere warning, and the COMMIT would be that of the outer transaction.
 func inTransaction(db Beginner) bool {
 	conn, _ := db.(*pgx.Conn)
 	if pooled, ok := db.(*pgxpool.Conn); ok {
@@ -131,7 +133,8 @@ func inTransaction(db Beginner) bool {
 	return conn != nil && !conn.IsClosed() && conn.PgConn().TxStatus() != 'I'
 }
 
-// conflict tells whether the transaction may simply run again. What a Run inside fn has given up on is not tried again.
+// conflict tells whether the transaction may simply run again. What a Run inside fn has given up on is not tried
+// again.
 func conflict(err error) bool { return retry.Conflict(err) && !errors.Is(err, ErrConflict) }
 
 // backoff returns a random pause, up to a limit that doubles with every attempt.
@@ -140,7 +143,7 @@ func backoff(attempt int) time.Duration {
 	return retry.Jitter(min(limit, longestBackoff))
 }
 
-// cleanup is the context of a rollback: ctx may be over, and then above all there is something to roll back.
+// cleanup returns a context for a rollback, which is needed above all when ctx has ended.
 func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
 }

@@ -295,8 +295,8 @@ func TestSwallowedErrorIsNoCommit(t *testing.T) {
 	}
 }
 
-// Who was handed a transaction can't end it: neither a commit that a retry would repeat, nor a rollback that is reported
-// as success.
+// Who was handed a transaction can't end it: neither a commit that a retry would repeat, nor a rollback that is
+// reported as success.
 func TestFnCantEndTheTransaction(t *testing.T) {
 	pool := accounts(t)
 	ends := map[string]func(context.Context, pgx.Tx) error{

@@ -19,8 +19,8 @@ func SQLState(err error) string {
 	return ""
 }
 
-// Conflict tells whether a transaction ran into another one: a serialization failure or a deadlock. Nothing is wrong with
-// either of the two, and the same work may simply be done again in a new transaction.
+// Conflict tells whether a transaction ran into another one: a serialization failure or a deadlock. Nothing is
+// wrong with either of the two, and the same work may simply be done again in a new transaction.
 func Conflict(err error) bool {
 	code := SQLState(err)
 	return code == "40001" || code == "40P01"
