@@ -69,28 +69,7 @@ func (b *batch) record(ctx context.Context, jobs []*claimed) error {
 	if len(jobs) == 0 {
 		return nil
 	}
-	var keys, kinds []string
-	var fingerprints [][]byte
-	var ids []int64
-	var times []time.Time
-	for _, c := range jobs {
-		keys, kinds, fingerprints = append(keys, c.Key), append(kinds, c.Kind), append(fingerprints, c.fingerprint)
-		ids, times = append(ids, c.ID), append(times, c.createdAt)
-	}
-	recorded := int64(0)
-	err := pgx.BeginFunc(ctx, b.tx, func(savepoint pgx.Tx) error {
-		if _, err := savepoint.Exec(ctx, `SET LOCAL lock_timeout = '100ms'`); err != nil {
-			return err
-		}
-		tag, err := savepoint.Exec(ctx, recordSQL, pgx.NamedArgs{
-			"keys": keys, "kinds": kinds, "fingerprints": fingerprints, "job_ids": ids, "times": times,
-		})
-		recorded = tag.RowsAffected()
-		if err == nil {
-			_, err = savepoint.Exec(ctx, `SET LOCAL lock_timeout = '5s'`)
-		}
-		return err
-	})
+	recorded, err := b.insertRequests(ctx, jobs)
 	switch {
 	case retry.SQLState(err) == stateLockTimeout:
 		// An open transaction is asking for one of the keys, and may still roll back. The other jobs of this batch need not
@@ -106,6 +85,34 @@ func (b *batch) record(ctx context.Context, jobs []*claimed) error {
 		return errRaced
 	}
 	return nil
+}
+
+// insertRequests inserts under a savepoint, because it must not wait long for an open transaction with one of the
+// keys.
+func (b *batch) insertRequests(ctx context.Context, jobs []*claimed) (inserted int64, err error) {
+	var keys, kinds []string
+	var fingerprints [][]byte
+	var ids []int64
+	var times []time.Time
+	for _, c := range jobs {
+		keys, kinds, fingerprints = append(keys, c.Key), append(kinds, c.Kind), append(fingerprints, c.fingerprint)
+		ids, times = append(ids, c.ID), append(times, c.createdAt)
+	}
+	err = pgx.BeginFunc(ctx, b.tx, func(savepoint pgx.Tx) error {
+		if _, err := savepoint.Exec(ctx, `SET LOCAL lock_timeout = '100ms'`); err != nil {
+			return err
+		}
+		tag, err := savepoint.Exec(ctx, recordSQL, pgx.NamedArgs{
+			"keys": keys, "kinds": kinds, "fingerprints": fingerprints, "job_ids": ids, "times": times,
+		})
+		if err != nil {
+			return err
+		}
+		inserted = tag.RowsAffected()
+		_, err = savepoint.Exec(ctx, `SET LOCAL lock_timeout = '5s'`)
+		return err
+	})
+	return inserted, err
 }
 
 const reopenSQL = `

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -100,4 +101,9 @@ func (b *batch) queueDiscard(c *claimed, why *culprit) {
 	b.queueExhausted(c, map[string]string{
 		"error": storable(why.err.Error()), "unrecorded": storable(why.unwritable.Error()),
 	})
+}
+
+// storable replaces what a Postgres text can't hold.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,23 +15,6 @@ type batch struct {
 	charged *culprit   // what the batch charges its only job with, instead of settling it; mostly nil
 	results []Result   // one for each job; of a job whose fate is another than settle it may be empty
 	write   *pgx.Batch // what is still to be sent
-}
-
-// settle applies the claimed jobs and writes what has become of them.
-func (b *batch) settle(ctx context.Context) error {
-	if err := b.apply(ctx); err != nil {
-		return err
-	}
-	if err := b.finish(); err != nil {
-		return err
-	}
-	if err := b.send(ctx); err != nil {
-		return err
-	}
-	if err := Commit(ctx, b.tx); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
 }
 
 // cut shortens the batch to what one transaction should have: at most 60 savepoints of handlers, and the culprit

@@ -3,7 +3,6 @@ package outbox
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river/rivertype"
@@ -121,8 +120,3 @@ const (
 
 // queueNotify wakes those who wait for an outcome, at COMMIT.
 func (b *batch) queueNotify() { b.write.Queue(notifySQL, outcomeChannel, b.settings.Queue) }
-
-// storable replaces what a Postgres text can't hold.
-func storable(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-}

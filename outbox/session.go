@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // sessionSQL prepares a connection for the lane. The planner settings keep every access by key or along one index:
@@ -29,4 +31,18 @@ func (l *lane) prepareSession(ctx context.Context) error {
 		return fmt.Errorf("listen for jobs: %w", err)
 	}
 	return nil
+}
+
+// begin begins a transaction. While Postgres has no room for predicate locks it is REPEATABLE READ, which takes
+// none: the lane must not stand still because of another session that idles in a SERIALIZABLE transaction.
+func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
+	level := l.settings.Isolation
+	if l.suspicion.noRoom {
+		level = pgx.RepeatableRead
+	}
+	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite})
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
+	return tx, nil
 }

@@ -59,10 +59,7 @@ func judge(err error, e evidence) verdict {
 	case e.stopping:
 		return connectionGone
 	case e.jobs > 0 && !e.charging && fromOutside(err, e.connected):
-		if e.jobs == 1 && e.again {
-			return itsDoing
-		}
-		return cutOff
+		return judgeCutOff(e)
 	case !e.connected || retry.SQLState(err) == stateReadOnly:
 		return connectionGone
 	case retry.SQLState(err) == stateOutOfMemory && !e.noRoom:
@@ -71,14 +68,30 @@ func judge(err error, e evidence) verdict {
 		return nobodysFault
 	case e.jobs == 0 || unavailable(err):
 		return databaseCondition
-	case e.charging && !e.discarding && refused(err):
-		return unwritable
 	case e.charging:
-		return databaseCondition
+		return judgeCharge(err, e)
 	case e.jobs == 1:
 		return itsDoing
 	}
 	return oneOfThem
+}
+
+// judgeCutOff: the first time may be an operator, a frozen machine, the network. The second time in a row that it
+// happens to the same job alone, it is the job.
+func judgeCutOff(e evidence) verdict {
+	if e.jobs == 1 && e.again {
+		return itsDoing
+	}
+	return cutOff
+}
+
+// judgeCharge: a row that refuses its failed attempt will go on refusing it. Another error of writing it, a missing
+// right for example, may go away; and if even discarding the job is refused, nothing is left but to wait.
+func judgeCharge(err error, e evidence) verdict {
+	if refused(err) && !e.discarding {
+		return unwritable
+	}
+	return databaseCondition
 }
 
 const (
@@ -117,8 +130,7 @@ func fromOutside(err error, connected bool) bool {
 	return !connected && !unavailable(err) || code == stateHeldTooLong || code == stateCanceled
 }
 
-// refused tells whether the row itself refuses what is written to it (classes 22 and 23), which will not change.
-// Another error of writing it, a missing right for example, may go away.
+// refused tells whether the row itself refuses what is written to it (classes 22 and 23).
 func refused(err error) bool {
 	code := retry.SQLState(err)
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23")
