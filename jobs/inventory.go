@@ -40,7 +40,7 @@ type resource struct {
 	changed                  bool
 }
 
-// The statuses of a reservation; see the state machine in schema/migrations/0006_reservations.sql.
+// The statuses of a reservation; see the state machine in schema/migrations/0004_reservations.up.sql.
 const (
 	reservationPending   = "pending"
 	reservationHeld      = "held"

@@ -129,7 +129,7 @@ func decodeOfPayment(args []byte, payment *string, amount *int64) error {
 	return err
 }
 
-// The statuses of a payment; see the state machine in schema/migrations/0005_payments.sql.
+// The statuses of a payment; see the state machine in schema/migrations/0003_payments.up.sql.
 const (
 	paymentPending    = "pending"
 	paymentAuthorized = "authorized"

@@ -7,44 +7,68 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// VersionError says that a database's schema is not the one that this binary knows, and what to do about it.
+// VersionError says that a database's schema does not fit this binary, and what to do about it.
 type VersionError struct {
-	have, want versionPair
+	have, want versions
 }
 
-// versionPair counts our migrations and River's; 0, 0 is a database without the schema.
-type versionPair struct{ own, river int }
+// versions are the numbers of our and River's newest migrations, and the set of functions. All are zero in a database
+// without the schema.
+type versions struct {
+	own, river, functions int
+	digest                string // of the set of functions
+	unreleased            bool   // the schema has the migrations from before the first release
+}
 
-// Newer tells whether the database is ahead: what this program asks for is still there, but it must not write.
-func (e *VersionError) Newer() bool { return e.have.own > e.want.own || e.have.river > e.want.river }
+// Newer tells whether the database is ahead of the binary: the functions that the binary calls are still there, but a
+// worker must not settle.
+func (e *VersionError) Newer() bool {
+	return !e.have.unreleased &&
+		(e.have.own > e.want.own || e.have.river > e.want.river || e.have.functions > e.want.functions)
+}
 
-// Error is one line with both versions and the command that mends it.
+// Error is one line with both versions and what to do.
 func (e *VersionError) Error() string {
 	switch {
-	case e.have == versionPair{}:
+	case e.have.unreleased:
+		return fmt.Sprintf(`the database's schema is of a development version from before the first release `+
+			`(%d migrations of goose), which can't be migrated to %v: make a new database, or dump the data, `+
+			`DROP SCHEMA lastseat CASCADE, run "worker migrate up" and restore the data`, e.have.own, e.want)
+	case e.have == versions{}:
 		return `the database has no schema "lastseat": run "worker migrate up"`
 	case e.Newer():
-		return fmt.Sprintf("the database's schema is newer (%v) than this program (%v): run a newer release of it", e.have, e.want)
+		return fmt.Sprintf("the database's schema is newer (%v) than this program (%v): run a newer release of it",
+			e.have, e.want)
 	default:
-		return fmt.Sprintf(`the database's schema is at %v, this program needs %v: run "worker migrate up"`, e.have, e.want)
+		return fmt.Sprintf(`the database's schema is at %v, this program needs %v: run "worker migrate up"`,
+			e.have, e.want)
 	}
 }
 
-func (v versionPair) String() string { return fmt.Sprintf("version %d, river %d", v.own, v.river) }
+func (v versions) String() string {
+	if v.digest == "" {
+		return fmt.Sprintf("version %d, river %d, no functions", v.own, v.river)
+	}
+	return fmt.Sprintf("version %d, river %d, %s", v.own, v.river, functionsStep(v.functions, v.digest))
+}
 
 // Querier is what a pgx connection, pool and transaction have in common.
 type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Check returns nil if the database's schema is exactly the one that this binary knows, an [*VersionError] if it is
-// older, newer or missing. Every role of ours has the right to ask.
+// Check returns nil if the database's schema is exactly the one that this binary knows, a [*VersionError] if it is
+// older, newer, another set of functions, or missing. Every role of ours has the right to ask.
 func Check(ctx context.Context, db Querier) error {
-	have, err := readVersions(ctx, db)
+	release, err := current()
 	if err != nil {
 		return err
 	}
-	want, err := knownVersions()
+	want, err := release.versions()
+	if err != nil {
+		return err
+	}
+	have, err := readVersions(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -55,24 +79,31 @@ func Check(ctx context.Context, db Querier) error {
 }
 
 const (
-	// Null where there is no schema.
+	// The version table of goose, which ran the migrations before the first release, has other columns.
 	findVersionsSQL = `
-	SELECT to_regprocedure('lastseat.schema_version()') IS NOT NULL, to_regclass('lastseat.schema_migrations') IS NOT NULL,
-	       to_regclass('lastseat.river_migration') IS NOT NULL`
-	versionsSQL = `SELECT own, river FROM lastseat.schema_version()`
-	// Of a schema that is older than the function; only the owner and who may read the tables can tell.
-	ownVersionSQL   = `SELECT coalesce(max(version_id), 0) FROM lastseat.schema_migrations`
+	SELECT EXISTS (SELECT FROM pg_attribute
+	               WHERE attrelid = to_regclass('lastseat.schema_migrations') AND attname = 'version_id'),
+	       to_regprocedure('lastseat.schema_version()') IS NOT NULL,
+	       to_regclass('lastseat.schema_migrations') IS NOT NULL, to_regclass('lastseat.river_migration') IS NOT NULL`
+	versionsSQL = `SELECT own, river, functions, digest FROM lastseat.schema_version()`
+	// Where the functions are missing, those can tell who may read the tables.
+	unreleasedSQL   = `SELECT own FROM lastseat.schema_version()`
+	ownVersionSQL   = `SELECT coalesce(max(version), 0) FROM lastseat.schema_migrations`
 	riverVersionSQL = `SELECT coalesce(max(version), 0) FROM lastseat.river_migration WHERE line = 'main'`
 )
 
-func readVersions(ctx context.Context, db Querier) (versionPair, error) {
-	var have versionPair
+func readVersions(ctx context.Context, db Querier) (versions, error) {
+	var have versions
 	var function, own, river bool
-	err := db.QueryRow(ctx, findVersionsSQL).Scan(&function, &own, &river)
+	err := db.QueryRow(ctx, findVersionsSQL).Scan(&have.unreleased, &function, &own, &river)
 	switch {
-	case err == nil && function:
-		err = db.QueryRow(ctx, versionsSQL).Scan(&have.own, &have.river)
-	case err == nil:
+	case err != nil:
+	case have.unreleased && function:
+		err = db.QueryRow(ctx, unreleasedSQL).Scan(&have.own)
+	case have.unreleased:
+	case function:
+		err = db.QueryRow(ctx, versionsSQL).Scan(&have.own, &have.river, &have.functions, &have.digest)
+	default:
 		if own {
 			err = db.QueryRow(ctx, ownVersionSQL).Scan(&have.own)
 		}
@@ -81,20 +112,19 @@ func readVersions(ctx context.Context, db Querier) (versionPair, error) {
 		}
 	}
 	if err != nil {
-		return versionPair{}, fmt.Errorf("read the schema's version: %w", err)
+		return versions{}, fmt.Errorf("read the schema's version: %w", err)
 	}
 	return have, nil
 }
 
-func knownVersions() (versionPair, error) {
+func (r *release) versions() (versions, error) {
 	river, err := newRiver(nil)
 	if err != nil {
-		return versionPair{}, err
-	}
-	files, err := migrationFiles.ReadDir("migrations")
-	if err != nil {
-		return versionPair{}, err
+		return versions{}, err
 	}
 	all := river.AllVersions()
-	return versionPair{own: len(files), river: all[len(all)-1].Version}, nil
+	return versions{
+		own: len(r.migrations), river: all[len(all)-1].Version,
+		functions: r.functions.version, digest: r.functions.digest,
+	}, nil
 }

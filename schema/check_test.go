@@ -18,10 +18,20 @@ func TestCheckTellsVersionsApart(t *testing.T) {
 		down int
 		says []string
 	}{
-		"missing":     {make: `DROP SCHEMA lastseat CASCADE`, says: []string{`no schema "lastseat"`, `run "worker migrate up"`}},
-		"older":       {down: 1, says: []string{fmt.Sprintf("is at version %d, river ", newest-1), fmt.Sprintf("needs version %d, river ", newest), `run "worker migrate up"`}},
-		"much older":  {down: newest, says: []string{"is at version 0, river ", `run "worker migrate up"`}},
-		"newer":       {make: fmt.Sprintf(`INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (%d, true)`, newest+1), says: []string{fmt.Sprintf("is newer (version %d,", newest+1), fmt.Sprintf("than this program (version %d,", newest), "run a newer release"}},
+		"missing": {make: `DROP SCHEMA lastseat CASCADE`, says: []string{`no schema "lastseat"`, `run "worker migrate up"`}},
+		"no functions": {down: 1, says: []string{
+			fmt.Sprintf("is at version %d, river ", newest), ", no functions", "needs version ", ", functions ", `run "worker migrate up"`}},
+		"older": {down: 2, says: []string{
+			fmt.Sprintf("is at version %d, river ", newest-1), fmt.Sprintf("needs version %d, river ", newest), `run "worker migrate up"`}},
+		"much older": {down: ours, says: []string{"is at version 0, river ", `run "worker migrate up"`}},
+		"newer": {make: fmt.Sprintf(`INSERT INTO lastseat.schema_migrations (version, name) VALUES (%d, 'later')`, newest+1), says: []string{
+			fmt.Sprintf("is newer (version %d,", newest+1), fmt.Sprintf("than this program (version %d,", newest), "run a newer release"}},
+		"newer functions": {make: `UPDATE lastseat.schema_functions SET version = 99, digest = 'feed'`, says: []string{
+			"is newer (version ", "functions 99 (feed)", "than this program (version ", schema.FunctionsStep(), "run a newer release"}},
+		"older functions": {make: `UPDATE lastseat.schema_functions SET version = 0, digest = 'feed'`, says: []string{
+			"is at version ", "functions 0 (feed)", "this program needs version ", schema.FunctionsStep(), `run "worker migrate up"`}},
+		"another set with the same number": {make: `UPDATE lastseat.schema_functions SET digest = 'feed'`, says: []string{
+			"is at version ", " (feed)", "this program needs version ", schema.FunctionsStep(), `run "worker migrate up"`}},
 		"newer river": {make: `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`, says: []string{"is newer", "run a newer release"}},
 		"older river": {make: `DELETE FROM lastseat.river_migration WHERE version = (SELECT max(version) FROM lastseat.river_migration)`, says: []string{`run "worker migrate up"`}},
 	} {
@@ -55,7 +65,8 @@ func TestCheckCompletesAnOlderDatabase(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
 	down(t, url)
-	if steps := up(t, url); len(steps) != 1 || steps[0].Name != newestName {
+	down(t, url)
+	if steps := up(t, url); !slices.Equal(names(steps), []string{newestName, schema.FunctionsStep()}) {
 		t.Errorf("up took %v", steps)
 	}
 	if err := schema.Check(t.Context(), testdb.Pool(t, url)); err != nil {
@@ -67,8 +78,9 @@ func TestCheckCompletesAnOlderDatabase(t *testing.T) {
 func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for name, newer := range map[string]string{
-		"ours":  `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (99, true)`,
-		"river": `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`,
+		"ours":      `INSERT INTO lastseat.schema_migrations (version, name) VALUES (99, 'later')`,
+		"functions": `UPDATE lastseat.schema_functions SET version = 99`,
+		"river":     `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

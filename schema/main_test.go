@@ -15,10 +15,11 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
-// The newest migration.
+// The newest migration, and how many steps of ours there are: the migrations and the set of functions.
 const (
-	newest     = 7
-	newestName = "0007_interface"
+	newest     = 4
+	newestName = "0004_reservations"
+	ours       = newest + 1
 )
 
 func TestMain(m *testing.M) {

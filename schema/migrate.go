@@ -2,20 +2,13 @@ package schema
 
 import (
 	"context"
-	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"path"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
-	"github.com/pressly/goose/v3"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 )
@@ -24,64 +17,79 @@ import (
 const Name = "lastseat"
 
 const (
-	owner    = "lastseat_owner"
-	versions = Name + ".schema_migrations" // goose's
+	owner = "lastseat_owner"
 
 	// lockMigrations is the advisory lock that a migration holds: several processes may start at once.
 	lockMigrations = 0x6c617374_73656174 // "lastseat"
 )
 
-//go:embed migrations/*.sql
-var migrationFiles embed.FS
-
-//go:embed bootstrap.sql
-var bootstrap string
-
-// Step is one migration, ours or River's.
+// Step is one migration, ours or River's, or the set of functions.
 type Step struct {
-	Name    string // "0001_ledger" or "river 006"
+	Name    string // "river 006", "0001_requests" or "functions 1 (3fa9c210)"
 	Applied bool
 }
 
-// Up brings the database to this binary's version: roles and schema, River's migrations, then ours. It returns the steps
-// that it took; none if there was nothing to do. Each migration is a transaction of its own, so a failing one leaves
-// those before it. Several processes may call it at once: one works, the others wait for it.
+// Up brings the database to this binary's version: roles and schema, River's migrations, our migrations, the
+// functions. It returns the steps that it took; none if there was nothing to do. Each of River's migrations is a
+// transaction of its own. All that is ours is one transaction: other sessions see the old schema, or the new one
+// with its functions. Several processes may call Up at once: one works, the others wait for it.
 //
 // The caller's role must be a superuser, or one with CREATEROLE and CREATE on the database; where the roles exist
-// already, membership in lastseat_owner is enough, with CREATE on the database where there is no schema yet. With dryRun nothing is changed, and the steps are those that would
-// be taken.
+// already, membership in lastseat_owner is enough, with CREATE on the database where there is no schema yet. With
+// dryRun nothing is changed, and the steps are those that would be taken; [Script] has their SQL.
 //
-// A database of a newer version is left alone: the error is an [VersionError].
+// A database of a newer version is left alone: the error is a [VersionError].
 func Up(ctx context.Context, databaseURL string, dryRun bool) ([]Step, error) {
 	return migrate(ctx, databaseURL, dryRun, func(m *migrator) ([]Step, error) {
 		return m.up(ctx)
 	})
 }
 
-// Down takes back the newest of our migrations and returns it; when none of ours is left, River's tables. A migration
-// that made a table with rows in it refuses: no ledger is dropped.
+// Down takes back the newest step of ours and returns it: the functions, then one migration after the other; when
+// none of ours is left, River's tables. A migration that made a table with rows in it refuses: no ledger is dropped.
 func Down(ctx context.Context, databaseURL string, dryRun bool) ([]Step, error) {
 	return migrate(ctx, databaseURL, dryRun, func(m *migrator) ([]Step, error) {
 		return m.down(ctx)
 	})
 }
 
-// Status lists all migrations that this binary knows, in their order.
+// Status lists all migrations that this binary knows, in their order, and its set of functions. A database that has
+// another set of functions has that in the list as well.
 func Status(ctx context.Context, databaseURL string) ([]Step, error) {
 	return migrate(ctx, databaseURL, true, func(m *migrator) ([]Step, error) {
-		return m.status(ctx)
+		have, err := readVersions(ctx, m.pool)
+		if err == nil && have.unreleased {
+			err = &VersionError{have: have, want: m.want}
+		}
+		if err != nil {
+			return nil, err
+		}
+		return m.status(have), nil
 	})
 }
 
 type migrator struct {
-	conn   *pgx.Conn     // as the caller, holding the lock
-	pool   *pgxpool.Pool // as the owner, once there is one
-	goose  *goose.Provider
-	river  *rivermigrate.Migrator[pgx.Tx]
-	dryRun bool
+	conn    *pgx.Conn     // as the caller, holding the lock
+	pool    *pgxpool.Pool // as the owner, once there is one
+	river   *rivermigrate.Migrator[pgx.Tx]
+	release release
+	want    versions // of the release
+	dryRun  bool
 }
 
-func migrate(ctx context.Context, databaseURL string, dryRun bool, run func(*migrator) ([]Step, error)) ([]Step, error) {
+func migrate(
+	ctx context.Context, databaseURL string, dryRun bool, run func(*migrator) ([]Step, error),
+) ([]Step, error) {
+	release, err := current()
+	if err != nil {
+		return nil, err
+	}
+	return migrateTo(ctx, databaseURL, release, dryRun, run)
+}
+
+func migrateTo(
+	ctx context.Context, databaseURL string, release release, dryRun bool, run func(*migrator) ([]Step, error),
+) ([]Step, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
@@ -94,38 +102,26 @@ func migrate(ctx context.Context, databaseURL string, dryRun bool, run func(*mig
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(lockMigrations)); err != nil {
 		return nil, fmt.Errorf("wait for other migrations: %w", err)
 	}
-
-	asOwner := func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "SELECT set_config('role', rolname, false) FROM pg_roles WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER')", owner)
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT set_config('role', rolname, false) FROM pg_roles
+			WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER')`, owner)
 		return err
 	}
-	config.AfterConnect = asOwner
 	config.MaxConns = 2
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	defer pool.Close()
-	db := stdlib.OpenDB(*config.ConnConfig, stdlib.OptionAfterConnect(asOwner))
-	defer func() { _ = db.Close() }()
 
-	m := &migrator{conn: conn, pool: pool, dryRun: dryRun}
-	if m.goose, err = newGoose(db); err != nil {
+	m := &migrator{conn: conn, pool: pool, release: release, dryRun: dryRun}
+	if m.river, err = newRiver(pool); err != nil {
 		return nil, err
 	}
-	m.river, err = newRiver(pool)
-	if err != nil {
+	if m.want, err = release.versions(); err != nil {
 		return nil, err
 	}
 	return run(m)
-}
-
-func newGoose(db *sql.DB) (*goose.Provider, error) {
-	files, err := fs.Sub(migrationFiles, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithTableName(versions))
 }
 
 func newRiver(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {
@@ -136,12 +132,13 @@ func newRiver(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {
 }
 
 func (m *migrator) up(ctx context.Context) ([]Step, error) {
-	if err := m.refuseNewer(ctx); err != nil {
+	have, err := m.readKnown(ctx)
+	if err != nil {
 		return nil, err
 	}
-	missing, err := m.missing(ctx)
-	if err != nil || len(missing) == 0 || m.dryRun {
-		return missing, err
+	missing := slices.DeleteFunc(m.status(have), func(s Step) bool { return s.Applied })
+	if len(missing) == 0 || m.dryRun {
+		return missing, nil
 	}
 	if _, err := m.conn.Exec(ctx, bootstrap); err != nil {
 		return nil, fmt.Errorf("make roles and schema: %w", err)
@@ -156,31 +153,48 @@ func (m *migrator) up(ctx context.Context) ([]Step, error) {
 	for _, version := range result.Versions {
 		steps = append(steps, Step{Name: riverStep(version.Version), Applied: true})
 	}
-	ours, err := m.goose.Up(ctx)
-	for _, migration := range ours {
-		steps = append(steps, Step{Name: stepName(migration.Source), Applied: true})
-	}
-	return steps, err
+	ours, err := m.run(ctx, m.release.parts(have))
+	return append(steps, ours...), err
 }
 
-// refuseNewer: what this binary does not know it neither adds to nor takes from.
-func (m *migrator) refuseNewer(ctx context.Context) error {
-	err := Check(ctx, m.pool)
-	if version := (*VersionError)(nil); errors.As(err, &version) && !version.Newer() {
+// run runs the parts in one transaction and returns their steps.
+func (m *migrator) run(ctx context.Context, parts []part) (steps []Step, err error) {
+	err = pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
+		for _, part := range parts {
+			if _, err := tx.Exec(ctx, part.sql); err != nil {
+				return fmt.Errorf("%s: %w", part.about, err)
+			}
+			if part.step != "" {
+				steps = append(steps, Step{Name: part.step, Applied: true})
+			}
+		}
 		return nil
-	}
-	return err
-}
-
-func (m *migrator) down(ctx context.Context) ([]Step, error) {
-	if err := m.refuseNewer(ctx); err != nil {
-		return nil, err
-	}
-	steps, err := m.status(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
-	steps = slices.DeleteFunc(steps, func(s Step) bool { return !s.Applied })
+	return steps, nil
+}
+
+// readKnown reads the database's versions and refuses what this binary does not know: it neither adds to that nor
+// takes from it.
+func (m *migrator) readKnown(ctx context.Context) (versions, error) {
+	have, err := readVersions(ctx, m.pool)
+	if err != nil {
+		return versions{}, err
+	}
+	if version := (&VersionError{have: have, want: m.want}); have.unreleased || version.Newer() {
+		return versions{}, version
+	}
+	return have, nil
+}
+
+func (m *migrator) down(ctx context.Context) ([]Step, error) {
+	have, err := m.readKnown(ctx)
+	if err != nil {
+		return nil, err
+	}
+	steps := slices.DeleteFunc(m.status(have), func(s Step) bool { return !s.Applied })
 	for i := range steps {
 		steps[i].Applied = false
 	}
@@ -188,11 +202,14 @@ func (m *migrator) down(ctx context.Context) ([]Step, error) {
 	switch {
 	case len(steps) == 0:
 		return nil, nil
-	case !strings.HasPrefix(steps[0].Name, "river"):
+	case have.digest != "":
 		steps = steps[:1]
-		if !m.dryRun {
-			_, err = m.goose.Down(ctx)
-		}
+		err = m.take(ctx, steps[0], dropSQL(nil)+"DELETE FROM lastseat.schema_functions;")
+	case have.own > 0:
+		steps = steps[:1]
+		last := m.release.migrations[have.own-1]
+		err = m.take(ctx, steps[0],
+			last.down+fmt.Sprintf("DELETE FROM lastseat.schema_migrations WHERE version = %d;", last.number))
 	default:
 		err = m.riverDown(ctx)
 	}
@@ -200,6 +217,15 @@ func (m *migrator) down(ctx context.Context) ([]Step, error) {
 		return nil, err
 	}
 	return steps, nil
+}
+
+// take takes one step of ours back.
+func (m *migrator) take(ctx context.Context, step Step, sql string) error {
+	if m.dryRun {
+		return nil
+	}
+	_, err := m.run(ctx, []part{{about: "take back " + step.Name, sql: sql}})
+	return err
 }
 
 // riverDown takes River's tables away, if no job is in them.
@@ -221,33 +247,21 @@ func (m *migrator) riverDown(ctx context.Context) error {
 	return nil
 }
 
-func (m *migrator) missing(ctx context.Context) ([]Step, error) {
-	all, err := m.status(ctx)
-	var missing []Step
-	for _, step := range all {
-		if !step.Applied {
-			missing = append(missing, step)
-		}
-	}
-	return missing, err
-}
-
-// status reads the two version tables itself: goose and River would make theirs if they are not there.
-func (m *migrator) status(ctx context.Context) ([]Step, error) {
-	have, err := readVersions(ctx, m.pool)
-	if err != nil {
-		return nil, err
-	}
+// status compares the database's versions with the release, step by step.
+func (m *migrator) status(have versions) []Step {
 	var steps []Step
 	for _, migration := range m.river.AllVersions() {
 		steps = append(steps, Step{Name: riverStep(migration.Version), Applied: migration.Version <= have.river})
 	}
-	for _, source := range m.goose.ListSources() {
-		steps = append(steps, Step{Name: stepName(source), Applied: int(source.Version) <= have.own})
+	for _, migration := range m.release.migrations {
+		steps = append(steps, Step{Name: migration.name, Applied: migration.number <= have.own})
 	}
-	return steps, nil
+	set := m.release.functions
+	same := have.functions == set.version && have.digest == set.digest
+	if have.digest != "" && !same {
+		steps = append(steps, Step{Name: functionsStep(have.functions, have.digest), Applied: true})
+	}
+	return append(steps, Step{Name: set.step(), Applied: same})
 }
 
 func riverStep(version int) string { return fmt.Sprintf("river %03d", version) }
-
-func stepName(source *goose.Source) string { return strings.TrimSuffix(path.Base(source.Path), ".sql") }

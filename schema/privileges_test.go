@@ -49,7 +49,7 @@ func member(t *testing.T, pool *pgxpool.Pool, role string) (name, mine string) {
 // has r everywhere, a producer nothing.
 var workerMay = map[string]string{
 	"accounts": "rw", "currencies": "r", "customer_counts": "raw", "entries": "ra", "limit_groups": "r", "outcome_log": "r", "payments": "raw",
-	"requests": "raw", "reservation_items": "raw", "reservations": "raw", "resources": "rw", "schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
+	"requests": "raw", "reservation_items": "raw", "reservations": "raw", "resources": "rw", "schema_functions": "r", "schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
 	"river_job": "rawd", "river_leader": "rawd", "river_migration": "r", "river_notification": "rawd", "river_queue": "rawd",
 }
 

@@ -107,7 +107,7 @@ func TestTransfersRefuse(t *testing.T) {
 		{"no such to account", transfer(`(3, 't3', 'ada', 'nobody', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
 		{"one of two is wrong", transfer(`(3, 't3', 'ada', 'ben', 1, 'EUR', NULL), (4, 't4', 'ada', 'nobody', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
 		{"reversed twice", transfer(`(3, 't3', 'ada', 'bank', 500, 'EUR', 1)`) + `; ` + transfer(`(4, 't4', 'ada', 'bank', 500, 'EUR', 1)`), unique, "transfers_reversed_once"},
-		{"a key twice", transfer(`(3, 't1', 'ada', 'ben', 1, 'EUR', NULL)`), unique, "transfers_key_key"},
+		{"a key twice", transfer(`(3, 't1', 'ada', 'ben', 1, 'EUR', NULL)`), unique, "transfers_key_leg_key"},
 		{"an id twice", transfer(`(1, 't3', 'ada', 'ben', 1, 'EUR', NULL)`), unique, "transfers_pkey"},
 		{"changed", `UPDATE lastseat.transfers SET amount = amount + 1 WHERE id = 1`, integrity, ""},
 		{"changed to what it is", `UPDATE lastseat.transfers SET amount = amount`, integrity, ""},

@@ -124,9 +124,9 @@ func TestSchemaVersion(t *testing.T) {
 	}{
 		"missing":      {nil, "worker migrate up"},
 		"one older":    {down(1), "worker migrate up"},
-		"only river's": {down(4), "worker migrate up"},
+		"only river's": {down(5), "worker migrate up"},
 		"newer": {func(t *testing.T, url string) {
-			testdb.Exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (999, true)`)
+			testdb.Exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.schema_migrations (version, name) VALUES (999, 'later')`)
 		}, "newer"},
 		"newer river": {func(t *testing.T, url string) {
 			testdb.Exec(t, testdb.Pool(t, url), `INSERT INTO lastseat.river_migration (line, version) VALUES ('main', 999)`)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
@@ -121,4 +122,24 @@ func TestMigrateWithoutRight(t *testing.T) {
 	stranger := as(t, testdb.Pool(t, url), "")
 	runWith(t, stranger, "migrate", "up").fails(t, 77)
 	runWith(t, stranger, "migrate", "status").succeeds(t)
+}
+
+// A dry run prints SQL that a DBA can run by hand: afterwards there is nothing left to do, and a worker runs.
+func TestMigrateDryRunPrintsSQL(t *testing.T) {
+	t.Parallel()
+	url := testdb.Empty(t)
+	printed := runWith(t, url, "migrate", "up", "--dry-run")
+	printed.succeeds(t)
+	testdb.Exec(t, testdb.Pool(t, url), printed.out)
+	if got := runWith(t, url, "migrate", "up"); got.out != "nothing to do\n" {
+		t.Errorf("up after the printed SQL: %q, %q", got.out, got.err)
+	}
+	if got := runWith(t, url, "migrate", "up", "--dry-run"); got.out != "-- nothing to do\n" {
+		t.Errorf("another dry run prints %q", got.out)
+	}
+	status := runWith(t, url, "migrate", "status")
+	if status.succeeds(t); !strings.Contains(status.out, "functions 1 (") || strings.Contains(status.out, "missing") {
+		t.Errorf("the status is %q", status.out)
+	}
+	runWith(t, url, "run", "--drain").succeeds(t)
 }

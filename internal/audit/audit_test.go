@@ -237,7 +237,7 @@ const unguarded = `
 	ALTER TABLE lastseat.reservations DROP CONSTRAINT reservations_status_check;
 	ALTER TABLE lastseat.reservation_items DROP CONSTRAINT reservation_items_overlap, DROP CONSTRAINT reservation_items_occupies, DROP CONSTRAINT reservation_items_whole,
 		DROP CONSTRAINT reservation_items_quantity_check, DROP CONSTRAINT reservation_items_position_check;
-	ALTER TABLE lastseat.transfers DROP CONSTRAINT transfers_amount_check, DROP CONSTRAINT transfers_key_key;
+	ALTER TABLE lastseat.transfers DROP CONSTRAINT transfers_amount_check, DROP CONSTRAINT transfers_key_leg_key;
 	DROP INDEX lastseat.transfers_reversed_once;`
 
 // logged has what a corruption has settled in the log of outcomes: that it is not is a corruption of its own.
@@ -263,7 +263,9 @@ var moneyCorruptions = []corruption{
 		UPDATE lastseat.accounts SET balance = 305, version = 3, entry_count = 3 WHERE id = 'ada';
 		UPDATE lastseat.accounts SET balance = -105, version = 3, entry_count = 3, overdraft_limit = 200 WHERE id = 'ben'`, "(key t1): 4 entries"},
 	{"transfers.amount", nil, "a negative amount, the other way", `UPDATE lastseat.transfers SET amount = -amount, from_account = to_account, to_account = from_account WHERE key = 't1'`, "(key t1): -"},
-	{"transfers.once", []string{"requests.effect"}, "a key twice", `UPDATE lastseat.transfers SET key = 't1' WHERE key = 't2'`, "key t1: 2 transfers"},
+	{"transfers.legs", []string{"requests.effect"}, "a key twice", `UPDATE lastseat.transfers SET key = 't1' WHERE key = 't2'`, "key t1: 2 transfers, with the legs 1, 1"},
+	{"transfers.legs", nil, "no first leg", `UPDATE lastseat.transfers SET leg = 2 WHERE key = 't1'`, "key t1: 1 transfers, with the legs 2"},
+	{"transfers.legs", []string{"requests.effect"}, "a gap", `UPDATE lastseat.transfers SET key = 't1', leg = 3 WHERE key = 't2'`, "key t1: 2 transfers, with the legs 1, 3"},
 	{"transfers.reversed", []string{"requests.effect"}, "of no transfer", `UPDATE lastseat.transfers SET reverses_id = 99 WHERE key = 't1'`, "(key t1) reverses 99: there is none"},
 	{"transfers.reversed", []string{"requests.effect"}, "not the opposite", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key = 't1'`, "(key t1)"},
 	{"transfers.reversed", []string{"requests.effect"}, "twice", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key IN ('t1', 't4')`, "2 transfers do"},

@@ -26,10 +26,12 @@ var moneyChecks = []Check{
 		FROM lastseat.transfers WHERE amount <= 0 OR from_account = to_account`,
 	},
 	{
-		Name: "transfers.once",
-		Rule: "a key moves money once",
+		Name: "transfers.legs",
+		Rule: "a key moves money once: its transfers are its legs, numbered 1, 2, 3 ... without a gap",
 		sql: `
-		SELECT format('key %s: %s transfers', key, count(*)) FROM lastseat.transfers GROUP BY key HAVING count(*) > 1`,
+		SELECT format('key %s: %s transfers, with the legs %s', key, count(*), string_agg(leg::text, ', ' ORDER BY leg))
+		FROM lastseat.transfers GROUP BY key
+		HAVING min(leg) <> 1 OR max(leg) <> count(*) OR count(DISTINCT leg) <> count(*)`,
 	},
 	{
 		Name: "transfers.reversed",

@@ -121,7 +121,7 @@ const columnsSQL = `
 	SELECT c.relname, coalesce(obj_description(CASE WHEN relkind = 'c' THEN reltype ELSE c.oid END), ''), attname, replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz'),
 	       CASE WHEN attnotnull THEN '' ELSE 'null' END, coalesce(col_description(c.oid, attnum), '')
 	FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-	WHERE relnamespace = 'lastseat'::regnamespace AND relkind = ANY ($1::text[]) AND relname !~ '^(river_|schema_migrations)' ORDER BY relname COLLATE "C", attnum`
+	WHERE relnamespace = 'lastseat'::regnamespace AND relkind = ANY ($1::text[]) AND relname !~ '^(river_|schema_)' ORDER BY relname COLLATE "C", attnum`
 
 func writeTypes(ctx context.Context, conn *pgx.Conn, page *strings.Builder) error {
 	page.WriteString("## Types\n\n")

@@ -1,0 +1,188 @@
+-- Arguments as they arrive in JSON: the same rules for every kind that has such an argument. The worker checks jobs
+-- that bypassed the SQL functions by the same rules (jobs/args.go); a conformance test keeps both the same.
+
+CREATE OR REPLACE FUNCTION lastseat.check_known_args(kind text, args jsonb, known text[])
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF args - known <> '{}' THEN
+        RAISE EXCEPTION '% has no argument "%"', kind, (SELECT min(name) FROM jsonb_object_keys(args - known) name)
+            USING ERRCODE = 'LS002', HINT = 'Its arguments are ' || array_to_string(known, ', ') || '.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_known_args IS 'Refuses an argument that the kind does not have.
+
+kind: the kind, for the message.
+args: the arguments.
+known: the names of its arguments.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_id_arg(name text, value jsonb)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF jsonb_typeof(value) = 'string' AND char_length(value #>> '{}') BETWEEN 1 AND 200 THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '"%" is %', name, CASE
+            WHEN value IS NULL OR value = 'null' THEN 'missing'
+            WHEN value = '""' THEN 'empty'
+            WHEN jsonb_typeof(value) = 'string' THEN format('%s characters long', char_length(value #>> '{}'))
+            ELSE left(value::text, 50) END
+        USING ERRCODE = 'LS002', HINT = 'An id is text of 1 to 200 characters.';
+END $$;
+COMMENT ON FUNCTION lastseat.check_id_arg IS 'Refuses an argument that is not an id.
+
+name: the argument''s name, for the message.
+value: the argument.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_amount_arg(name text, value jsonb)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF jsonb_typeof(value) = 'number' AND value #>> '{}' ~ '^[0-9]{1,19}$'
+       AND (value #>> '{}')::numeric BETWEEN 1 AND 9223372036854775807 THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '"%" is %', name,
+        CASE WHEN value IS NULL OR value = 'null' THEN 'missing' ELSE left(value::text, 50) END
+        USING ERRCODE = 'LS002',
+              HINT = 'An amount is a whole number of minor units, from 1 to 9223372036854775807: 12.50 EUR is 1250.';
+END $$;
+COMMENT ON FUNCTION lastseat.check_amount_arg IS 'Refuses an argument that is not an amount.
+
+name: the argument''s name, for the message.
+value: the argument.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_quantity_arg(name text, value jsonb, whole boolean)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF value IS NULL OR value = 'null' THEN
+        RETURN; -- 1
+    ELSIF jsonb_typeof(value) = 'number' AND value #>> '{}' ~ '^[0-9]{1,19}$'
+          AND (value #>> '{}')::numeric BETWEEN 1 AND 9223372036854775807 AND NOT (whole AND value <> '1') THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
+        USING ERRCODE = 'LS002',
+              HINT = CASE WHEN whole THEN 'A time range takes the resource as a whole: leave the quantity out.'
+                      ELSE 'A quantity is a whole number, from 1.' END;
+END $$;
+COMMENT ON FUNCTION lastseat.check_quantity_arg IS 'Refuses an argument that is not a quantity.
+
+name: the argument''s name, for the message.
+value: the argument.
+whole: true: the item has a time range, so only 1 is allowed.
+
+Errors: LS002.';
+
+-- Microseconds, like Go: the rest is cut off, where a cast would round.
+CREATE OR REPLACE FUNCTION lastseat.time_of(value text)
+RETURNS timestamptz
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN regexp_replace(value, '(\.[0-9]{6})[0-9]+', '\1')::timestamptz;
+END $$;
+COMMENT ON FUNCTION lastseat.time_of IS 'The time that an RFC 3339 text stands for, cut off after microseconds.
+
+value: the text.';
+
+-- RFC 3339 with its offset, so that nothing depends on the session's time zone or date style.
+CREATE OR REPLACE FUNCTION lastseat.check_time_arg(name text, value jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF value IS NULL OR value = 'null' THEN
+        RETURN;
+    ELSIF jsonb_typeof(value) = 'string'
+          AND value #>> '{}' ~ ('^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
+                                '(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$') THEN
+        -- in the years 2 to 9999, of UTC: beyond them other languages, JSON included, have no such time or take it
+        -- for none
+        IF time_of(value #>> '{}') >= '0002-01-01 00:00:00Z' AND time_of(value #>> '{}') < '10000-01-01 00:00:00Z' THEN
+            RETURN;
+        END IF;
+    END IF;
+    RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
+        USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
+EXCEPTION WHEN datetime_field_overflow THEN
+    RAISE EXCEPTION '"%" is %: there is no such day', name, left(value::text, 50)
+        USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
+END $$;
+COMMENT ON FUNCTION lastseat.check_time_arg IS 'Refuses an argument that is not a time.
+
+name: the argument''s name, for the message.
+value: the argument.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.time_arg(name text, value timestamptz)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF value IS NULL THEN
+        RETURN '{}';
+    ELSIF value < '0002-01-01 00:00:00Z' OR value >= '10000-01-01 00:00:00Z' THEN
+        -- infinity too; and to_char writes a year before Christ like one after
+        RAISE EXCEPTION '"%" is %', name, value USING ERRCODE = 'LS002', HINT = 'Give a time, or none.';
+    END IF;
+    RETURN jsonb_build_object(name, to_char(value AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
+END $$;
+COMMENT ON FUNCTION lastseat.time_arg IS 'A JSON object with one time in RFC 3339; an empty one for null.
+
+name: the argument''s name.
+value: the time.
+
+Errors: LS002.';
+
+-- A time range as Postgres writes it, end not included; a time without an offset is UTC.
+CREATE OR REPLACE FUNCTION lastseat.during_arg(name text, value jsonb)
+RETURNS tstzrange
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp
+SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
+DECLARE
+    range tstzrange;
+BEGIN
+    IF value IS NULL OR value = 'null' THEN
+        RETURN NULL;
+    ELSIF jsonb_typeof(value) = 'string' AND value #>> '{}' ~ during_format() THEN
+        range := regexp_replace(value #>> '{}', '(\.[0-9]{6})[0-9]+', '\1', 'g')::tstzrange; -- microseconds, like Go
+        IF NOT isempty(range) AND lower(range) >= '0002-01-01 00:00:00Z'
+           AND upper(range) < '10000-01-01 00:00:00Z' THEN
+            RETURN range;
+        END IF;
+    END IF;
+    RAISE EXCEPTION '"%" is %', name, left(value::text, 100)
+        USING ERRCODE = 'LS002',
+              HINT = 'A time range has a start before its end: [2026-11-23T10:00:00Z,2026-11-23T11:30:00Z).';
+EXCEPTION WHEN datetime_field_overflow OR data_exception THEN
+    RAISE EXCEPTION '"%" is %', name, left(value::text, 100)
+        USING ERRCODE = 'LS002',
+              HINT = 'A time range has a start before its end: [2026-11-23T10:00:00Z,2026-11-23T11:30:00Z).';
+END $$;
+COMMENT ON FUNCTION lastseat.during_arg IS 'The time range that an argument holds, or null.
+
+name: the argument''s name, for the message.
+value: the argument.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.during_format()
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN '^\["?'
+        '[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?'
+        '(Z|[+-](0[0-9]|1[0-4])(:[0-5][0-9])?)?'
+        '"?, ?"?'
+        '[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?'
+        '(Z|[+-](0[0-9]|1[0-4])(:[0-5][0-9])?)?'
+        '"?\)$';
+END $$;
+COMMENT ON FUNCTION lastseat.during_format IS 'The regular expression that a time range in JSON has to match.';

@@ -1,0 +1,195 @@
+-- Accounts: open one, look at it, read its statement.
+
+CREATE OR REPLACE FUNCTION lastseat.open_account(
+    id text, currency text, overdraft_limit bigint DEFAULT 0, if_missing boolean DEFAULT false
+)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    known accounts;
+BEGIN
+    IF open_account.id IS NULL OR char_length(open_account.id) NOT BETWEEN 1 AND 200 THEN
+        RAISE EXCEPTION 'the account id is %', CASE
+            WHEN open_account.id IS NULL THEN 'null' WHEN open_account.id = '' THEN 'empty'
+            ELSE format('%s characters long', char_length(open_account.id)) END
+            USING ERRCODE = 'LS002', HINT = 'An account id has 1 to 200 characters.';
+    END IF;
+    IF open_account.overdraft_limit < 0 THEN
+        RAISE EXCEPTION 'the overdraft limit of account "%" is %', open_account.id, open_account.overdraft_limit
+            USING ERRCODE = 'LS002', HINT = 'A limit is 0 or more minor units; null means unbounded.';
+    END IF;
+    PERFORM check_currency(open_account.currency);
+
+    INSERT INTO accounts (id, currency, overdraft_limit)
+    VALUES (open_account.id, open_account.currency, open_account.overdraft_limit)
+    ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO STRICT known FROM accounts a WHERE a.id = open_account.id;
+        IF NOT open_account.if_missing AND (
+            known.currency <> open_account.currency
+            OR known.overdraft_limit IS DISTINCT FROM open_account.overdraft_limit
+        ) THEN
+            RAISE EXCEPTION 'account "%" is open already, in % with an overdraft limit of %',
+                known.id, known.currency, coalesce(known.overdraft_limit::text, 'null (unbounded)')
+                USING ERRCODE = 'LS001', HINT = 'Take another id, or open it with the same currency and limit again.';
+        END IF;
+        RETURN ROW(known.id, 'account.open', 'applied', true)::receipt;
+    END IF;
+    RETURN ROW(open_account.id, 'account.open', 'applied', false)::receipt;
+END $$;
+COMMENT ON FUNCTION lastseat.open_account IS 'Opens an account immediately, in the caller''s transaction.
+
+id: the account''s id, 1 to 200 characters.
+currency: ISO 4217, in upper case: EUR.
+overdraft_limit: how far below zero it may go, in minor units; null: no limit.
+if_missing: true: leave an account that is open already as it is, whatever its currency and limit.
+
+Errors: LS001 it is open with another currency or limit; LS002.';
+GRANT EXECUTE ON FUNCTION lastseat.open_account TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.check_currency(code text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF code IS NULL OR NOT EXISTS (SELECT FROM currencies c WHERE c.code = check_currency.code) THEN
+        RAISE EXCEPTION 'the currency is %', coalesce('"' || code || '"', 'null')
+            USING ERRCODE = 'LS002', HINT = 'A currency is an active ISO 4217 code in upper case: EUR, USD, JPY.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_currency IS 'Refuses a code that is not an active currency.
+
+code: the currency.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_account(id text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = check_account.id) THEN
+        RAISE EXCEPTION 'there is no account "%"', check_account.id
+            USING ERRCODE = 'LS003',
+                  HINT = format('Open it first: SELECT lastseat.open_account(%L, ''EUR'').', check_account.id);
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_account IS 'Refuses an account that does not exist.
+
+id: the account''s id.
+
+Errors: LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.account(id text)
+RETURNS TABLE (
+    currency text, balance bigint, held bigint, overdraft_limit bigint, version bigint, created_at timestamptz,
+    updated_at timestamptz
+)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT a.currency, a.balance, a.held, a.overdraft_limit, a.version, a.created_at, a.updated_at
+        FROM accounts a WHERE a.id = account.id;
+END $$;
+COMMENT ON FUNCTION lastseat.account IS
+'An account as it is now: one row, or none. The available amount is balance - held + overdraft_limit; overdraft_limit '
+'null: no limit. Minor units.
+
+id: the account''s id.';
+GRANT EXECUTE ON FUNCTION lastseat.account TO lastseat_producer, lastseat_worker, lastseat_viewer;
+
+-- An account's entries are in the order of time, so a binary search finds the version at a time, without an index
+-- that every entry would have to maintain.
+CREATE OR REPLACE FUNCTION lastseat.first_entry(account text, at timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    low  bigint := 1;
+    high bigint := (SELECT a.entry_count + 1 FROM accounts a WHERE a.id = first_entry.account);
+    mid  bigint;
+BEGIN
+    WHILE low < high LOOP
+        mid := (low + high) / 2;
+        IF (SELECT e.created_at < first_entry.at FROM entries e
+            WHERE e.account_id = first_entry.account AND e.version = mid) THEN
+            low := mid + 1;
+        ELSE
+            high := mid;
+        END IF;
+    END LOOP;
+    RETURN low;
+END $$;
+COMMENT ON FUNCTION lastseat.first_entry IS 'The version of an account''s first entry at or after a time.
+
+account: the account''s id.
+at: the time.';
+
+CREATE OR REPLACE FUNCTION lastseat.statement(
+    account text, "from" timestamptz DEFAULT '-infinity', "to" timestamptz DEFAULT 'infinity',
+    after_version bigint DEFAULT 0, max_entries bigint DEFAULT NULL
+)
+RETURNS TABLE (
+    version bigint, at timestamptz, amount bigint, balance_after bigint, counterparty text, kind text, key text,
+    payment_id text, description text, transfer_id bigint
+)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    first bigint := 1;
+    last  bigint;
+BEGIN
+    PERFORM check_account(statement.account);
+    IF max_entries < 0 THEN
+        RAISE EXCEPTION '"max_entries" is %', max_entries
+            USING ERRCODE = 'LS002', HINT = 'Give 0 or more, or null for all.';
+    END IF;
+    IF statement."from" > '-infinity' THEN
+        first := first_entry(statement.account, statement."from");
+    END IF;
+    IF statement."to" < 'infinity' THEN
+        last := first_entry(statement.account, statement."to") - 1;
+    ELSE
+        last := (SELECT a.entry_count FROM accounts a WHERE a.id = statement.account);
+    END IF;
+    RETURN QUERY
+        SELECT e.version, e.created_at, e.amount, e.balance_after,
+               CASE WHEN e.amount < 0 THEN t.to_account ELSE t.from_account END,
+               r.kind, t.key, t.payment_id, t.description, t.id
+        FROM entries e JOIN transfers t ON t.id = e.transfer_id LEFT JOIN requests r ON r.key = t.key
+        WHERE e.account_id = statement.account AND e.version BETWEEN first AND last
+          AND e.version > coalesce(after_version, 0)
+        ORDER BY e.version LIMIT statement.max_entries;
+END $$;
+COMMENT ON FUNCTION lastseat.statement IS
+'An account''s entries in their order, with the balance after each. Amounts in minor units; negative: taken from the '
+'account.
+
+account: the account''s id.
+from: from this time, included.
+to: to this time, not included.
+after_version: only entries after this one: the version of the last row of the previous page.
+max_entries: at most so many; null: all.
+
+Errors: LS002, LS003 no such account.';
+GRANT EXECUTE ON FUNCTION lastseat.statement TO lastseat_producer, lastseat_worker, lastseat_viewer;
+
+CREATE OR REPLACE FUNCTION lastseat.balance_at(account text, at timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_account(balance_at.account);
+    IF balance_at.at IS NULL THEN
+        RAISE EXCEPTION 'the time is null'
+            USING ERRCODE = 'LS002', HINT = 'Give a time. The balance now is in lastseat.account.';
+    END IF;
+    RETURN coalesce((SELECT e.balance_after FROM entries e
+                     WHERE e.account_id = balance_at.account
+                       AND e.version = first_entry(balance_at.account, balance_at.at) - 1), 0);
+END $$;
+COMMENT ON FUNCTION lastseat.balance_at IS 'An account''s balance just before a time, in minor units.
+
+account: the account''s id.
+at: the time.
+
+Errors: LS002, LS003 no such account.';
+GRANT EXECUTE ON FUNCTION lastseat.balance_at TO lastseat_producer, lastseat_worker, lastseat_viewer;

@@ -1,0 +1,339 @@
+-- payment.transfer and payment.reverse move money at once. payment.authorize holds it; payment.capture, void and
+-- refund follow. Each kind has its check of the arguments beside the function that asks for it.
+
+CREATE OR REPLACE FUNCTION lastseat.check_transfer_args(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_id_arg('from', args -> 'from');
+    PERFORM check_id_arg('to', args -> 'to');
+    PERFORM check_amount_arg('amount', args -> 'amount');
+    PERFORM check_currency(args ->> 'currency');
+    IF args ->> 'from' = args ->> 'to' THEN
+        RAISE EXCEPTION '"from" and "to" are the same account, "%"', args ->> 'from'
+            USING ERRCODE = 'LS002', HINT = 'Money moves between two accounts.';
+    ELSIF jsonb_typeof(args -> 'description') NOT IN ('string', 'null') THEN
+        RAISE EXCEPTION '"description" is %', left(args ->> 'description', 50)
+            USING ERRCODE = 'LS002', HINT = 'A description is text.';
+    ELSIF jsonb_typeof(args -> 'metadata') NOT IN ('object', 'null') THEN
+        RAISE EXCEPTION '"metadata" is %', left(args ->> 'metadata', 50)
+            USING ERRCODE = 'LS002', HINT = 'Metadata is a JSON object.';
+    END IF;
+    -- One query for both: a call for each costs more than the query. The calls tell which one does not exist.
+    IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = args ->> 'from')
+       OR NOT EXISTS (SELECT FROM accounts a WHERE a.id = args ->> 'to') THEN
+        PERFORM check_account(args ->> 'from');
+        PERFORM check_account(args ->> 'to');
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_transfer_args IS
+'Refuses invalid accounts, amount, currency, description or metadata.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_transfer(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.transfer', args, '{key,from,to,amount,currency,description,metadata}');
+    PERFORM check_transfer_args(args);
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_transfer IS
+'Refuses arguments that a payment.transfer can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.transfer(
+    key text, from_account text, to_account text, amount bigint, currency text, description text DEFAULT NULL,
+    metadata jsonb DEFAULT '{}'
+)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.transfer', key,
+        jsonb_build_object('from', from_account, 'to', to_account, 'amount', amount, 'currency', currency)
+        || CASE WHEN description IS NULL THEN '{}' ELSE jsonb_build_object('description', description) END
+        || CASE WHEN coalesce(metadata, '{}') = '{}' THEN '{}' ELSE jsonb_build_object('metadata', metadata) END);
+END $$;
+COMMENT ON FUNCTION lastseat.transfer IS
+'Asks for money to move from one account to another, in the caller''s transaction.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+from_account: the account whose balance goes down.
+to_account: the account whose balance goes up; another account of the same currency.
+amount: minor units, 1 or more: 12.50 EUR is 1250.
+currency: ISO 4217, that of both accounts.
+description: the text that a statement shows; or null.
+metadata: a JSON object of your own: kept, never read.
+
+Errors: LS001 the key was used for something else; LS002; LS003 no such account; LS004.';
+GRANT EXECUTE ON FUNCTION lastseat.transfer TO lastseat_producer, lastseat_worker;
+
+-- The request tells, not its transfers: the transfer may still be pending. So this holds for any number of legs.
+CREATE OR REPLACE FUNCTION lastseat.check_reversible(transfer_key text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    asked text;
+BEGIN
+    SELECT r.kind INTO asked FROM requests r WHERE r.key = transfer_key;
+    IF asked IN ('payment.transfer', 'booking.book') THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION 'no transfer was asked for with the key "%"%', transfer_key, coalesce(': it is a ' || asked, '')
+        USING ERRCODE = 'LS003',
+              HINT = 'A reversal names the key of a payment.transfer or booking.book request. A captured payment '
+                     'is refunded instead.';
+END $$;
+COMMENT ON FUNCTION lastseat.check_reversible IS 'Refuses a key under which no reversible transfer was asked for.
+
+transfer_key: the key.
+
+Errors: LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_reverse(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.reverse', args, '{key,transfer}');
+    PERFORM check_id_arg('transfer', args -> 'transfer');
+    PERFORM check_reversible(args ->> 'transfer');
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_reverse IS
+'Refuses arguments that a payment.reverse can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.reverse(key text, transfer_key text)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.reverse', key, jsonb_build_object('transfer', transfer_key));
+END $$;
+COMMENT ON FUNCTION lastseat.reverse IS
+'Asks for a plain transfer to be reversed, once, in the caller''s transaction: the same amount, the other way.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+transfer_key: the key of the transfer''s request, or of the booking''s.
+
+Errors: LS001, LS002, LS003 no transfer was asked for with that key.';
+GRANT EXECUTE ON FUNCTION lastseat.reverse TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment(id text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM payments p WHERE p.id = check_payment.id) THEN
+        RAISE EXCEPTION 'there is no payment "%"', check_payment.id
+            USING ERRCODE = 'LS003', HINT = 'Authorize it first: SELECT lastseat.authorize(...).';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment IS 'Refuses a payment that does not exist.
+
+id: the payment''s id.
+
+Errors: LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_authorize(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.authorize', args, '{key,payment,from,to,amount,currency,expires_at}');
+    PERFORM check_id_arg('payment', args -> 'payment');
+    PERFORM check_time_arg('expires_at', args -> 'expires_at');
+    PERFORM check_transfer_args(args);
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_authorize IS
+'Refuses arguments that a payment.authorize can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.begin_payment_authorize(key text, args jsonb, asked timestamptz)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    known payments;
+BEGIN
+    INSERT INTO payments (id, key, from_account, to_account, amount, currency, expires_at)
+    VALUES (args ->> 'payment', begin_payment_authorize.key, args ->> 'from', args ->> 'to',
+            (args ->> 'amount')::bigint, args ->> 'currency',
+            -- not 7 days: one of them may have 23 hours in the session's time zone
+            coalesce(time_of(args ->> 'expires_at'), asked + interval '168 hours'))
+    ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO STRICT known FROM payments p WHERE p.id = args ->> 'payment';
+        RAISE EXCEPTION 'payment "%" was asked for with the key "%"', known.id, known.key
+            USING ERRCODE = 'LS001', DETAIL = format('It is %s.', known.status),
+                  HINT = 'A payment is authorized once. Take a new id for a new one.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.begin_payment_authorize IS
+'Inserts the pending row of payments that a payment.authorize request has.
+
+key: the request''s key.
+args: its arguments.
+asked: the time from which the default expiry counts.
+
+Errors: LS001 it was asked for before.';
+
+-- expires_at defaults to null and not to now() + 7 days: the default counts from the time of the request.
+CREATE OR REPLACE FUNCTION lastseat.authorize(
+    key text, payment text, from_account text, to_account text, amount bigint, currency text,
+    expires_at timestamptz DEFAULT NULL
+)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.authorize', key,
+        jsonb_build_object('payment', payment, 'from', from_account, 'to', to_account, 'amount', amount,
+                           'currency', currency)
+        || time_arg('expires_at', expires_at));
+END $$;
+COMMENT ON FUNCTION lastseat.authorize IS
+'Asks for money to be held for a payment that is captured later, in the caller''s transaction. The row of payments '
+'exists immediately, as pending.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+payment: the payment''s id, 1 to 200 characters, used once.
+from_account: the account that pays.
+to_account: the account that is paid.
+amount: minor units, 1 or more: 12.50 EUR is 1250.
+currency: ISO 4217, that of both accounts.
+expires_at: when the hold is released unless the payment is captured; null: 7 days after the request. A retry may '
+'send a different expires_at; the first one is kept.
+
+Errors: LS001 the key was used for something else, or the payment was asked for before; LS002; LS003 no such '
+'account.';
+GRANT EXECUTE ON FUNCTION lastseat.authorize TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_capture(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.capture', args, '{key,payment,amount}');
+    PERFORM check_id_arg('payment', args -> 'payment');
+    IF coalesce(args -> 'amount', 'null') <> 'null' THEN
+        PERFORM check_amount_arg('amount', args -> 'amount');
+    END IF;
+    PERFORM check_payment(args ->> 'payment');
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_capture IS
+'Refuses arguments that a payment.capture can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.capture(key text, payment text, amount bigint DEFAULT NULL)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.capture', key,
+        jsonb_strip_nulls(jsonb_build_object('payment', payment, 'amount', amount)));
+END $$;
+COMMENT ON FUNCTION lastseat.capture IS
+'Asks for an authorized payment to be captured, once, in the caller''s transaction.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+payment: the payment''s id.
+amount: minor units; null: all of it. The rest is released.
+
+Errors: LS001, LS002, LS003 no such payment.';
+GRANT EXECUTE ON FUNCTION lastseat.capture TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_void(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.void', args, '{key,payment}');
+    PERFORM check_id_arg('payment', args -> 'payment');
+    PERFORM check_payment(args ->> 'payment');
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_void IS
+'Refuses arguments that a payment.void can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.void(key text, payment text)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.void', key, jsonb_build_object('payment', payment));
+END $$;
+COMMENT ON FUNCTION lastseat.void IS
+'Asks for an authorized payment to be voided, in the caller''s transaction: the amount that it holds is released.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+payment: the payment''s id.
+
+Errors: LS001, LS002, LS003 no such payment.';
+GRANT EXECUTE ON FUNCTION lastseat.void TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_refund(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.refund', args, '{key,payment,amount}');
+    PERFORM check_id_arg('payment', args -> 'payment');
+    IF coalesce(args -> 'amount', 'null') <> 'null' THEN
+        PERFORM check_amount_arg('amount', args -> 'amount');
+    END IF;
+    PERFORM check_payment(args ->> 'payment');
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_refund IS
+'Refuses arguments that a payment.refund can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.refund(key text, payment text, amount bigint DEFAULT NULL)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.refund', key,
+        jsonb_strip_nulls(jsonb_build_object('payment', payment, 'amount', amount)));
+END $$;
+COMMENT ON FUNCTION lastseat.refund IS
+'Asks for a captured payment to be refunded, at once or in parts, in the caller''s transaction.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+payment: the payment''s id.
+amount: minor units; null: what is left.
+
+Errors: LS001, LS002, LS003 no such payment.';
+GRANT EXECUTE ON FUNCTION lastseat.refund TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.payment(id text)
+RETURNS TABLE (
+    status text, from_account text, to_account text, amount bigint, amount_captured bigint, amount_refunded bigint,
+    currency text, expires_at timestamptz, version bigint, key text, created_at timestamptz, updated_at timestamptz
+)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT p.status, p.from_account, p.to_account, p.amount, p.amount_captured, p.amount_refunded,
+                        p.currency,
+                        p.expires_at, p.version, p.key, p.created_at, p.updated_at
+                 FROM payments p WHERE p.id = payment.id;
+END $$;
+COMMENT ON FUNCTION lastseat.payment IS 'A payment as it is now: one row, or none. Amounts in minor units.
+
+id: the payment''s id.';
+GRANT EXECUTE ON FUNCTION lastseat.payment TO lastseat_producer, lastseat_worker, lastseat_viewer;

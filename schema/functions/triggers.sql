@@ -1,0 +1,173 @@
+-- The functions of the triggers. They are put in place before the migrations, which create the triggers; so a
+-- variable here can't have the type of one of our tables.
+--
+-- Every function of the schema is SECURITY DEFINER with its search_path pinned: a caller's temporary table catches
+-- nothing.
+
+CREATE OR REPLACE FUNCTION lastseat.refuse_change()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% of lastseat.% is not allowed', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'integrity_constraint_violation', HINT = TG_ARGV[0];
+END $$;
+COMMENT ON FUNCTION lastseat.refuse_change IS 'Trigger: refuses to change what never changes.';
+
+-- A settled request stays as it is. lastseat.retry is the one way back, for a failed request only.
+CREATE OR REPLACE FUNCTION lastseat.refuse_resettle()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF OLD.status = 'failed' AND NEW.status = 'pending' AND NEW.job_id = OLD.job_id
+       AND NEW.requested_at = OLD.requested_at THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'request "%" is % (%) and stays so', OLD.key, OLD.status, OLD.code
+        USING ERRCODE = 'integrity_constraint_violation',
+              HINT = 'A new key tries again. A failed request can be retried.';
+END $$;
+COMMENT ON FUNCTION lastseat.refuse_resettle IS
+'Trigger: a settled request stays settled, except that a failed one can be retried.';
+
+-- A waiting job that is cancelled (in River UI, say) or discarded (by River, for a unique one) will never be
+-- settled: its request fails at once, and can be retried. A waiting job can't be deleted, because its arguments are
+-- nowhere else.
+--
+-- settled_at is the time of the cancellation, not of the transaction's begin: one transaction may cancel a job,
+-- retry it and cancel it again, and the log then tells the last outcome. The lane notifies waiters, and so does
+-- this.
+CREATE OR REPLACE FUNCTION lastseat.job_taken_away()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        IF EXISTS (SELECT FROM requests r WHERE r.status = 'pending') THEN
+            RAISE EXCEPTION 'river_job carries pending requests'
+                USING ERRCODE = 'integrity_constraint_violation', HINT = 'Delete the jobs that are finished instead.';
+        END IF;
+        RETURN NULL;
+    ELSIF TG_OP = 'DELETE' THEN
+        IF EXISTS (SELECT FROM requests r
+                   WHERE r.job_id = OLD.id AND r.key = OLD.args ->> 'key' AND r.status = 'pending') THEN
+            RAISE EXCEPTION 'job % carries the pending request "%"', OLD.id, OLD.args ->> 'key'
+                USING ERRCODE = 'integrity_constraint_violation',
+                      HINT = 'Cancel the job instead: its request then fails, and can be retried.';
+        END IF;
+        RETURN OLD;
+    END IF;
+    UPDATE requests r SET status = 'failed', code = 'job_cancelled', settled_at = clock_timestamp()
+    WHERE r.job_id = NEW.id AND r.key = NEW.args ->> 'key' AND r.status = 'pending';
+    IF FOUND THEN
+        PERFORM pg_notify('lastseat_outcome', NEW.queue);
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION lastseat.job_taken_away IS
+'Trigger: a job that carries a pending request can''t be deleted; if it is cancelled, its request fails.';
+
+CREATE OR REPLACE FUNCTION lastseat.log_outcomes()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    -- What is settled now was pending before: nothing else is let by (settled_once).
+    INSERT INTO outcome_log (settled_at, keys)
+    SELECT n.settled_at, array_agg(n.key) FROM settled n WHERE n.status <> 'pending' GROUP BY n.settled_at;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.log_outcomes IS 'Trigger: writes what was settled to outcome_log.';
+
+-- Stands in for three foreign keys on (account, currency), for the rows of a whole statement at once. It needs no row
+-- locks because an account is never deleted and its currency never changes.
+CREATE OR REPLACE FUNCTION lastseat.check_transfer_accounts()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
+SET enable_seqscan = off AS $$ -- the plan is cached while the table is small
+DECLARE
+    bad record;
+BEGIN
+    SELECT t.id, t.from_account, f.currency AS from_currency, t.to_account, o.currency AS to_currency, t.currency
+    INTO bad
+    FROM new_transfers t
+    LEFT JOIN accounts f ON f.id = t.from_account
+    LEFT JOIN accounts o ON o.id = t.to_account
+    WHERE f.currency IS DISTINCT FROM t.currency OR o.currency IS DISTINCT FROM t.currency
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'transfer % is in %, account "%" in %, account "%" in %', bad.id, bad.currency,
+            bad.from_account, coalesce(bad.from_currency, '(no such account)'),
+            bad.to_account, coalesce(bad.to_currency, '(no such account)')
+            USING ERRCODE = 'foreign_key_violation', TABLE = 'transfers', CONSTRAINT = 'transfers_one_currency';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.check_transfer_accounts IS
+'Trigger: both accounts of a transfer exist, and are in its currency.';
+
+-- Every entry continues its account's chain: version one up, balance_after the balance before plus the amount.
+CREATE OR REPLACE FUNCTION lastseat.check_entry_chain()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ -- the plan is cached while the table is empty
+DECLARE
+    bad record;
+BEGIN
+    SELECT n.account_id, n.version INTO bad
+    FROM new_entries n
+    LEFT JOIN entries p ON p.account_id = n.account_id AND p.version = n.version - 1
+    WHERE n.version <> coalesce(p.version, 0) + 1 OR n.balance_after - n.amount <> coalesce(p.balance_after, 0)
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'entry % of account "%" does not continue the account''s chain of versions and balances',
+            bad.version, bad.account_id
+            USING ERRCODE = 'check_violation', TABLE = 'entries', CONSTRAINT = 'entries_chain';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.check_entry_chain IS
+'Trigger: an entry continues its account''s chain of versions and balances.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_status()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        RAISE EXCEPTION 'payment "%" can''t begin as %', NEW.id, NEW.status
+            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'payments',
+                  CONSTRAINT = 'payments_state_machine',
+                  HINT = 'pending becomes authorized or declined; authorized becomes captured, voided or expired.';
+    ELSIF (OLD.status, NEW.status) NOT IN (('pending', 'authorized'), ('pending', 'declined'),
+        ('authorized', 'captured'), ('authorized', 'voided'), ('authorized', 'expired')) THEN
+        RAISE EXCEPTION 'payment "%" is %: it can''t become %', OLD.id, OLD.status, NEW.status
+            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'payments',
+                  CONSTRAINT = 'payments_state_machine',
+                  HINT = 'pending becomes authorized or declined; authorized becomes captured, voided or expired.';
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_status IS
+'Trigger: a payment''s status changes only as its state machine allows.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_reservation_status()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        RAISE EXCEPTION 'reservation "%" can''t begin as %', NEW.id, NEW.status
+            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'reservations',
+                  CONSTRAINT = 'reservations_state_machine',
+                  HINT = 'pending becomes held, waiting or rejected; waiting becomes held, cancelled or expired; '
+                         'held becomes confirmed, cancelled or expired; confirmed becomes cancelled.';
+    ELSIF (OLD.status, NEW.status) NOT IN (('pending', 'held'), ('pending', 'rejected'), ('pending', 'waiting'),
+        ('held', 'confirmed'), ('held', 'cancelled'), ('held', 'expired'), ('confirmed', 'cancelled'),
+        ('waiting', 'held'), ('waiting', 'cancelled'), ('waiting', 'expired')) THEN
+        RAISE EXCEPTION 'reservation "%" is %: it can''t become %', OLD.id, OLD.status, NEW.status
+            USING ERRCODE = 'integrity_constraint_violation', TABLE = 'reservations',
+                  CONSTRAINT = 'reservations_state_machine',
+                  HINT = 'pending becomes held, waiting or rejected; waiting becomes held, cancelled or expired; '
+                         'held becomes confirmed, cancelled or expired; confirmed becomes cancelled.';
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION lastseat.check_reservation_status IS
+'Trigger: a reservation''s status changes only as its state machine allows.';

@@ -1,0 +1,132 @@
+-- Requests: what callers asked for, one row for each key, and what came of it. The job that carries a request's
+-- arguments to the worker is a row of river_job, which may be deleted when it is done. The request stays.
+--
+-- Text keys are COLLATE "C": nobody sorts them for reading, and byte order makes index probes cheaper and equal to
+-- Go's own string order, in which the worker locks rows.
+
+-- PUBLIC may execute every new function unless that right is revoked in the same transaction. The second statement
+-- covers all functions that are created from now on.
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lastseat FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA lastseat TO lastseat_worker, lastseat_producer, lastseat_viewer;
+GRANT SELECT ON ALL TABLES IN SCHEMA lastseat TO lastseat_viewer, lastseat_worker;
+ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat GRANT SELECT ON TABLES TO lastseat_viewer, lastseat_worker;
+
+-- River's client does its housekeeping in the worker's name.
+GRANT INSERT, UPDATE, DELETE ON
+    lastseat.river_job, lastseat.river_leader, lastseat.river_queue, lastseat.river_notification
+TO lastseat_worker;
+GRANT USAGE ON SEQUENCE lastseat.river_job_id_seq, lastseat.river_notification_id_seq TO lastseat_worker;
+GRANT EXECUTE ON FUNCTION lastseat.river_job_state_in_bitmask(bit, lastseat.river_job_state) TO lastseat_worker;
+
+CREATE TABLE lastseat.requests (
+    key          text COLLATE "C" PRIMARY KEY
+                 -- The worker's own keys hold a kind and an id of up to 200 characters, so they may be longer.
+                 CHECK (char_length(key) BETWEEN 1 AND CASE WHEN starts_with(key, 'lastseat:') THEN 250 ELSE 200 END),
+    kind         text COLLATE "C" NOT NULL CHECK (char_length(kind) BETWEEN 1 AND 127),
+    fingerprint  bytea NOT NULL,
+    job_id       bigint NOT NULL,
+    status       text COLLATE "C" NOT NULL DEFAULT 'pending'
+                 CHECK (status IN ('pending', 'applied', 'rejected', 'failed')),
+    code         text COLLATE "C",
+    detail       jsonb,
+    attempts     integer NOT NULL DEFAULT 0,
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    settled_at   timestamptz,
+    CONSTRAINT requests_settled_with_code
+        CHECK ((status = 'pending') = (code IS NULL) AND (status = 'pending') = (settled_at IS NULL))
+    -- Half of every page is left free. A request is updated once, when it is settled. On its own page that update
+    -- touches no index, and one transaction often settles a whole page of requests.
+) WITH (fillfactor = 50);
+COMMENT ON TABLE lastseat.requests IS
+    'One row for every idempotency key, kept for ever: what was asked for and what came of it.';
+COMMENT ON COLUMN lastseat.requests.key IS 'The caller''s idempotency key.';
+COMMENT ON COLUMN lastseat.requests.kind IS 'What was asked for: payment.transfer, for example.';
+COMMENT ON COLUMN lastseat.requests.fingerprint IS
+    'SHA-256 of kind and arguments: tells a repeated request from a reused key.';
+COMMENT ON COLUMN lastseat.requests.job_id IS
+    'The row of river_job that carries the request. It may be gone once the request is settled.';
+COMMENT ON COLUMN lastseat.requests.status IS
+    'pending, applied (done), rejected (a business refusal, final), failed (given up on after technical errors).';
+COMMENT ON COLUMN lastseat.requests.code IS
+    'What exactly happened: transferred, insufficient_funds ...; null while pending.';
+COMMENT ON COLUMN lastseat.requests.detail IS 'The figures behind the code, in minor units.';
+COMMENT ON COLUMN lastseat.requests.attempts IS
+    'How often a worker took it up. Repeats because of a conflict with another transaction do not count.';
+COMMENT ON COLUMN lastseat.requests.requested_at IS 'When it was asked for.';
+COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null while pending.';
+GRANT INSERT, UPDATE ON lastseat.requests TO lastseat_worker;
+
+CREATE TRIGGER settled_once BEFORE UPDATE ON lastseat.requests
+    FOR EACH ROW WHEN (OLD.status <> 'pending') EXECUTE FUNCTION lastseat.refuse_resettle();
+CREATE TRIGGER identity BEFORE UPDATE OF key, kind, fingerprint ON lastseat.requests
+    FOR EACH ROW
+    WHEN ((OLD.key, OLD.kind, OLD.fingerprint) IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint))
+    EXECUTE FUNCTION lastseat.refuse_change('A key stands for one request with its arguments.');
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.requests
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.refuse_change('If a request were deleted, its key could be used a second time.');
+
+CREATE TYPE lastseat.receipt AS (key text, kind text, status text, duplicate boolean);
+COMMENT ON TYPE lastseat.receipt IS
+    'The answer to a request: its key, kind and current status, and whether the same was asked for before.';
+COMMENT ON COLUMN lastseat.receipt.key IS 'The request''s key.';
+COMMENT ON COLUMN lastseat.receipt.kind IS 'Its kind.';
+COMMENT ON COLUMN lastseat.receipt.status IS 'pending, or its status by now.';
+COMMENT ON COLUMN lastseat.receipt.duplicate IS 'True: it was asked for before, and this call changed nothing.';
+
+-- Not named outcome: Postgres would read outcome('key') as a cast to it.
+CREATE TYPE lastseat.request_outcome AS (
+    key text, kind text, status text, code text, detail jsonb, attempts integer, job_id bigint,
+    requested_at timestamptz, settled_at timestamptz
+);
+COMMENT ON TYPE lastseat.request_outcome IS 'A request and what came of it.';
+COMMENT ON COLUMN lastseat.request_outcome.key IS 'The request''s key.';
+COMMENT ON COLUMN lastseat.request_outcome.kind IS 'Its kind.';
+COMMENT ON COLUMN lastseat.request_outcome.status IS 'pending, applied, rejected or failed.';
+COMMENT ON COLUMN lastseat.request_outcome.code IS 'What exactly happened; null while pending.';
+COMMENT ON COLUMN lastseat.request_outcome.detail IS 'The figures behind the code, in minor units.';
+COMMENT ON COLUMN lastseat.request_outcome.attempts IS 'How often a worker took it up.';
+COMMENT ON COLUMN lastseat.request_outcome.job_id IS 'The row of river_job that carries or carried it.';
+COMMENT ON COLUMN lastseat.request_outcome.requested_at IS 'When it was asked for.';
+COMMENT ON COLUMN lastseat.request_outcome.settled_at IS 'When it was settled; null while pending.';
+
+-- A reader's cursor must miss nothing. Numbers that are drawn before the commit would not do, because a later
+-- number may be committed first. So each transaction that settles leaves its id here, and a reader stops at the
+-- oldest transaction that is still open. The log has a row for each batch and requests has no index for it: the
+-- update that settles a request touches no index (docs/decisions/009).
+CREATE TABLE lastseat.outcome_log (
+    xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    number     bigint GENERATED BY DEFAULT AS IDENTITY,
+    settled_at timestamptz NOT NULL,
+    keys       text[] COLLATE "C" NOT NULL,
+    PRIMARY KEY (xid, number)
+);
+COMMENT ON TABLE lastseat.outcome_log IS
+    'Which transaction settled what, in order, one row for each batch: the source of lastseat.outcomes_since. '
+    'Rows that all readers have read may be deleted.';
+COMMENT ON COLUMN lastseat.outcome_log.xid IS 'The transaction that settled them.';
+COMMENT ON COLUMN lastseat.outcome_log.number IS
+    'The order within a transaction. Expiries and grants have high numbers, so that readers see them after the '
+    'requests.';
+COMMENT ON COLUMN lastseat.outcome_log.settled_at IS 'The settled_at of these outcomes.';
+COMMENT ON COLUMN lastseat.outcome_log.keys IS 'The keys of the requests, in the order in which they were settled.';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON lastseat.outcome_log
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.refuse_change('Readers rely on it. Rows that all of them have read may be deleted.');
+CREATE TRIGGER logged AFTER UPDATE ON lastseat.requests REFERENCING NEW TABLE AS settled
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.log_outcomes();
+
+-- The worker sets lastseat.lane in its own transactions, so these triggers let it pass.
+CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW
+    WHEN (OLD.state NOT IN ('completed', 'cancelled', 'discarded')
+          AND current_setting('lastseat.lane', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION lastseat.job_taken_away();
+CREATE TRIGGER lastseat_kept_whole BEFORE TRUNCATE ON lastseat.river_job FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.job_taken_away();
+CREATE TRIGGER lastseat_cancelled AFTER UPDATE ON lastseat.river_job FOR EACH ROW
+    WHEN (NEW.state IN ('cancelled', 'discarded') AND OLD.state NOT IN ('cancelled', 'discarded')
+          AND current_setting('lastseat.lane', true) IS DISTINCT FROM 'on')
+    EXECUTE FUNCTION lastseat.job_taken_away();

@@ -1,0 +1,68 @@
+-- Payments: authorize, capture, void, refund, expire.
+--
+--   pending -> authorized -> captured        pending -> declined
+--              authorized -> voided | expired           refunds never change the status
+--
+-- The function that asks for a payment inserts its pending row in the caller's transaction, together with the
+-- request.
+
+-- No foreign keys to accounts: each producer's check would lock the account's row, and all producers share a shop's
+-- account. An account is never deleted; the functions look for it before they insert, the worker before it holds
+-- money.
+CREATE TABLE lastseat.payments (
+    id              text COLLATE "C" PRIMARY KEY CHECK (char_length(id) BETWEEN 1 AND 200),
+    key             text COLLATE "C" NOT NULL,
+    from_account    text COLLATE "C" NOT NULL,
+    to_account      text COLLATE "C" NOT NULL,
+    amount          bigint NOT NULL CHECK (amount > 0),
+    amount_captured bigint NOT NULL DEFAULT 0 CHECK (amount_captured >= 0),
+    amount_refunded bigint NOT NULL DEFAULT 0 CHECK (amount_refunded >= 0),
+    currency        text COLLATE "C" NOT NULL,
+    status          text COLLATE "C" NOT NULL DEFAULT 'pending'
+                    CHECK (status IN ('pending', 'authorized', 'captured', 'declined', 'voided', 'expired')),
+    expires_at      timestamptz NOT NULL,
+    version         bigint NOT NULL DEFAULT 0,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT payments_two_accounts CHECK (from_account <> to_account),
+    CONSTRAINT payments_captured_at_most CHECK (amount_captured <= amount),
+    CONSTRAINT payments_refunded_at_most CHECK (amount_refunded <= amount_captured),
+    CONSTRAINT payments_captured_has_amount CHECK ((status = 'captured') = (amount_captured > 0))
+) WITH (fillfactor = 50); -- each row is updated once or twice soon after it was inserted
+-- For the worker's search for expired authorizations; a payment leaves the index when it is settled.
+CREATE INDEX payments_expiring ON lastseat.payments (expires_at, id) WHERE status = 'authorized';
+COMMENT ON TABLE lastseat.payments IS 'A payment that is authorized first and captured later. Amounts in minor units.';
+COMMENT ON COLUMN lastseat.payments.id IS 'The payment''s id, chosen by the caller.';
+COMMENT ON COLUMN lastseat.payments.key IS 'The idempotency key of the request that authorizes it.';
+COMMENT ON COLUMN lastseat.payments.from_account IS 'The account that pays.';
+COMMENT ON COLUMN lastseat.payments.to_account IS 'The account that is paid.';
+COMMENT ON COLUMN lastseat.payments.amount IS
+    'The authorized amount: held on from_account until the payment is captured, voided or expired.';
+COMMENT ON COLUMN lastseat.payments.amount_captured IS
+    'The amount that was captured, once; the rest was released then.';
+COMMENT ON COLUMN lastseat.payments.amount_refunded IS 'The sum of all refunds.';
+COMMENT ON COLUMN lastseat.payments.currency IS 'ISO 4217, that of both accounts.';
+COMMENT ON COLUMN lastseat.payments.status IS 'pending, authorized, captured, declined, voided or expired.';
+COMMENT ON COLUMN lastseat.payments.expires_at IS
+    'The worker expires an authorization that is not captured by then, within two seconds.';
+COMMENT ON COLUMN lastseat.payments.version IS 'Goes up by one with every change: an optimistic lock for ORMs.';
+COMMENT ON COLUMN lastseat.payments.created_at IS 'When it was asked for.';
+COMMENT ON COLUMN lastseat.payments.updated_at IS 'When it last changed.';
+GRANT INSERT, UPDATE ON lastseat.payments TO lastseat_worker;
+
+CREATE TRIGGER first_status BEFORE INSERT ON lastseat.payments
+    FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_payment_status();
+CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.payments
+    -- Repeated here from the function: calling a function for every row is most of what the check costs.
+    FOR EACH ROW WHEN (OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN
+        (('pending', 'authorized'), ('authorized', 'captured'), ('authorized', 'voided')))
+    EXECUTE FUNCTION lastseat.check_payment_status();
+CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.payments
+    FOR EACH ROW WHEN (
+        (OLD.id, OLD.key, OLD.from_account, OLD.to_account, OLD.amount, OLD.currency, OLD.expires_at) IS DISTINCT FROM
+        (NEW.id, NEW.key, NEW.from_account, NEW.to_account, NEW.amount, NEW.currency, NEW.expires_at)
+        OR NEW.amount_refunded < OLD.amount_refunded
+        OR OLD.amount_captured > 0 AND NEW.amount_captured <> OLD.amount_captured)
+    EXECUTE FUNCTION lastseat.refuse_change('A payment keeps its terms; captures and refunds are not taken back.');
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.payments
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Transfers refer to payments for ever.');
