@@ -51,7 +51,7 @@ func TestTransferApply(t *testing.T) {
 				if a.currency == "" {
 					a.currency = "EUR"
 				}
-				l.accounts[id] = &a
+				l.money.ledger.accounts[id] = &a
 			}
 			result, err := request.apply(l, outbox.Job{Key: "key"})
 			if err != nil {
@@ -61,8 +61,8 @@ func TestTransferApply(t *testing.T) {
 			if err != nil || result.Code != test.want || string(detail) != test.detail {
 				t.Errorf("%s %s, want %s %s (%v)", result.Code, detail, test.want, test.detail, err)
 			}
-			if moved := result.Status == outbox.Applied; moved != (len(l.transfers) == 1) || moved != (len(l.entries) == 2) {
-				t.Errorf("%s, with %d transfers, %d entries", result.Status, len(l.transfers), len(l.entries))
+			if moved := result.Status == outbox.Applied; moved != (len(l.money.ledger.transfers) == 1) || moved != (len(l.money.ledger.entries) == 2) {
+				t.Errorf("%s, with %d transfers, %d entries", result.Status, len(l.money.ledger.transfers), len(l.money.ledger.entries))
 			}
 		})
 	}
@@ -106,7 +106,7 @@ var paymentOperations = map[string]struct {
 func tableState(name string) *state {
 	s := newState(tableTime.Add(time.Minute))
 	ada := &account{id: "ada", currency: "EUR", balance: 1000, overdraft: new(int64(0))}
-	s.accounts["ada"], s.accounts["shop"] = ada, &account{id: "shop", currency: "EUR", balance: 500, overdraft: new(int64(0))}
+	s.money.ledger.accounts["ada"], s.money.ledger.accounts["shop"] = ada, &account{id: "shop", currency: "EUR", balance: 500, overdraft: new(int64(0))}
 	p := paymentStates[name]
 	if p.status == "" {
 		return s
@@ -118,18 +118,18 @@ func tableState(name string) *state {
 	if p.status == paymentAuthorized {
 		ada.held = p.amount
 	}
-	s.payments["p"] = &p
+	s.money.payments["p"] = &p
 	return s
 }
 
 // row says what a step has made of the payment and its accounts.
 func (s *state) row() string {
 	text := "none"
-	if p := s.payments["p"]; p != nil {
+	if p := s.money.payments["p"]; p != nil {
 		text = fmt.Sprintf("%s v%d %d-%d", p.status, p.version, p.captured, p.refunded)
 	}
 	for _, id := range []string{"ada", "shop"} {
-		text += fmt.Sprintf(", %d/%d v%d", s.accounts[id].balance, s.accounts[id].held, s.accounts[id].version)
+		text += fmt.Sprintf(", %d/%d v%d", s.money.ledger.accounts[id].balance, s.money.ledger.accounts[id].held, s.money.ledger.accounts[id].version)
 	}
 	return text
 }
@@ -153,19 +153,19 @@ func TestPaymentStateMachine(t *testing.T) {
 		if want := cmp.Or(c.after, before); s.row() != want {
 			t.Errorf("%s, want %s", s.row(), want)
 		}
-		for id, a := range s.accounts {
+		for id, a := range s.money.ledger.accounts {
 			if a.changed != (a.version > 0) {
 				t.Errorf("account %s: changed is %t at version %d", id, a.changed, a.version)
 			}
 		}
-		if p := s.payments["p"]; p != nil && (p.changed != (c.after != "") || p.created != (c.state == "none") || p.wasAuthorized != (result.Code == CodeAuthorized)) {
+		if p := s.money.payments["p"]; p != nil && (p.changed != (c.after != "") || p.created != (c.state == "none") || p.wasAuthorized != (result.Code == CodeAuthorized)) {
 			t.Errorf("%+v", *p)
 		}
-		if wantExpired := c.state == "ran out" && c.after != ""; (len(s.expired) == 1) != wantExpired {
-			t.Errorf("expired: %v", s.expired)
+		if wantExpired := c.state == "ran out" && c.after != ""; (len(s.money.expired) == 1) != wantExpired {
+			t.Errorf("expired: %v", s.money.expired)
 		}
-		if moved := result.Code == CodeCaptured || result.Code == CodeRefunded; moved != (len(s.transfers) == 1) || moved && (s.transfers[0].payment != "p" || s.transfers[0].key != o.key) {
-			t.Errorf("transfers: %+v", s.transfers)
+		if moved := result.Code == CodeCaptured || result.Code == CodeRefunded; moved != (len(s.money.ledger.transfers) == 1) || moved && (s.money.ledger.transfers[0].payment != "p" || s.money.ledger.transfers[0].key != o.key) {
+			t.Errorf("transfers: %+v", s.money.ledger.transfers)
 		}
 	}
 	for _, c := range paymentTable {
@@ -252,13 +252,13 @@ func TestReverseApply(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := tableState("none")
-			s.accounts["top"] = &account{id: "top", currency: "EUR", balance: math.MaxInt64}
+			s.money.ledger.accounts["top"] = &account{id: "top", currency: "EUR", balance: math.MaxInt64}
 			r := &Reverse{Transfer: "t"}
 			r.needs(s)
-			if _, needed := s.byKey["t"]; !needed {
+			if _, needed := s.money.ledger.byKey["t"]; !needed {
 				t.Error("the transfer is not needed")
 			}
-			s.byKey["t"] = c.of
+			s.money.ledger.byKey["t"] = c.of
 			for range 2 { // the second time it is reversed by the first
 				result, err := r.apply(s, outbox.Job{Key: "r2", At: tableTime})
 				if err != nil {
@@ -291,12 +291,12 @@ func TestContradictionIsAnError(t *testing.T) {
 	for name, operation := range map[string]operation{"capture": &Capture{Payment: "p"}, "void": &Void{Payment: "p"}, "refund": &Refund{Payment: "p"}} {
 		for _, state := range []string{"authorized", "ran out"} {
 			s := tableState(state)
-			s.accounts["ada"].held = 99
+			s.money.ledger.accounts["ada"].held = 99
 			before := s.row()
 			if _, err := operation.apply(s, outbox.Job{Key: "k", At: tableTime}); (err == nil) != (name == "refund" && state == "authorized") || s.row() != before {
 				t.Errorf("%s of %s: %v, %s", name, state, err, s.row())
 			}
-			if s.expireDue(tableTime.Add(time.Hour)); s.row() != before || len(s.expired) != 0 {
+			if s.expireDue(tableTime.Add(time.Hour)); s.row() != before || len(s.money.expired) != 0 {
 				t.Errorf("swept: %s", s.row())
 			}
 		}
@@ -322,9 +322,9 @@ func TestExpireDue(t *testing.T) {
 
 // expireDue is a sweep, in memory.
 func (s *state) expireDue(at time.Time) {
-	for _, p := range s.payments {
+	for _, p := range s.money.payments {
 		if p != nil && p.status == paymentAuthorized {
-			s.watchPayment(p)
+			s.money.watch(p)
 		}
 	}
 	s.advance(at)

@@ -14,16 +14,16 @@ const KindBook = "booking.book"
 
 // Book takes resources and pays for them, both or neither: the reservation is confirmed at once.
 //
-// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken. However late it is settled, its
-// seats have not run out meanwhile: nothing is held for it before.
+// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken. Nothing is held before it
+// is settled, so a late worker costs it nothing.
 type Book struct {
 	Reservation string          `json:"reservation"` // its id
 	Items       []Item          `json:"items"`       // at least one
-	Customer    string          `json:"customer,omitempty"`
 	From        string          `json:"from"`
 	To          string          `json:"to"`
-	Amount      int64           `json:"amount"`   // minor units, at least 1
-	Currency    string          `json:"currency"` // ISO 4217
+	Amount      int64           `json:"amount"`             // minor units, at least 1
+	Currency    string          `json:"currency"`           // ISO 4217
+	Customer    string          `json:"customer,omitempty"` // whose limit it counts for
 	Description string          `json:"description,omitempty"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"` // a JSON object
 }
@@ -54,28 +54,34 @@ func decodeBook(args []byte) (operation, error) {
 	return &b, err
 }
 
+func (b *booking) demand() demand {
+	d := b.hold.demand()
+	d.isBooking = true
+	return d
+}
+
 func (b *booking) needs(s *state) {
-	s.needHold(&b.hold)
+	s.places.needDemand(b.demand())
 	b.transfer.needs(s)
 }
 
 func (b *booking) apply(s *state, job outbox.Job) (outbox.Result, error) {
-	r, refused, err := s.begin(&b.hold, job)
+	r, refused, err := s.places.pending(b.demand(), job)
 	if refused != nil || err != nil {
 		return resultOf(refused), err
 	}
 	t := &b.transfer
-	if refused = s.refuseItems(r.items, r.customer); refused == nil {
-		refused = s.refuse(t.From, t.To, t.Amount, t.Currency)
+	if refused = s.places.refuseItems(r.items, r.customer); refused == nil {
+		refused = s.money.ledger.refuseTransfer(t.From, t.To, t.Amount, t.Currency)
 	}
 	if refused != nil {
 		r.become(reservationRejected)
 		return *refused, nil
 	}
-	s.take(r)
-	if err := s.confirm(r); err != nil {
+	s.places.hold(r)
+	if err := s.places.confirm(r); err != nil {
 		return outbox.Result{}, fmt.Errorf("just held: %w", err)
 	}
-	s.move(t.booked(job.Key), s.now)
-	return outbox.Result{Status: outbox.Applied, Code: CodeBooked}, nil
+	s.money.ledger.post(t.row(job.Key))
+	return applied(CodeBooked, nil)
 }

@@ -8,13 +8,18 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// ledger is the part of the ledger that a batch touches, in memory: what was read, and what has been done to it since.
+// ledger is the part of the accounts and transfers that a batch touches, in memory: what was read, and what the batch has
+// done since.
 type ledger struct {
-	accounts  map[string]*account  // nil: asked for, and not there
-	byKey     map[string]*transfer // transfers that a reversal names, and those of the batch; nil: asked for, and not there
-	pending   map[string]bool      // keys of those that a reversal names whose request is not settled
-	transfers []*transfer          // of the batch
-	entries   []entry
+	now      time.Time           // the transaction's, which changes get
+	accounts map[string]*account // nil: asked for, and not there
+	// byKey has the transfers that a reversal names by their request's key, and those of the batch; nil: asked for, and not
+	// there. Today a key makes one transfer. When a key makes several, numbered legs, this holds a list: only needTransfer,
+	// loadTransfers, post and Reverse look into it.
+	byKey     map[string]*transfer
+	pending   map[string]bool // keys that a reversal names, and whose request is not settled
+	transfers []*transfer     // of the batch
+	entries   []entry         // of the batch
 }
 
 // account is a row of accounts. Amounts are minor units of its currency.
@@ -30,6 +35,7 @@ type account struct {
 	changed   bool
 }
 
+// transfer is a row of transfers.
 type transfer struct {
 	id            int64 // 0 until it is written
 	key, from, to string
@@ -42,33 +48,29 @@ type transfer struct {
 	metadata      []byte // JSON; nil: none
 }
 
-// entry is one side of a transfer.
+// entry is a row of entries: one side of a transfer.
 type entry struct {
 	account      string
 	version      int64
 	transfer     *transfer
 	amount       int64
 	balanceAfter int64
-	at           time.Time // never before the account's entry before it: statements rely on it
+	at           time.Time // never before the account's previous entry: statements rely on it
 }
 
-func newLedger() ledger {
-	return ledger{accounts: make(map[string]*account), byKey: make(map[string]*transfer), pending: make(map[string]bool)}
+func newLedger(now time.Time) ledger {
+	return ledger{
+		now: now, accounts: make(map[string]*account), byKey: make(map[string]*transfer), pending: make(map[string]bool),
+	}
 }
 
 func (l *ledger) needAccounts(ids ...string) {
 	for _, id := range ids {
-		if _, known := l.accounts[id]; !known {
-			l.accounts[id] = nil
-		}
+		need(l.accounts, id)
 	}
 }
 
-func (l *ledger) needTransfer(key string) {
-	if _, known := l.byKey[key]; !known {
-		l.byKey[key] = nil
-	}
-}
+func (l *ledger) needTransfer(key string) { need(l.byKey, key) }
 
 // available is what the account can spend: balance - held + overdraft limit. Sums are clipped to 64 bits, which
 // changes no comparison with an amount.
@@ -79,22 +81,23 @@ func (a *account) available() int64 {
 	return addClipped(addClipped(a.balance, -a.held), *a.overdraft)
 }
 
-// refuse says why amount can't be moved between two accounts, or nil if it can.
-func (l *ledger) refuse(from, to string, amount int64, currency string) *outbox.Result {
+// refuseTransfer says why amount can't be moved between two accounts, or nil if it can.
+func (l *ledger) refuseTransfer(from, to string, amount int64, currency string) *outbox.Result {
 	if refused := l.refuseDebit(from, to, amount, currency); refused != nil {
 		return refused
 	}
 	return l.refuseCredit(to, amount)
 }
 
-// refuseDebit says why amount can't be taken from an account for another, or nil if it can.
+// refuseDebit says why amount can't be taken from one account for another, or nil if it can.
 func (l *ledger) refuseDebit(from, to string, amount int64, currency string) *outbox.Result {
 	for _, id := range []string{from, to} {
 		switch a := l.accounts[id]; {
 		case a == nil:
 			return reject(CodeAccountNotFound, map[string]any{"account": id})
 		case a.currency != currency:
-			return reject(CodeCurrencyMismatch, map[string]any{"account": id, "account_currency": a.currency, "currency": currency})
+			return reject(CodeCurrencyMismatch,
+				map[string]any{"account": id, "account_currency": a.currency, "currency": currency})
 		}
 	}
 	giver := l.accounts[from]
@@ -102,13 +105,14 @@ func (l *ledger) refuseDebit(from, to string, amount int64, currency string) *ou
 		return reject(CodeInsufficientFunds, map[string]any{"account": from, "asked": amount, "available": available})
 	}
 	if giver.balance < math.MinInt64+giver.held+amount { // balance - held has to fit too
-		return reject(CodeOutOfRange, map[string]any{"account": from, "asked": amount, "balance": giver.balance, "held": giver.held})
+		return reject(CodeOutOfRange,
+			map[string]any{"account": from, "asked": amount, "balance": giver.balance, "held": giver.held})
 	}
 	return nil
 }
 
-// refuseHold says why an account that can spare amount can't hold it, or nil if it can.
-func (l *ledger) refuseHold(id string, amount int64) *outbox.Result {
+// refuseReserve says why amount can't be reserved on an account that has it available, or nil if it can.
+func (l *ledger) refuseReserve(id string, amount int64) *outbox.Result {
 	if a := l.accounts[id]; a.held > math.MaxInt64-amount {
 		return reject(CodeOutOfRange, map[string]any{"account": id, "asked": amount, "held": a.held})
 	}
@@ -123,25 +127,20 @@ func (l *ledger) refuseCredit(to string, amount int64) *outbox.Result {
 	return nil
 }
 
-func reject(code string, detail any) *outbox.Result {
-	result := outbox.Reject(code, detail)
-	return &result
-}
-
-// move books a transfer that nothing refuses.
-func (l *ledger) move(t *transfer, now time.Time) {
+// post makes a transfer that nothing refuses: an entry on each of its accounts.
+func (l *ledger) post(t *transfer) {
 	l.transfers = append(l.transfers, t)
 	l.byKey[t.key] = t
 	if t.reverses != nil {
 		t.reverses.reversedBy = t.key
 	}
-	l.book(t, t.from, -t.amount, now)
-	l.book(t, t.to, t.amount, now)
+	l.postEntry(t, t.from, -t.amount)
+	l.postEntry(t, t.to, t.amount)
 }
 
-func (l *ledger) book(t *transfer, id string, amount int64, now time.Time) {
+func (l *ledger) postEntry(t *transfer, id string, amount int64) {
 	a := l.accounts[id]
-	a.touch(now)
+	a.touch(l.now)
 	a.balance += amount
 	a.entries++
 	l.entries = append(l.entries, entry{
@@ -149,20 +148,20 @@ func (l *ledger) book(t *transfer, id string, amount int64, now time.Time) {
 	})
 }
 
-// hold reserves amount on an account that can spare it.
-func (l *ledger) hold(id string, amount int64, now time.Time) {
+// reserve keeps amount on an account for later. Nothing has refused it.
+func (l *ledger) reserve(id string, amount int64) {
 	a := l.accounts[id]
-	a.touch(now)
+	a.touch(l.now)
 	a.held += amount
 }
 
-// release ends a hold. The error, which no sequence of requests brings about, is that the account holds less.
-func (l *ledger) release(id string, amount int64, now time.Time) error {
+// release takes back a reserve. The error, which no sequence of requests brings about, is that the account has less reserved.
+func (l *ledger) release(id string, amount int64) error {
 	a := l.accounts[id]
 	if a == nil || a.held < amount {
 		return fmt.Errorf("account %q holds less than its authorizations: run worker audit", id)
 	}
-	a.touch(now)
+	a.touch(l.now)
 	a.held -= amount
 	return nil
 }
@@ -172,16 +171,5 @@ func (a *account) touch(now time.Time) {
 	a.changed = true
 	if now.After(a.updatedAt) {
 		a.updatedAt = now
-	}
-}
-
-func addClipped(a, b int64) int64 {
-	switch sum := a + b; {
-	case b > 0 && sum < a:
-		return math.MaxInt64
-	case b < 0 && sum > a:
-		return math.MinInt64
-	default:
-		return sum
 	}
 }

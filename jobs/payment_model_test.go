@@ -341,26 +341,26 @@ type failer interface {
 func againstModel(t failer, start time.Time, steps []Step, throughSQL func() bool, codes map[string]int) {
 	m, s := NewModel(), newState(start)
 	for id, a := range m.Accounts {
-		s.accounts[id] = &account{id: id, currency: a.Currency}
+		s.money.ledger.accounts[id] = &account{id: id, currency: a.Currency}
 		if a.Limit != nil {
-			s.accounts[id].overdraft = new(a.Limit.Int64())
+			s.money.ledger.accounts[id].overdraft = new(a.Limit.Int64())
 		}
 	}
 	for _, step := range steps {
-		s.now = start.Add(step.After)
+		s.money.ledger.now = start.Add(step.After)
 		if step.Args == nil {
-			s.expireDue(s.now)
-			m.Expire(s.now)
+			s.expireDue(s.money.ledger.now)
+			m.Expire(s.money.ledger.now)
 			m.compare(t, s)
 			s.reread()
 			continue
 		}
 		a, isAuthorize := step.Args.(Authorize)
-		if isAuthorize && s.payments[a.Payment] == nil && throughSQL() {
+		if isAuthorize && s.money.payments[a.Payment] == nil && throughSQL() {
 			m.Begin(step.Key, a)
-			s.payments[a.Payment] = a.begin(outbox.Job{Key: step.Key, At: s.now})
+			s.money.payments[a.Payment] = a.newPayment(outbox.Job{Key: step.Key, At: s.money.ledger.now})
 		}
-		code, want := s.do(t, step), m.Do(step.Key, s.now, step.Args)
+		code, want := s.do(t, step), m.Do(step.Key, s.money.ledger.now, step.Args)
 		if code != want {
 			t.Fatalf("%s %+v: %s, the model says %s", step.Key, step.Args, code, want)
 		}
@@ -381,7 +381,7 @@ func (s *state) do(t failer, step Step) string {
 		t.Fatalf("%s: %v", args, err)
 	}
 	operation.needs(s)
-	result, err := operation.apply(s, outbox.Job{Key: step.Key, At: s.now})
+	result, err := operation.apply(s, outbox.Job{Key: step.Key, At: s.money.ledger.now})
 	if err != nil {
 		t.Fatalf("%s: %v", args, err)
 	}
@@ -390,15 +390,15 @@ func (s *state) do(t failer, step Step) string {
 
 // reread is what writing and reading again leaves.
 func (s *state) reread() {
-	s.expired, s.transfers, s.entries = nil, nil, nil
-	for _, a := range s.accounts {
+	s.money.expired, s.money.ledger.transfers, s.money.ledger.entries = nil, nil, nil
+	for _, a := range s.money.ledger.accounts {
 		if a != nil {
 			a.changed = false
 		}
 	}
-	for id, p := range s.payments {
+	for id, p := range s.money.payments {
 		if p == nil {
-			delete(s.payments, id)
+			delete(s.money.payments, id)
 			continue
 		}
 		p.created, p.changed, p.wasAuthorized = false, false, false
@@ -407,11 +407,11 @@ func (s *state) reread() {
 
 func (m *Model) compare(t failer, s *state) {
 	for id, want := range m.Accounts {
-		if a := s.accounts[id]; want.Balance.Cmp(big.NewInt(a.balance)) != 0 || want.Held.Cmp(big.NewInt(a.held)) != 0 {
+		if a := s.money.ledger.accounts[id]; want.Balance.Cmp(big.NewInt(a.balance)) != 0 || want.Held.Cmp(big.NewInt(a.held)) != 0 {
 			t.Fatalf("%s has %d, %d held; the model %v, %v", id, a.balance, a.held, want.Balance, want.Held)
 		}
 	}
-	for id, p := range s.payments {
+	for id, p := range s.money.payments {
 		want := m.Payments[id]
 		if (p == nil) != (want == nil) {
 			t.Fatalf("payment %s: %+v, the model's %+v", id, p, want)
@@ -425,7 +425,7 @@ func (m *Model) compare(t failer, s *state) {
 // prove is worker audit, in memory: sums, limits, what is held, and every account's chain of entries.
 func (s *state) prove(t failer) {
 	held, total := make(map[string]*big.Int), make(map[string]*big.Int)
-	for _, p := range s.payments {
+	for _, p := range s.money.payments {
 		if p == nil {
 			continue
 		}
@@ -436,7 +436,7 @@ func (s *state) prove(t failer) {
 			add(get(held, p.from), big.NewInt(p.amount))
 		}
 	}
-	for id, a := range s.accounts {
+	for id, a := range s.money.ledger.accounts {
 		if a == nil {
 			continue
 		}
@@ -455,11 +455,11 @@ func (s *state) prove(t failer) {
 }
 
 func (s *state) proveEntries(t failer) {
-	if len(s.entries) != 2*len(s.transfers) {
-		t.Fatalf("%d entries of %d transfers", len(s.entries), len(s.transfers))
+	if len(s.money.ledger.entries) != 2*len(s.money.ledger.transfers) {
+		t.Fatalf("%d entries of %d transfers", len(s.money.ledger.entries), len(s.money.ledger.transfers))
 	}
 	last := make(map[string]entry)
-	for pair := range slices.Chunk(s.entries, 2) {
+	for pair := range slices.Chunk(s.money.ledger.entries, 2) {
 		x := pair[0].transfer
 		if pair[0].amount != -x.amount || pair[1].amount != x.amount || pair[0].account != x.from || pair[1].account != x.to || pair[1].transfer != x || x.amount < 1 {
 			t.Fatalf("%+v: %+v", x, pair)
@@ -474,7 +474,7 @@ func (s *state) proveEntries(t failer) {
 		}
 	}
 	for id, e := range last {
-		if a := s.accounts[id]; a.balance != e.balanceAfter || a.entries != e.version || e.at.After(a.updatedAt) {
+		if a := s.money.ledger.accounts[id]; a.balance != e.balanceAfter || a.entries != e.version || e.at.After(a.updatedAt) {
 			t.Fatalf("account %+v, last entry %+v", a, e)
 		}
 	}

@@ -1,114 +1,104 @@
 package jobs
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// Payments' way in and out of the database.
-
+// The statuses of a payment; the table proves which may follow which.
 const (
-	paymentColumnsSQL = `
-	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at, version
-	FROM lastseat.payments`
-
-	loadPaymentsSQL = paymentColumnsSQL + ` WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE`
-
-	expiredPaymentsSQL = `
-	SELECT id FROM lastseat.payments
-	WHERE status = 'authorized' AND expires_at <= @until AND (@lanes = 1 OR abs(hashtextextended(id, 0) % @lanes) = @lane)
-	ORDER BY expires_at, id LIMIT @limit`
-
-	// Of jobs that came past the SQL functions; see errMade.
-	insertPaymentsSQL = `
-	INSERT INTO lastseat.payments (id, key, from_account, to_account, amount, currency, expires_at)
-	SELECT * FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[], @expire::timestamptz[])
-	ON CONFLICT (id) DO NOTHING`
-
-	authorizePaymentsSQL = `
-	UPDATE lastseat.payments SET status = 'authorized', version = version + 1
-	WHERE id = ANY (@ids::text[])`
-
-	updatePaymentsSQL = `
-	UPDATE lastseat.payments p
-	SET status = n.status, amount_captured = n.captured, amount_refunded = n.refunded, version = n.version, updated_at = now()
-	FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[])
-	     AS n(id, status, captured, refunded, version)
-	WHERE p.id = n.id`
+	paymentPending    = "pending"
+	paymentAuthorized = "authorized"
+	paymentCaptured   = "captured"
+	paymentDeclined   = "declined"
+	paymentVoided     = "voided"
+	paymentExpired    = "expired"
 )
 
-// errMade: a transaction that was open when a row was looked for has made it since. That is a conflict and nobody's fault,
-// where a unique violation would cost the job an attempt. SERIALIZABLE says so itself, READ COMMITTED does not.
-var errMade = &pgconn.PgError{Severity: "ERROR", Code: "40001", Message: "another session has made the payment or reservation"}
+// payment is a row of payments. Amounts are minor units.
+type payment struct {
+	id, key, from, to          string
+	amount, captured, refunded int64
+	currency                   string
+	status                     string
+	expiresAt                  time.Time
+	version                    int64
 
-// expectMade is the callback of a queued statement that makes n rows, ON CONFLICT DO NOTHING.
-func expectMade(n int) func(pgconn.CommandTag) error {
-	return func(tag pgconn.CommandTag) error {
-		if tag.RowsAffected() != int64(n) {
-			return errMade
-		}
-		return nil
-	}
+	created       bool // by this batch: it is not in the table yet
+	wasAuthorized bool // by this batch: the table has it as pending still
+	changed       bool
 }
+
+// become takes the payment one step on.
+func (p *payment) become(status string) {
+	p.status = status
+	p.version++
+	p.changed = true
+}
+
+// ranOut tells whether the payment's time was over at a time.
+func (p *payment) ranOut(at time.Time) bool { return !at.Before(p.expiresAt) }
+
+// refuseExpired says when the payment's time was over.
+func (p *payment) refuseExpired() *outbox.Result {
+	return reject(CodeAuthorizationExpired, map[string]any{"payment": p.id, "expires_at": inUTC(p.expiresAt)})
+}
+
+const loadPaymentsSQL = `
+	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at, version
+	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE`
 
 // loadPayments locks and reads all payments that the batch needs.
-func (s *state) loadPayments(ctx context.Context, tx pgx.Tx) error {
-	if len(s.payments) == 0 {
+func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
+	if len(m.payments) == 0 {
 		return nil
-	}
-	rows, err := tx.Query(ctx, loadPaymentsSQL, slices.Sorted(maps.Keys(s.payments)))
-	if err != nil {
-		return fmt.Errorf("lock payments: %w", err)
 	}
 	p := &payment{}
-	columns := []any{&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt, &p.version}
-	_, err = pgx.ForEachRow(rows, columns, func() error {
-		loaded := *p
-		s.payments[p.id] = &loaded
-		if p.status == paymentAuthorized {
-			s.watchPayment(&loaded)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("lock payments: %w", err)
+	columns := []any{
+		&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt, &p.version,
 	}
-	return nil
+	ids := slices.Sorted(maps.Keys(m.payments))
+	return read(ctx, tx, "lock payments", loadPaymentsSQL, []any{ids}, columns, func() {
+		loaded := *p
+		m.payments[p.id] = &loaded
+		if p.status == paymentAuthorized {
+			m.watch(&loaded)
+		}
+	})
 }
 
-// loadExpired needs the authorizations that have run out.
-func (s *state) loadExpired(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error {
-	rows, err := tx.Query(ctx, expiredPaymentsSQL, pgx.NamedArgs{"until": sweep.Until, "lanes": sweep.Lanes, "lane": sweep.Lane, "limit": sweep.Limit})
-	if err != nil {
-		return fmt.Errorf("look for expired authorizations: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("look for expired authorizations: %w", err)
-	}
+const expiredPaymentsSQL = `
+	SELECT id FROM lastseat.payments
+	WHERE status = 'authorized' AND expires_at <= @until
+	  AND (@lanes = 1 OR abs(hashtextextended(id, 0) % @lanes) = @lane)
+	ORDER BY expires_at, id LIMIT @limit`
+
+// needExpired needs the authorizations of the lane that have run out. It locks none.
+func (m *money) needExpired(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+	ids, err := readColumn[string](ctx, tx, "look for expired authorizations", expiredPaymentsSQL, dueArgs(due))
 	for _, id := range ids {
-		s.needPayment(id)
+		m.needPayment(id)
 	}
-	return nil
+	return err
+}
+
+// dueArgs are the arguments of a statement that looks for what has run out.
+func dueArgs(due outbox.Sweep) pgx.NamedArgs {
+	return pgx.NamedArgs{"until": due.Until, "lanes": due.Lanes, "lane": due.Lane, "limit": due.Limit}
 }
 
 // writePayments queues the payments that have changed.
-func (s *state) writePayments(write *pgx.Batch) {
-	changed := slices.Collect(maps.Values(s.payments))
-	changed = slices.DeleteFunc(changed, func(p *payment) bool { return p == nil || !p.changed })
+func (m *money) writePayments(write *pgx.Batch) {
+	changed := changedRows(m.payments, func(p *payment) bool { return p.changed })
 	if len(changed) == 0 {
 		return
 	}
-	slices.SortFunc(changed, func(a, b *payment) int { return cmp.Compare(a.id, b.id) })
 	var created []*payment
 	var twoSteps []string // the table proves every step
 	for _, p := range changed {
@@ -120,30 +110,54 @@ func (s *state) writePayments(write *pgx.Batch) {
 		}
 	}
 	if len(created) > 0 {
-		write.Queue(insertPaymentsSQL, createdColumns(created)).Exec(expectMade(len(created)))
+		insertPayments(write, created)
 	}
 	if len(twoSteps) > 0 {
-		write.Queue(authorizePaymentsSQL, pgx.NamedArgs{"ids": twoSteps}).Exec(outbox.ExpectRows(len(twoSteps)))
+		authorizePayments(write, twoSteps)
 	}
-	write.Queue(updatePaymentsSQL, paymentColumns(changed)).Exec(outbox.ExpectRows(len(changed)))
+	updatePayments(write, changed)
 }
 
-func createdColumns(payments []*payment) pgx.NamedArgs {
-	n := len(payments)
-	ids, keys, from, to, currencies := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	amounts, expire := make([]int64, n), make([]time.Time, n)
-	for i, p := range payments {
-		ids[i], keys[i], from[i], to[i], amounts[i], currencies[i], expire[i] = p.id, p.key, p.from, p.to, p.amount, p.currency, p.expiresAt
-	}
-	return pgx.NamedArgs{"ids": ids, "keys": keys, "from": from, "to": to, "amounts": amounts, "currencies": currencies, "expire": expire}
+// Of jobs that were inserted directly, bypassing the SQL functions; see errMade.
+const insertPaymentsSQL = `
+	INSERT INTO lastseat.payments (id, key, from_account, to_account, amount, currency, expires_at)
+	SELECT * FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
+	                     @expire::timestamptz[])
+	ON CONFLICT (id) DO NOTHING`
+
+func insertPayments(write *pgx.Batch, created []*payment) {
+	write.Queue(insertPaymentsSQL, pgx.NamedArgs{
+		"ids":        column(created, func(p *payment) string { return p.id }),
+		"keys":       column(created, func(p *payment) string { return p.key }),
+		"from":       column(created, func(p *payment) string { return p.from }),
+		"to":         column(created, func(p *payment) string { return p.to }),
+		"amounts":    column(created, func(p *payment) int64 { return p.amount }),
+		"currencies": column(created, func(p *payment) string { return p.currency }),
+		"expire":     column(created, func(p *payment) time.Time { return p.expiresAt }),
+	}).Exec(expectMade(len(created)))
 }
 
-func paymentColumns(payments []*payment) pgx.NamedArgs {
-	n := len(payments)
-	ids, statuses := make([]string, n), make([]string, n)
-	captured, refunded, versions := make([]int64, n), make([]int64, n), make([]int64, n)
-	for i, p := range payments {
-		ids[i], statuses[i], captured[i], refunded[i], versions[i] = p.id, p.status, p.captured, p.refunded, p.version
-	}
-	return pgx.NamedArgs{"ids": ids, "statuses": statuses, "captured": captured, "refunded": refunded, "versions": versions}
+const authorizePaymentsSQL = `
+	UPDATE lastseat.payments SET status = 'authorized', version = version + 1 WHERE id = ANY (@ids::text[])`
+
+func authorizePayments(write *pgx.Batch, ids []string) {
+	write.Queue(authorizePaymentsSQL, pgx.NamedArgs{"ids": ids}).Exec(outbox.ExpectRows(len(ids)))
+}
+
+const updatePaymentsSQL = `
+	UPDATE lastseat.payments p
+	SET status = n.status, amount_captured = n.captured, amount_refunded = n.refunded, version = n.version,
+	    updated_at = now()
+	FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[])
+	     AS n(id, status, captured, refunded, version)
+	WHERE p.id = n.id`
+
+func updatePayments(write *pgx.Batch, changed []*payment) {
+	write.Queue(updatePaymentsSQL, pgx.NamedArgs{
+		"ids":      column(changed, func(p *payment) string { return p.id }),
+		"statuses": column(changed, func(p *payment) string { return p.status }),
+		"captured": column(changed, func(p *payment) int64 { return p.captured }),
+		"refunded": column(changed, func(p *payment) int64 { return p.refunded }),
+		"versions": column(changed, func(p *payment) int64 { return p.version }),
+	}).Exec(outbox.ExpectRows(len(changed)))
 }

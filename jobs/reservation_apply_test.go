@@ -49,11 +49,11 @@ func tableItems(quantity int64) []Item {
 
 func reservationState(name string) *state {
 	s := newState(tableTime.Add(time.Minute))
-	s.accounts["ada"], s.accounts["shop"] = &account{id: "ada", currency: "EUR", balance: 1000, overdraft: new(int64(0))}, &account{id: "shop", currency: "EUR"}
+	s.money.ledger.accounts["ada"], s.money.ledger.accounts["shop"] = &account{id: "ada", currency: "EUR", balance: 1000, overdraft: new(int64(0))}, &account{id: "shop", currency: "EUR"}
 	stock := &resource{id: "stock", capacity: 3, group: "show", perCustomer: new(int64(5))}
-	s.resources["stock"], s.resources["room"] = stock, &resource{id: "room", capacity: 1}
+	s.places.resources["stock"], s.places.resources["room"] = stock, &resource{id: "room", capacity: 1}
 	ann := &count{}
-	s.counts[customerGroup{"show", "ann"}] = ann
+	s.places.counts[customerGroup{"show", "ann"}] = ann
 	status, over := strings.CutSuffix(name, ", over")
 	if status == "none" {
 		return s
@@ -62,24 +62,24 @@ func reservationState(name string) *state {
 	if over || status == reservationExpired || status == reservationRejected {
 		r.expiresAt = tableTime.In(time.FixedZone("of the worker", 3600))
 	}
-	s.reservations["r"] = r
+	s.places.reservations["r"] = r
 	if slices.Contains([]string{reservationHeld, reservationConfirmed, reservationWaiting}, status) {
 		r.items = []*item{{reservation: r, position: 1, resource: "stock", quantity: 2}, {reservation: r, position: 2, resource: "room", quantity: 1, during: roomAt(10, 11), occupies: status != reservationWaiting}}
 	}
 	switch status {
 	case reservationHeld:
 		stock.held, ann.quantity = 2, 2
-		s.occupied["room"] = r.items[1:]
+		s.places.occupied["room"] = r.items[1:]
 	case reservationConfirmed:
 		stock.confirmed, ann.quantity = 2, 2
-		s.occupied["room"] = r.items[1:]
+		s.places.occupied["room"] = r.items[1:]
 	case reservationWaiting:
-		stock.held, stock.waiting, s.resources["room"].waiting = 3, 1, 1
+		stock.held, stock.waiting, s.places.resources["room"].waiting = 3, 1, 1
 		r.place = 7
-		s.lines["stock"], s.lines["room"] = []*reservation{r}, []*reservation{r}
+		s.places.line.waiting["stock"], s.places.line.waiting["room"] = []*reservation{r}, []*reservation{r}
 	}
 	if status == reservationHeld || status == reservationWaiting {
-		s.watch(r)
+		s.places.watch(r)
 	}
 	return s
 }
@@ -87,7 +87,7 @@ func reservationState(name string) *state {
 // stockRow says what a step has made of the reservation and what it needs.
 func (s *state) stockRow() string {
 	text := "none"
-	if r := s.reservations["r"]; r != nil {
+	if r := s.places.reservations["r"]; r != nil {
 		text = r.status
 		if r.joined || r.left {
 			text += fmt.Sprintf(" joined %t left %t", r.joined, r.left)
@@ -97,16 +97,16 @@ func (s *state) stockRow() string {
 		}
 	}
 	for _, id := range []string{"stock", "room"} {
-		r := s.resources[id]
+		r := s.places.resources[id]
 		text += fmt.Sprintf(", %d/%d/%d v%d", r.held, r.confirmed, r.waiting, r.version)
 	}
 	occupied := 0
-	for _, it := range s.occupied["room"] {
+	for _, it := range s.places.occupied["room"] {
 		if it.occupies {
 			occupied++
 		}
 	}
-	return text + fmt.Sprintf(" occupied %d, line %d, ann %d, ada %d", occupied, len(s.lines["stock"]), s.counts[customerGroup{"show", "ann"}].quantity, s.accounts["ada"].balance)
+	return text + fmt.Sprintf(" occupied %d, line %d, ann %d, ada %d", occupied, len(s.places.line.waiting["stock"]), s.places.counts[customerGroup{"show", "ann"}].quantity, s.money.ledger.accounts["ada"].balance)
 }
 
 // Every state, every operation. After: the status, with the steps that the table is told; held/confirmed/waiting and version of
@@ -129,19 +129,19 @@ func TestReservationStateMachine(t *testing.T) {
 		if want := cmp.Or(c.after, before); s.stockRow() != want {
 			t.Errorf("%s, want %s", s.stockRow(), want)
 		}
-		for id, r := range s.resources {
+		for id, r := range s.places.resources {
 			if r.changed != (r.version > 0) {
 				t.Errorf("resource %s: changed is %t at version %d", id, r.changed, r.version)
 			}
 		}
-		if ended := strings.HasPrefix(c.after, "expired "); ended != slices.Equal(s.ranOut, []string{"r"}) || len(s.granted) != 0 {
-			t.Errorf("ran out: %v, granted: %v", s.ranOut, s.granted)
+		if ended := strings.HasPrefix(c.after, "expired "); ended != slices.Equal(s.places.expired, []string{"r"}) || len(s.places.line.granted) != 0 {
+			t.Errorf("ran out: %v, granted: %v", s.places.expired, s.places.line.granted)
 		}
-		if r := s.reservations["r"]; r != nil && (r.created != (c.state == "none") || r.newItems != (result.Status == outbox.Applied && slices.Contains([]string{CodeHeld, CodeWaiting, CodeBooked}, result.Code))) {
+		if r := s.places.reservations["r"]; r != nil && (r.created != (c.state == "none") || r.newItems != (result.Status == outbox.Applied && slices.Contains([]string{CodeHeld, CodeWaiting, CodeBooked}, result.Code))) {
 			t.Errorf("%+v", *r)
 		}
-		if moved := result.Code == CodeBooked; moved != (len(s.transfers) == 1) || moved && (s.transfers[0].key != o.key || s.transfers[0].payment != "") {
-			t.Errorf("transfers: %+v", s.transfers)
+		if moved := result.Code == CodeBooked; moved != (len(s.money.ledger.transfers) == 1) || moved && (s.money.ledger.transfers[0].key != o.key || s.money.ledger.transfers[0].payment != "") {
+			t.Errorf("transfers: %+v", s.money.ledger.transfers)
 		}
 		s.proveStock(t)
 	}
@@ -271,16 +271,16 @@ func TestRefuseItems(t *testing.T) {
 				"large too": {capacity: most, group: "large", perCustomer: new(int64(most))}, "free": {capacity: most, group: "free"}, "free too": {capacity: most, group: "free"},
 			} {
 				r.id = id
-				s.resources[id] = &r
+				s.places.resources[id] = &r
 			}
-			s.counts[customerGroup{"show", "ann"}], s.counts[customerGroup{"low", "ann"}], s.counts[customerGroup{"free", "ann"}] = &count{quantity: 2}, &count{quantity: 7}, &count{quantity: 7}
-			s.occupied["room"] = []*item{{resource: "room", during: roomAt(10, 11), occupies: true}, {resource: "room", during: roomAt(14, 15)}}
+			s.places.counts[customerGroup{"show", "ann"}], s.places.counts[customerGroup{"low", "ann"}], s.places.counts[customerGroup{"free", "ann"}] = &count{quantity: 2}, &count{quantity: 7}, &count{quantity: 7}
+			s.places.occupied["room"] = []*item{{resource: "room", during: roomAt(10, 11), occupies: true}, {resource: "room", during: roomAt(14, 15)}}
 			var items []*item
 			for _, asked := range c.items {
 				items = append(items, &item{resource: asked.Resource, quantity: max(1, asked.Quantity), during: asked.During})
 			}
 			got := "null"
-			if refused := s.refuseItems(items, c.customer); refused != nil {
+			if refused := s.places.refuseItems(items, c.customer); refused != nil {
 				detail, _ := json.Marshal(refused.Detail)
 				got = refused.Code + " " + string(detail)
 			}
@@ -295,14 +295,14 @@ func TestRefuseItems(t *testing.T) {
 // goes on with the others.
 func TestReservationContradictionIsAnError(t *testing.T) {
 	for name, spoil := range map[string]func(*state){
-		"held too little":    func(s *state) { s.resources["stock"].held, s.resources["stock"].confirmed = 1, 1 },
-		"counted too little": func(s *state) { s.counts[customerGroup{"show", "ann"}].quantity = 1 },
-		"not counted":        func(s *state) { delete(s.counts, customerGroup{"show", "ann"}) },
-		"no resource":        func(s *state) { delete(s.resources, "stock") },
+		"held too little":    func(s *state) { s.places.resources["stock"].held, s.places.resources["stock"].confirmed = 1, 1 },
+		"counted too little": func(s *state) { s.places.counts[customerGroup{"show", "ann"}].quantity = 1 },
+		"not counted":        func(s *state) { delete(s.places.counts, customerGroup{"show", "ann"}) },
+		"no resource":        func(s *state) { delete(s.places.resources, "stock") },
 		"counted too little for all of it": func(s *state) {
-			r := s.reservations["r"]
+			r := s.places.reservations["r"]
 			r.items = append(r.items, &item{reservation: r, position: 3, resource: "stock", quantity: 1})
-			s.resources["stock"].held, s.resources["stock"].confirmed = 3, 3
+			s.places.resources["stock"].held, s.places.resources["stock"].confirmed = 3, 3
 		},
 	} {
 		for _, status := range []string{reservationHeld, reservationConfirmed} {
@@ -312,7 +312,7 @@ func TestReservationContradictionIsAnError(t *testing.T) {
 				}
 				s := reservationState(status)
 				spoil(s)
-				if result, err := o.apply(s, outbox.Job{Key: "k", At: tableTime}); err == nil || !strings.Contains(err.Error(), "run worker audit") || len(s.reservations["r"].steps) != 0 {
+				if result, err := o.apply(s, outbox.Job{Key: "k", At: tableTime}); err == nil || !strings.Contains(err.Error(), "run worker audit") || len(s.places.reservations["r"].steps) != 0 {
 					t.Errorf("%s, %s, %s: %v %v", name, status, operation, result, err)
 				}
 			}
@@ -320,10 +320,10 @@ func TestReservationContradictionIsAnError(t *testing.T) {
 		s := reservationState("held, over")
 		spoil(s)
 		other := &reservation{id: "other", status: reservationHeld, expiresAt: tableTime}
-		s.reservations["other"] = other
-		s.watch(other)
-		if s.advance(tableTime); s.reservations["r"].status != reservationHeld || other.status != reservationExpired || !slices.Equal(s.ranOut, []string{"other"}) {
-			t.Errorf("%s: %s, other %s", name, s.reservations["r"].status, other.status)
+		s.places.reservations["other"] = other
+		s.places.watch(other)
+		if s.advance(tableTime); s.places.reservations["r"].status != reservationHeld || other.status != reservationExpired || !slices.Equal(s.places.expired, []string{"other"}) {
+			t.Errorf("%s: %s, other %s", name, s.places.reservations["r"].status, other.status)
 		}
 	}
 }
@@ -345,23 +345,23 @@ func TestGrantOfAnUnreadLine(t *testing.T) {
 	} {
 		s := newState(tableTime)
 		seat := &resource{id: "seat", capacity: 1, confirmed: 1, waiting: c.waiting}
-		s.resources["seat"] = seat
+		s.places.resources["seat"] = seat
 		if c.read {
-			s.read["seat"] = true
+			s.places.line.read["seat"] = true
 		}
 		for i := range c.line {
 			r := &reservation{id: fmt.Sprint("w", i), status: reservationWaiting, expiresAt: tableTime.Add(time.Hour), place: int64(i)}
 			r.items = []*item{{reservation: r, position: 1, resource: "seat", quantity: 1}}
-			s.lines["seat"] = append(s.lines["seat"], r)
+			s.places.line.waiting["seat"] = append(s.places.line.waiting["seat"], r)
 		}
 		hold := &Hold{Reservation: "joins", Items: []Item{{Resource: "seat"}}, Wait: true}
 		if result, err := hold.apply(s, outbox.Job{Key: "k", At: tableTime}); err != nil || result.Code != CodeWaiting {
 			t.Fatalf("%s: %+v, %v", name, result, err)
 		}
 		seat.confirmed = 0
-		s.grant(map[string]bool{"seat": true})
-		if got := strings.Join(s.granted, " "); got != c.granted || seat.grown != c.grown {
-			t.Errorf("%s: granted %q, grown %t", name, got, seat.grown)
+		s.places.grant(map[string]bool{"seat": true})
+		if got := strings.Join(s.places.line.granted, " "); got != c.granted || seat.marked != c.grown {
+			t.Errorf("%s: granted %q, grown %t", name, got, seat.marked)
 		}
 	}
 }

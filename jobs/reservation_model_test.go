@@ -422,20 +422,20 @@ func TestReservationsAgainstModel(t *testing.T) {
 func newStockState(m *Stock) *state {
 	s := newState(tableTime)
 	for id, a := range m.Money.Accounts {
-		s.accounts[id] = &account{id: id, currency: a.Currency}
+		s.money.ledger.accounts[id] = &account{id: id, currency: a.Currency}
 		if a.Limit != nil {
-			s.accounts[id].overdraft = new(a.Limit.Int64())
+			s.money.ledger.accounts[id].overdraft = new(a.Limit.Int64())
 		}
 	}
 	for id, r := range m.Resources {
-		s.resources[id] = &resource{id: id, capacity: r.Capacity, group: r.Group}
+		s.places.resources[id] = &resource{id: id, capacity: r.Capacity, group: r.Group}
 		if limit, limited := m.Limits[r.Group]; limited {
-			s.resources[id].perCustomer = &limit
+			s.places.resources[id].perCustomer = &limit
 		}
 		for _, customer := range StockCustomers {
-			s.counts[customerGroup{r.Group, customer}] = &count{}
+			s.places.counts[customerGroup{r.Group, customer}] = &count{}
 		}
-		s.read[id] = true
+		s.places.line.read[id] = true
 	}
 	return s
 }
@@ -444,25 +444,25 @@ func stockAgainstModel(t failer, steps []Step, choice func() bool, codes map[str
 	m := NewStock()
 	s := newStockState(m)
 	for _, step := range steps {
-		s.now = tableTime.Add(step.After)
+		s.money.ledger.now = tableTime.Add(step.After)
 		granted := len(m.Granted)
 		switch args := step.Args.(type) {
 		case nil:
-			s.advance(s.now)
-			m.Advance(s.now)
+			s.advance(s.money.ledger.now)
+			m.Advance(s.money.ledger.now)
 		case Define:
-			r := s.resources[args.Resource]
-			if grew := args.Capacity > r.capacity; m.Define(args, s.now) {
-				r.capacity, r.grown = args.Capacity, grew && r.waiting > 0
+			r := s.places.resources[args.Resource]
+			if grew := args.Capacity > r.capacity; m.Define(args, s.money.ledger.now) {
+				r.capacity, r.marked = args.Capacity, grew && r.waiting > 0
 				codes["defined"]++
 			}
-			s.advance(s.now)
-			s.grantGrown()
+			s.advance(s.money.ledger.now)
+			s.places.grantMarked()
 			codes["granted by growth"] += len(m.Granted) - granted
 		default:
 			s.beginStock(m, step, choice)
-			s.advance(s.now)
-			code, want := s.do(t, step), m.Do(step.Key, s.now, step.Args)
+			s.advance(s.money.ledger.now)
+			code, want := s.do(t, step), m.Do(step.Key, s.money.ledger.now, step.Args)
 			if code != want {
 				t.Fatalf("%s %+v: %s, the model says %s", step.Key, step.Args, code, want)
 			}
@@ -481,7 +481,7 @@ func stockAgainstModel(t failer, steps []Step, choice func() bool, codes map[str
 // beginStock is what lastseat.hold and book do at once, if choice says that the request came that way.
 func (s *state) beginStock(m *Stock, step Step, choice func() bool) {
 	var id, customer string
-	expiresAt := s.now.Add(15 * time.Minute)
+	expiresAt := s.money.ledger.now.Add(15 * time.Minute)
 	switch args := step.Args.(type) {
 	case Hold:
 		id, customer = args.Reservation, args.Customer
@@ -493,22 +493,22 @@ func (s *state) beginStock(m *Stock, step Step, choice func() bool) {
 	default:
 		return
 	}
-	if s.reservations[id] != nil || !choice() {
+	if s.places.reservations[id] != nil || !choice() {
 		return
 	}
 	m.Begin(step.Key, step.Args, expiresAt)
-	s.reservations[id] = &reservation{id: id, key: step.Key, customer: customer, status: reservationPending, expiresAt: expiresAt}
+	s.places.reservations[id] = &reservation{id: id, key: step.Key, customer: customer, status: reservationPending, expiresAt: expiresAt}
 }
 
 // rereadStock is what writing and reading again leaves.
 func (s *state) rereadStock(m *Stock) {
-	m.Granted, m.RanOut, s.granted, s.ranOut, s.transfers, s.entries = nil, nil, nil, nil, nil, nil
-	s.expiries, s.occupied, s.lines, s.holds = nil, make(map[string][]*item), make(map[string][]*reservation), nil
-	clear(s.releasing)
+	m.Granted, m.RanOut, s.places.line.granted, s.places.expired, s.money.ledger.transfers, s.money.ledger.entries = nil, nil, nil, nil, nil, nil
+	s.places.expiring, s.places.occupied, s.places.line.waiting, s.places.demands = nil, make(map[string][]*item), make(map[string][]*reservation), nil
+	clear(s.places.releasing)
 	var waiting []*reservation
-	for id, r := range s.reservations {
+	for id, r := range s.places.reservations {
 		if r == nil {
-			delete(s.reservations, id)
+			delete(s.places.reservations, id)
 			continue
 		}
 		r.steps, r.created, r.newItems, r.left = nil, false, false, false
@@ -516,12 +516,12 @@ func (s *state) rereadStock(m *Stock) {
 			waiting = append(waiting, r)
 		}
 		if r.status == reservationWaiting || r.status == reservationHeld {
-			s.watch(r)
+			s.places.watch(r)
 		}
 		for _, it := range r.items {
 			it.changed = false
 			if it.occupies {
-				s.occupied[it.resource] = append(s.occupied[it.resource], it)
+				s.places.occupied[it.resource] = append(s.places.occupied[it.resource], it)
 			}
 		}
 	}
@@ -529,12 +529,12 @@ func (s *state) rereadStock(m *Stock) {
 	for i, r := range waiting {
 		r.place, r.joined = int64(i+1), false
 		for _, id := range distinct(r.items) {
-			s.lines[id] = append(s.lines[id], r)
+			s.places.line.waiting[id] = append(s.places.line.waiting[id], r)
 		}
 	}
-	for id, r := range s.resources {
+	for id, r := range s.places.resources {
 		if r == nil {
-			delete(s.resources, id)
+			delete(s.places.resources, id)
 			continue
 		}
 		r.changed = false
@@ -542,33 +542,33 @@ func (s *state) rereadStock(m *Stock) {
 }
 
 func (m *Stock) compareStock(t failer, s *state) {
-	for id, r := range s.reservations {
+	for id, r := range s.places.reservations {
 		want := m.Reservations[id]
 		if (r == nil) != (want == nil) || r != nil && (r.status != want.Status || !r.expiresAt.Equal(want.ExpiresAt) || r.key != want.Key || r.customer != want.Customer) {
 			t.Fatalf("reservation %s: %+v, the model's %+v", id, r, want)
 		}
 	}
 	for id, want := range m.Resources {
-		r := s.resources[id]
+		r := s.places.resources[id]
 		line := []string(nil)
-		for _, waiting := range s.lines[id] {
+		for _, waiting := range s.places.line.waiting[id] {
 			line = append(line, waiting.id)
 		}
-		if r.held != m.Sum(id, "held") || r.confirmed != m.Sum(id, "confirmed") || r.waiting != int64(len(line)) || !slices.Equal(line, m.Line(id)) || r.capacity != want.Capacity || r.grown {
+		if r.held != m.Sum(id, "held") || r.confirmed != m.Sum(id, "confirmed") || r.waiting != int64(len(line)) || !slices.Equal(line, m.Line(id)) || r.capacity != want.Capacity || r.marked {
 			t.Fatalf("resource %+v with line %v; the model has %d held, %d confirmed, line %v", *r, line, m.Sum(id, "held"), m.Sum(id, "confirmed"), m.Line(id))
 		}
 	}
-	for key, c := range s.counts {
+	for key, c := range s.places.counts {
 		if key.group != "" && m.Count(key.group, key.customer, nil).Cmp(big.NewInt(c.quantity)) != 0 {
 			t.Fatalf("%+v is counted with %d, the model has %v", key, c.quantity, m.Count(key.group, key.customer, nil))
 		}
 	}
-	if !slices.Equal(s.granted, m.Granted) || !slices.Equal(s.ranOut, m.RanOut) {
-		t.Fatalf("granted %v, ran out %v; the model: %v, %v", s.granted, s.ranOut, m.Granted, m.RanOut)
+	if !slices.Equal(s.places.line.granted, m.Granted) || !slices.Equal(s.places.expired, m.RanOut) {
+		t.Fatalf("granted %v, ran out %v; the model: %v, %v", s.places.line.granted, s.places.expired, m.Granted, m.RanOut)
 	}
 	for id, a := range m.Money.Accounts {
-		if a.Balance.Cmp(big.NewInt(s.accounts[id].balance)) != 0 {
-			t.Fatalf("%s has %d, the model %v", id, s.accounts[id].balance, a.Balance)
+		if a.Balance.Cmp(big.NewInt(s.money.ledger.accounts[id].balance)) != 0 {
+			t.Fatalf("%s has %d, the model %v", id, s.money.ledger.accounts[id].balance, a.Balance)
 		}
 	}
 }
@@ -581,13 +581,13 @@ var stockMachine = map[string]bool{
 
 // proveStock is worker audit, in memory, and what the tables would say to each step.
 func (s *state) proveStock(t failer) {
-	for id, r := range s.resources {
+	for id, r := range s.places.resources {
 		if r != nil && (r.held < 0 || r.confirmed < 0 || r.waiting < 0 || r.held > r.capacity-r.confirmed || r.version < 0 || r.changed && r.version == 0) {
 			t.Fatalf("resource %s: %+v", id, *r)
 		}
 	}
 	taken := make(map[string][]*item)
-	for id, r := range s.reservations {
+	for id, r := range s.places.reservations {
 		if r == nil {
 			continue
 		}

@@ -13,10 +13,11 @@ const KindReverse = "payment.reverse"
 
 // Reverse takes a plain transfer back: the same amount, the other way, once.
 //
-// It waits, from attempt to attempt, for a transfer that is not settled yet. Then it is applied (reversed), or rejected: payment_not_found if the transfer was refused or is none, already_reversed,
+// If the transfer is not settled yet, the reversal is tried again later. Then it is applied (reversed), or rejected:
+// payment_not_found if the transfer was refused or the key is not that of a plain transfer, already_reversed,
 // insufficient_funds of the account that was paid, out_of_range.
 type Reverse struct {
-	Transfer string `json:"transfer"` // the idempotency key of the transfer
+	Transfer string `json:"transfer" note:"its key"` // the idempotency key of the transfer
 }
 
 // Kind implements [outbox.Args].
@@ -36,22 +37,23 @@ func decodeReverse(args []byte) (operation, error) {
 	return &r, err
 }
 
-func (r *Reverse) needs(s *state) { s.needTransfer(r.Transfer) }
+func (r *Reverse) needs(s *state) { s.money.ledger.needTransfer(r.Transfer) }
 
 func (r *Reverse) apply(s *state, job outbox.Job) (outbox.Result, error) {
-	t := s.byKey[r.Transfer]
+	ledger := &s.money.ledger
+	t := ledger.byKey[r.Transfer]
 	switch {
-	case t == nil && s.pending[r.Transfer]:
-		// It is scheduled for later, is tried again after an error, or is in another lane.
+	case t == nil && ledger.pending[r.Transfer]:
+		// Its request is scheduled for later, is tried again after an error, or is in another lane.
 		return outbox.Fail(fmt.Errorf("transfer %q is not settled yet", r.Transfer)), nil
 	case t == nil || t.payment != "" || t.reverses != nil:
 		return outbox.Reject(CodePaymentNotFound, map[string]any{"transfer": r.Transfer}), nil
 	case t.reversedBy != "":
 		return outbox.Reject(CodeAlreadyReversed, map[string]any{"transfer": r.Transfer, "reversed_by": t.reversedBy}), nil
 	}
-	if refused := s.refuse(t.to, t.from, t.amount, t.currency); refused != nil {
+	if refused := ledger.refuseTransfer(t.to, t.from, t.amount, t.currency); refused != nil {
 		return *refused, nil
 	}
-	s.move(&transfer{key: job.Key, from: t.to, to: t.from, amount: t.amount, currency: t.currency, reverses: t}, s.now)
-	return outbox.Result{Status: outbox.Applied, Code: CodeReversed}, nil
+	ledger.post(&transfer{key: job.Key, from: t.to, to: t.from, amount: t.amount, currency: t.currency, reverses: t})
+	return applied(CodeReversed, nil)
 }

@@ -9,67 +9,85 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// state is the part of the database that a batch touches, in memory: what was read, and what has been done to it since.
+// state is the part of the database that a batch or a sweep touches, in memory: what was read, and what has been done to it
+// since. Requests of payments work on the money, those of reservations on the places, and a booking on both. Neither part
+// knows the other.
 type state struct {
-	now time.Time // the transaction's, which the rows get
-	ledger
-	inventory
-	payments map[string]*payment // nil: asked for, and not there
-	expired  []string            // ids of payments
-	sweeping bool                // there are no requests
-	lanes    int
+	money    money
+	places   places
+	sweeping bool // there are no requests
 }
 
+// newState is empty. now is the transaction's time, which the rows get.
 func newState(now time.Time) *state {
-	return &state{now: now, ledger: newLedger(), inventory: newInventory(), payments: make(map[string]*payment)}
+	return &state{money: newMoney(now), places: newPlaces()}
 }
 
-// loadDue reads what has run out, as far as the batch has to do with such things: with money, and with places.
-func (s *state) loadDue(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error {
-	if len(s.accounts)+len(s.payments)+len(s.byKey) > 0 || s.sweeping {
-		if err := s.loadExpired(ctx, tx, sweep); err != nil {
+// load locks and reads what the batch needs, and what runs out by the time of its last request.
+//
+// This is the one place that says in which order tables are locked, and every transaction keeps to it, so that no two of
+// them wait for each other in a circle. Within a table each statement locks in the order of the primary key, but for the
+// first, which has only rows of its own lane:
+//
+//  1. reservations that run out (by time, then id)
+//  2. payments
+//  3. reservations that are asked for
+//  4. resources
+//  5. reservations that wait for these resources, and then the resources that they wait for; again, as long as a line is read
+//  6. customer_counts
+//  7. accounts
+//
+// Not locked: transfers and requests, between 2 and 3; reservation_items and the waiting lines, between 4 and 6. Each step
+// names the rows of later ones.
+func (s *state) load(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+	if err := s.loadDue(ctx, tx, due); err != nil {
+		return err
+	}
+	if err := s.money.load(ctx, tx); err != nil {
+		return err
+	}
+	if err := s.places.load(ctx, tx, due.Until); err != nil {
+		return err
+	}
+	return s.money.ledger.loadAccounts(ctx, tx)
+}
+
+// loadDue looks for what has run out, of money and of places if the batch has to do with them, and of both in a sweep. A
+// sweep also looks for resources whose waiting line has to be looked at.
+func (s *state) loadDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+	if s.sweeping || s.money.isTouched() {
+		if err := s.money.needExpired(ctx, tx, due); err != nil {
 			return err
 		}
 	}
-	if len(s.resources)+len(s.reservations) > 0 || s.sweeping {
-		return s.loadRanOut(ctx, tx, sweep)
+	if s.sweeping || s.places.isTouched() {
+		if err := s.places.loadDue(ctx, tx, due); err != nil {
+			return err
+		}
+	}
+	if s.sweeping {
+		return s.places.needMarked(ctx, tx, due)
 	}
 	return nil
 }
 
-// load locks and reads what the batch needs: payments, transfers and reservations first, since they name accounts and
-// resources. until is the time of the batch's last request.
-//
-// Everybody locks the tables in this order, and the rows of each by their keys: nobody waits in a circle.
-func (s *state) load(ctx context.Context, tx pgx.Tx, until time.Time) error {
-	if err := s.loadPayments(ctx, tx); err != nil {
-		return err
-	}
-	if err := s.loadTransfers(ctx, tx); err != nil {
-		return err
-	}
-	for _, p := range s.payments {
-		if p != nil {
-			s.needAccounts(p.from, p.to)
-		}
-	}
-	if err := s.loadInventory(ctx, tx, until); err != nil {
-		return err
-	}
-	return s.loadAccounts(ctx, tx)
+// advance takes the state on in time: what has run out by then is given back, the oldest first.
+func (s *state) advance(to time.Time) {
+	s.money.advance(to)
+	s.places.advance(to)
 }
 
 // write queues everything that has changed.
 func (s *state) write(ctx context.Context, tx pgx.Tx, write *pgx.Batch) error {
-	if err := s.number(ctx, tx); err != nil {
+	if err := s.money.ledger.number(ctx, tx); err != nil {
 		return err
 	}
-	if err := s.numberJoined(ctx, tx); err != nil {
+	if err := s.places.numberJoined(ctx, tx); err != nil {
 		return err
 	}
-	s.writePayments(write)
-	s.inventory.write(write)
-	s.ledger.write(write)
+	s.money.writePayments(write)
+	s.places.write(write)
+	s.money.ledger.write(write)
 	s.writeRecords(write)
 	return nil
 }

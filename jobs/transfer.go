@@ -15,7 +15,7 @@ const KindTransfer = "payment.transfer"
 // Transfer moves money from one account to another, both in its currency.
 //
 // It is applied (transferred), or rejected: account_not_found, currency_mismatch, insufficient_funds if it would take
-// the giving account below its overdraft limit, what is held counted as spent, or out_of_range if a balance would not
+// the giving account below its overdraft limit (what is reserved counts as spent), or out_of_range if a balance would not
 // fit into 64 bits.
 type Transfer struct {
 	From        string          `json:"from"`
@@ -38,7 +38,7 @@ func decodeTransfer(args []byte) (operation, error) {
 	return &t, err
 }
 
-// set takes an argument of a transfer that a booking has, too.
+// set takes an argument that a transfer and a booking share.
 func (t *Transfer) set(name string, value gjson.Result) (bool, error) {
 	switch name {
 	case "from":
@@ -73,18 +73,18 @@ func (t *Transfer) complete() error {
 	return nil
 }
 
-func (t *Transfer) needs(s *state) { s.needAccounts(t.From, t.To) }
+func (t *Transfer) needs(s *state) { s.money.ledger.needAccounts(t.From, t.To) }
 
 func (t *Transfer) apply(s *state, job outbox.Job) (outbox.Result, error) {
-	if refused := s.refuse(t.From, t.To, t.Amount, t.Currency); refused != nil {
+	if refused := s.money.ledger.refuseTransfer(t.From, t.To, t.Amount, t.Currency); refused != nil {
 		return *refused, nil
 	}
-	s.move(t.booked(job.Key), s.now)
-	return outbox.Result{Status: outbox.Applied, Code: CodeTransferred}, nil
+	s.money.ledger.post(t.row(job.Key))
+	return applied(CodeTransferred, nil)
 }
 
-// booked is the row of transfers.
-func (t *Transfer) booked(key string) *transfer {
+// row is the row of transfers that it becomes.
+func (t *Transfer) row(key string) *transfer {
 	return &transfer{
 		key: key, from: t.From, to: t.To, amount: t.Amount, currency: t.Currency,
 		description: t.Description, metadata: t.Metadata,

@@ -1,0 +1,75 @@
+package jobs
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// resource is a row of resources.
+type resource struct {
+	id                       string
+	capacity                 int64 // with what may be overbooked
+	held, confirmed, waiting int64
+	group                    string // whose limit it counts for; empty: none
+	perCustomer              *int64 // the group's limit; nil: without bound
+	// marked: the line for it has to be looked at, by this batch or the next sweep. The column is called grown, but more
+	// capacity is only one of the reasons.
+	marked  bool
+	version int64
+	changed bool
+}
+
+func (r *resource) room() int64 { return r.capacity - r.held - r.confirmed }
+
+func (r *resource) touch() {
+	r.version++
+	r.changed = true
+}
+
+const loadResourcesSQL = `
+	SELECT r.id, r.capacity + r.overbook, r.held, r.confirmed, r.waiting, coalesce(r.limit_group, ''), g.per_customer,
+	       r.grown, r.version
+	FROM lastseat.resources r LEFT JOIN lastseat.limit_groups g ON g.id = r.limit_group
+	WHERE r.id = ANY ($1::text[]) ORDER BY r.id FOR NO KEY UPDATE OF r`
+
+// loadResources locks and reads the resources that are asked for and not read yet.
+func (p *places) loadResources(ctx context.Context, tx pgx.Tx) error {
+	ids := unread(p.resources)
+	if len(ids) == 0 {
+		return nil
+	}
+	var r resource
+	columns := []any{
+		&r.id, &r.capacity, &r.held, &r.confirmed, &r.waiting, &r.group, &r.perCustomer, &r.marked, &r.version,
+	}
+	return read(ctx, tx, "lock resources", loadResourcesSQL, []any{ids}, columns, func() {
+		loaded := r
+		p.resources[r.id] = &loaded
+	})
+}
+
+const updateResourcesSQL = `
+	UPDATE lastseat.resources r
+	SET held = n.held, confirmed = n.confirmed, waiting = n.waiting, grown = n.grown, version = n.version, updated_at = now()
+	FROM unnest(@ids::text[], @held::bigint[], @confirmed::bigint[], @waiting::bigint[], @grown::boolean[],
+	            @versions::bigint[])
+	     AS n(id, held, confirmed, waiting, grown, version)
+	WHERE r.id = n.id`
+
+func (p *places) writeResources(write *pgx.Batch) {
+	changed := changedRows(p.resources, func(r *resource) bool { return r.changed })
+	if len(changed) == 0 {
+		return
+	}
+	write.Queue(updateResourcesSQL, pgx.NamedArgs{
+		"ids":       column(changed, func(r *resource) string { return r.id }),
+		"held":      column(changed, func(r *resource) int64 { return r.held }),
+		"confirmed": column(changed, func(r *resource) int64 { return r.confirmed }),
+		"waiting":   column(changed, func(r *resource) int64 { return r.waiting }),
+		"grown":     column(changed, func(r *resource) bool { return r.marked }),
+		"versions":  column(changed, func(r *resource) int64 { return r.version }),
+	}).Exec(outbox.ExpectRows(len(changed)))
+}

@@ -1,0 +1,147 @@
+package jobs
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+)
+
+// line is what a batch knows of the waiting lines, one for each resource. A reservation that waits for several resources
+// stands in the line of each, with the same number.
+type line struct {
+	waiting map[string][]*reservation // by resource, in order: those who were read, and those who joined
+	read    map[string]bool           // resources whose line was read, up to lineRead of it
+	joined  int64                     // how many have joined in this batch
+	looked  int                       // how many marked resources were looked at
+	granted []string                  // ids of reservations
+}
+
+func newLine() line {
+	return line{waiting: make(map[string][]*reservation), read: make(map[string]bool)}
+}
+
+// join puts a reservation at the end of the line of each of its resources.
+func (p *places) join(r *reservation) {
+	r.newItems, r.joined = true, true
+	p.line.joined++
+	r.place = math.MaxInt64/2 + p.line.joined // after everybody who has a number; it gets its own when it is written
+	for _, id := range distinct(r.items) {
+		resource := p.resources[id]
+		resource.touch()
+		resource.waiting++
+		p.line.waiting[id] = append(p.line.waiting[id], r)
+	}
+	for _, it := range r.items {
+		it.reservation = r
+	}
+	r.become(reservationWaiting)
+	p.watch(r)
+}
+
+// leave takes a reservation out of its lines.
+func (p *places) leave(r *reservation) {
+	r.left = !r.joined
+	r.joined = false
+	for _, id := range distinct(r.items) {
+		if resource := p.resources[id]; resource != nil {
+			resource.touch()
+			resource.waiting--
+		}
+		isIt := func(other *reservation) bool { return other == r }
+		p.line.waiting[id] = slices.DeleteFunc(p.line.waiting[id], isIt)
+	}
+}
+
+// grant gives what has become free to those who wait for it: in order, to everybody whose items can all be taken now.
+//
+// If a line was not read to its end, those who have just joined it come after others that are not here, and get nothing
+// yet. The resource is marked: the sweep or the next batch gives them what is left.
+func (p *places) grant(freed map[string]bool) {
+	var candidates []*reservation
+	for id := range freed {
+		whole := p.isWhole(id)
+		for _, r := range p.line.waiting[id] {
+			if whole || !r.joined {
+				candidates = append(candidates, r)
+			}
+		}
+		if !whole && !p.line.read[id] {
+			p.resources[id].marked = true
+		}
+	}
+	slices.SortStableFunc(candidates, func(a, b *reservation) int { return cmp.Compare(a.place, b.place) })
+	for _, r := range slices.Compact(candidates) {
+		if r.ranOut(p.reached) || p.isPlainlyFull(r.items) || p.refuseItems(r.items, r.customer) != nil {
+			continue
+		}
+		p.leave(r)
+		p.moveUp(r.items)
+		p.hold(r)
+		p.line.granted = append(p.line.granted, r.id)
+	}
+}
+
+// grantMarked looks at the lines of the marked resources that were read, and gives what is free to those who wait.
+func (p *places) grantMarked() {
+	marked := make(map[string]bool)
+	for id, r := range p.resources {
+		if r != nil && r.marked && (p.line.read[id] || r.waiting == 0) {
+			r.marked = false
+			r.touch()
+			marked[id] = true
+		}
+	}
+	p.line.looked += len(marked)
+	p.grant(marked)
+}
+
+// mustLookAgain tells whether the next sweep has lines to look at.
+func (p *places) mustLookAgain() bool {
+	for r := range maps.Values(p.resources) {
+		if r != nil && r.marked {
+			return true
+		}
+	}
+	for c := range maps.Values(p.counts) {
+		if c != nil && c.lowered {
+			return true
+		}
+	}
+	return false
+}
+
+// isWhole tells whether everybody who waits for a resource is known here.
+func (p *places) isWhole(id string) bool {
+	return p.resources[id].waiting <= int64(len(p.line.waiting[id]))
+}
+
+// isPlainlyFull spares most of a long line a closer look.
+func (p *places) isPlainlyFull(items []*item) bool {
+	return slices.ContainsFunc(items, func(it *item) bool {
+		r := p.resources[it.resource]
+		return r == nil || it.during == nil && it.quantity > r.room()
+	})
+}
+
+// lookAgain marks the resources of a reservation that now waits longer: another lane may have passed it by because it had
+// run out.
+func (p *places) lookAgain(r *reservation) {
+	if p.isPlainlyFull(r.items) { // or it names a resource that is not there
+		return
+	}
+	for _, id := range distinct(r.items) {
+		p.resources[id].touch()
+		p.resources[id].marked = true
+	}
+}
+
+// moveUp marks the resources of a reservation that has left its lines, if their lines are longer than what is read of one:
+// somebody comes in sight who may have what those before them can't.
+func (p *places) moveUp(items []*item) {
+	for _, it := range items {
+		if r := p.resources[it.resource]; r != nil && r.waiting >= lineRead && !p.isWhole(r.id) {
+			r.marked = true
+		}
+	}
+}
