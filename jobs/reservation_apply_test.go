@@ -365,3 +365,26 @@ func TestGrantOfAnUnreadLine(t *testing.T) {
 		}
 	}
 }
+
+// A booking has no time of its own unless it is asked for: then it can be too late.
+func TestBookingWithATime(t *testing.T) {
+	for at, code := range map[time.Time]string{
+		{}: CodeBooked, tableTime: CodeHoldExpired, tableTime.Add(time.Microsecond): CodeBooked,
+	} {
+		args, err := json.Marshal(Book{
+			Reservation: "r", Customer: "ann", Items: tableItems(2), From: "ada", To: "shop", Amount: 100, Currency: "EUR",
+			ExpiresAt: at,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		book, err := decodeBook(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result, err := book.apply(reservationState("none"), outbox.Job{Key: "key", Kind: KindBook, At: tableTime})
+		if err != nil || result.Code != code {
+			t.Errorf("until %v: %+v, %v, want %s", at, result, err, code)
+		}
+	}
+}
