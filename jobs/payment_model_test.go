@@ -385,7 +385,16 @@ func (s *state) do(t failer, step Step) string {
 	if err != nil {
 		t.Fatalf("%s: %v", args, err)
 	}
+	if !hasCode(step.Args.Kind(), result.Code) {
+		t.Fatalf("%s: the table of kinds has no code %s", step.Args.Kind(), result.Code)
+	}
 	return result.Code
+}
+
+func hasCode(name, code string) bool {
+	return code == outbox.CodeInvalidArgs || slices.ContainsFunc(kinds, func(k kind) bool {
+		return k.args.Kind() == name && slices.Contains(slices.Concat(k.applied, k.rejected), code)
+	})
 }
 
 // reread is what writing and reading again leaves.

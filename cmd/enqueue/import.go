@@ -195,7 +195,8 @@ func (im *importer) define(ctx context.Context, tx pgx.Tx, resource jobs.Resourc
 
 // openMissing opens the accounts of a request that names two and their currency, each once in an import.
 func (im *importer) openMissing(ctx context.Context, tx pgx.Tx, request *importfile.Request, done *counts) error {
-	if !im.openAccounts || !slices.Contains([]string{jobs.KindTransfer, jobs.KindAuthorize, jobs.KindBook}, request.Kind) {
+	namesAccounts := func(kind jobs.Kind) bool { return kind.Name == request.Kind && kind.Has("from", "to", "currency") }
+	if !im.openAccounts || !slices.ContainsFunc(jobs.Kinds(), namesAccounts) {
 		return nil
 	}
 	var args struct {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/lastseat/lastseat/internal/money"
+	"github.com/lastseat/lastseat/jobs"
 )
 
 // schema is what a CSV file can hold: columns in any order, and how a row becomes a record.
@@ -27,13 +28,7 @@ var schemas = []*schema{
 
 func parseTransfer(r *row) Record {
 	key := r.id("key")
-	var args struct {
-		From        string `json:"from"`
-		To          string `json:"to"`
-		Amount      int64  `json:"amount"`
-		Currency    string `json:"currency"`
-		Description string `json:"description,omitempty"`
-	}
+	var args jobs.Transfer
 	args.From, args.To = r.id("from_account"), r.id("to_account")
 	if args.From == args.To {
 		r.failf("to_account", "from_account and to_account are both %s: a transfer needs two accounts", quote(args.From))
@@ -48,7 +43,7 @@ func parseTransfer(r *row) Record {
 	if err != nil {
 		r.failf("key", "writing the arguments as JSON: %s", err)
 	}
-	return Record{Request: &Request{Kind: "payment.transfer", Key: key, Args: raw}}
+	return Record{Request: &Request{Kind: args.Kind(), Key: key, Args: raw}}
 }
 
 func parseAccount(r *row) Record {

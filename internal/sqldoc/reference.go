@@ -32,7 +32,7 @@ const functionsSQL = `
 	ORDER BY proname COLLATE "C", pronargs DESC`
 
 // The order of the pages' first part is that of use; what is not named here comes after it.
-var order = []string{"transfer", "authorize", "capture", "void", "refund", "reverse", "hold", "confirm", "cancel", "extend", "book", "enqueue", "enqueue_many", "retry", "outcome", "outcomes", "outcomes_since", "outcomes_cursor"}
+var order = append(verbs(), "enqueue", "enqueue_many", "retry", "outcome", "outcomes", "outcomes_since", "outcomes_cursor")
 
 func reference(ctx context.Context, conn *pgx.Conn) (string, error) {
 	rows, err := conn.Query(ctx, functionsSQL)
@@ -48,7 +48,7 @@ func reference(ctx context.Context, conn *pgx.Conn) (string, error) {
 	}
 	slices.SortStableFunc(functions, func(a, b function) int { return place(a.Name) - place(b.Name) })
 	page := &strings.Builder{}
-	page.WriteString(intro)
+	page.WriteString(strings.Replace(intro, kindsHere, kindsTable(), 1))
 	for _, part := range []struct {
 		title, text string
 		has         func(f function) bool
