@@ -71,8 +71,8 @@ func TestTransferApply(t *testing.T) {
 // The payment of the table below: 100 of ada's 1000 for the shop, which has 500.
 var tableTime = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// paymentStates: none stands for a payment that is not there; ran out, for one that is authorized and whose time is over at
-// the time of the job.
+// paymentStates: none stands for a payment that is not there; ran out, for one that is authorized and whose time is
+// over at the time of the job.
 var paymentStates = map[string]payment{
 	"none":       {},
 	"pending":    {status: paymentPending},
@@ -134,8 +134,8 @@ func (s *state) row() string {
 	return text
 }
 
-// Every state, every operation. After: "status version captured-refunded", then balance/held and version of both accounts;
-// empty: all as before.
+// Every state, every operation. After: "status version captured-refunded", then balance/held and version of both
+// accounts; empty: all as before.
 func TestPaymentStateMachine(t *testing.T) {
 	seen := make(map[string]bool)
 	check := func(t *testing.T, c paymentCase, operation string) {

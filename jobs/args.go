@@ -16,8 +16,8 @@ import (
 //
 // They use gjson, because encoding/json takes "FROM" for "from".
 
-// eachArg calls set for every argument that is given. A null counts as not given, but an unknown argument is an error even
-// if it is null.
+// eachArg calls set for every argument that is given. A null counts as not given, but an unknown argument is an error
+// even if it is null.
 func eachArg(args []byte, set func(name string, value gjson.Result) (known bool, err error)) error {
 	var failed error
 	gjson.ParseBytes(args).ForEach(func(name, value gjson.Result) bool {
@@ -79,10 +79,10 @@ func objectArg(name string, value gjson.Result, object *[]byte) error {
 	return nil
 }
 
-// timeFormat is RFC 3339 with its offset; time.Parse alone takes more. The years are 2 to 9999: Go's zero time, which stands
-// for none, is in year 1, and JSON has no year 10000.
-var timeFormat = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?` +
-	`(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$`)
+// timeFormat is RFC 3339 with its offset; time.Parse alone takes more. The years are 2 to 9999: Go's zero time, which
+// stands for none, is in year 1, and JSON has no year 10000.
+var timeFormat = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]` +
+	`(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$`)
 
 func timeArg(name string, value gjson.Result, at *time.Time) error {
 	parsed, err := time.Parse(time.RFC3339Nano, value.Str)

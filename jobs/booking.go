@@ -15,8 +15,8 @@ const KindBook = "booking.book"
 
 // Book takes resources and pays for them, both or neither: the reservation is confirmed at once.
 //
-// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken. Nothing is held before it
-// is settled, so a late worker costs it nothing, unless it has a time of its own (ExpiresAt).
+// It is applied (booked), or rejected with a code of [Hold] or [Transfer], and nothing is taken. Nothing is held before
+// it is settled, so a late worker costs it nothing, unless it has a time of its own (ExpiresAt).
 type Book struct {
 	Reservation string `json:"reservation"` // its id
 	Items       []Item `json:"items"`       // at least one
@@ -24,8 +24,8 @@ type Book struct {
 	To          string `json:"to"`
 	Amount      int64  `json:"amount"`   // minor units, at least 1
 	Currency    string `json:"currency"` // ISO 4217
-	// ExpiresAt rejects the booking (hold_expired) if it was past when it was asked for, or at the time for which the booking
-	// is scheduled; zero: it is never too late. It is no part of what makes two requests the same, as in [Hold].
+	// ExpiresAt rejects the booking (hold_expired) if it was past when it was asked for, or at the time for which the
+	// booking is scheduled; zero: it is never too late. It is no part of what makes two requests the same, as in [Hold].
 	ExpiresAt   time.Time       `json:"expires_at,omitzero"`
 	Customer    string          `json:"customer,omitempty"` // whose limit it counts for
 	Description string          `json:"description,omitempty"`

@@ -15,7 +15,7 @@ const (
 	CodeCancelled   = "cancelled"
 	CodeExtended    = "extended"
 	CodeBooked      = "booked"
-	CodeExpired     = "expired" // of what nobody asked for: the worker's own record of something that ran out
+	CodeExpired     = "expired" // nobody asked for it: the worker's own record of something that ran out
 
 	// rejected
 	CodeInsufficientFunds       = "insufficient_funds"

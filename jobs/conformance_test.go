@@ -18,8 +18,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// conforming are arguments of one kind that are alike for every door. ID stands for an id of a payment that is new at each
-// door; the payments, accounts and transfers that are named are there.
+// conforming are arguments of one kind that are alike for every door. ID stands for an id of a payment that is new at
+// each door; the payments, accounts and transfers that are named are there.
 type conforming struct {
 	kind     string
 	sqlstate string // of lastseat.enqueue; empty: accepted
@@ -179,7 +179,8 @@ func each(text []string, wrap func(string) string) []string {
 	return all
 }
 
-// duringAccepted are all of one range, 10:00 to 11:30 UTC: what Postgres writes in any time zone, what JSON has, without an offset UTC.
+// duringAccepted are all of one range, 10:00 to 11:30 UTC: what Postgres writes in any time zone, what JSON has,
+// without an offset UTC.
 var duringAccepted = []string{
 	`["2026-12-01 10:00:00+00","2026-12-01 11:30:00+00")`, `["2026-12-01 15:30:00+05:30","2026-12-01 17:00:00+05:30")`, `["2026-12-02 00:00:00+14","2026-12-02 01:30:00+14")`, `["2026-12-01 06:30:00-03:30","2026-12-01 08:00:00-03:30")`,
 	`[2026-12-01 10:00:00+00,2026-12-01 11:30:00+00)`, `[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z)`, `[2026-12-01T10:00:00Z, 2026-12-01T11:30:00Z)`, `["2026-12-01T10:00:00Z", "2026-12-01T11:30:00Z")`, `[2026-12-01 10:00,2026-12-01 11:30)`,
@@ -363,7 +364,8 @@ func TestConformance(t *testing.T) {
 	proven(t, pool)
 }
 
-// sameMeaning compares what the doors have made of the same arguments: payments, transfers, and what was recorded of them.
+// sameMeaning compares what the doors have made of the same arguments: payments, transfers, and what was recorded of
+// them.
 func sameMeaning(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	for what, sql := range map[string]string{

@@ -15,12 +15,12 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// checkout sells seats in four requests, where the customer has to be asked something in between; where he need not be,
-// [jobs.Book] is one request for all of it. Each step is asked for when the one before is applied; the one that is refused
-// says what has to be taken back.
+// checkout sells seats in four requests, because the customer has to be asked something in between. Without that,
+// [jobs.Book] is one request for all of it. Each step is asked for when the one before is applied. If one is refused,
+// its undo takes back the steps before.
 //
-// Its keys come from the order, so it may be run again from the start, by whoever and after whatever: what was asked for
-// before is a duplicate, and answers with its first outcome.
+// Its keys come from the order, so any process may run it again from the start, at any time: what was asked for before
+// is a duplicate, and answers with its first outcome.
 func checkout(ctx context.Context, pool *pgxpool.Pool, order, customer string, amount int64, seats ...jobs.Item) (string, error) {
 	for _, step := range []struct {
 		name string
@@ -65,8 +65,8 @@ func ask(ctx context.Context, pool *pgxpool.Pool, key string, args outbox.Args) 
 	return outcomes[0], nil
 }
 
-// A checkout in four steps: seats are held, money is authorized, seats are confirmed, money is captured; and what is taken
-// back when one of them is refused.
+// A checkout in four steps: seats are held, money is authorized, seats are confirmed, money is captured; and what is
+// taken back when one of them is refused.
 func Example_checkout() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -121,7 +121,7 @@ func Example_checkout() {
 	buys("order 1", "ada", 45_00, seat("A1"), seat("A2"))
 	buys("order 1", "ada", 45_00, seat("A1"), seat("A2")) // once more: nothing new
 	buys("order 2", "ben", 22_50, seat("A2"))
-	buys("order 3", "ben", 22_50, seat("A3")) // he has no money
+	buys("order 3", "ben", 22_50, seat("A3")) // they have no money
 
 	// Between two steps anything may happen: here staff cancels a hold, and voids an authorization.
 	meddle := func(order, after string, args outbox.Args) {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// expiries are rows in the order in which they run out. A row whose time has changed is in it once for each time: whoever
-// takes it out compares.
+// expiries are rows in the order in which they run out. A row whose time has changed is in it once for each time:
+// whoever takes it out compares.
 type expiries[R any] []expiry[R]
 
 type expiry[R any] struct {

@@ -170,7 +170,8 @@ func FuzzReservations(f *testing.F) {
 	})
 }
 
-// stockStepOf reads a step: its kind; what it needs, or whose it is; which reservation, and whether it waits; how many, and how long.
+// stockStepOf reads a step: its kind; what it needs, or whose it is; which reservation, and whether it waits; how many,
+// and how long.
 func stockStepOf(i int, b [4]byte) Step {
 	ids := []string{"seat", "stock", "room", "hall", "show1", "show2", "huge", "free1", "free2", "most1", "most2", "none", "seat", "stock", "show1", "room"}
 	at := func(seconds byte) time.Time { return tableTime.Add(time.Duration(i+int(seconds%32)-2) * time.Second) }

@@ -91,7 +91,8 @@ func itemArg(element gjson.Result) (item Item, err error) {
 	return item, nil
 }
 
-// rangeFormat is a half-open range as Postgres writes it: each bound in quotes, or not. A time without an offset is UTC.
+// rangeFormat is a half-open range as Postgres writes it: each bound in quotes, or not. A time without an offset is
+// UTC.
 var rangeFormat = func() *regexp.Regexp {
 	const at = `([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]{1,9})?)?` +
 		`(Z|[+-](?:0[0-9]|1[0-4])(?::[0-5][0-9])?)?`
@@ -104,8 +105,8 @@ func rangeArg(name string, value gjson.Result, r *TimeRange) (err error) {
 		*r, err = parseRange(value.Str)
 	}
 	if value.Type != gjson.String || err != nil {
-		return fmt.Errorf("%q is %.100s: a time range has a start before its end, [2026-11-23T10:00:00Z,2026-11-23T11:30:00Z)",
-			name, value.Raw)
+		const example = "[2026-11-23T10:00:00Z,2026-11-23T11:30:00Z)"
+		return fmt.Errorf("%q is %.100s: a time range has a start before its end, %s", name, value.Raw, example)
 	}
 	return nil
 }

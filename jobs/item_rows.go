@@ -158,7 +158,8 @@ func writeItems(write *pgx.Batch, changed []*reservation) {
 
 const insertItemsSQL = `
 	INSERT INTO lastseat.reservation_items (reservation_id, position, resource_id, quantity, during, occupies)
-	SELECT reservation, position, resource, quantity, nullif(during, '')::tstzrange, CASE WHEN during <> '' THEN occupies END
+	SELECT reservation, position, resource, quantity, nullif(during, '')::tstzrange,
+	       CASE WHEN during <> '' THEN occupies END
 	FROM unnest(@reservations::text[], @positions::int[], @resources::text[], @quantities::bigint[], @during::text[],
 	            @occupies::boolean[])
 	     AS n(reservation, position, resource, quantity, during, occupies)`

@@ -26,7 +26,8 @@ var kinds = []kind{
 		"moves an amount from one account to another",
 	},
 	{
-		Authorize{}, "payment", decodeAuthorize, []string{CodeAuthorized}, append(refusalsOfTransfer, CodeAuthorizationExpired),
+		Authorize{}, "payment", decodeAuthorize, []string{CodeAuthorized},
+		append(refusalsOfTransfer, CodeAuthorizationExpired),
 		"reserves an amount for a payment",
 	},
 	{

@@ -8,14 +8,14 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// ledger is the part of the accounts and transfers that a batch touches, in memory: what was read, and what the batch has
-// done since.
+// ledger is the part of the accounts and transfers that a batch touches, in memory: what was read, and what the batch
+// has done since.
 type ledger struct {
 	now      time.Time           // the transaction's, which changes get
 	accounts map[string]*account // nil: asked for, and not there
-	// byKey has the transfers that a reversal names by their request's key, and those of the batch; nil: asked for, and not
-	// there. Today a key makes one transfer. When a key makes several, numbered legs, this holds a list: only needTransfer,
-	// loadTransfers, post and Reverse look into it.
+	// byKey has the transfers that a reversal names by their request's key, and those of the batch; nil: asked for, and
+	// not there. Today a key makes one transfer. When a key makes several, numbered legs, this holds a list: only
+	// needTransfer, loadTransfers, post and Reverse look into it.
 	byKey     map[string]*transfer
 	pending   map[string]bool // keys that a reversal names, and whose request is not settled
 	transfers []*transfer     // of the batch
@@ -155,7 +155,8 @@ func (l *ledger) reserve(id string, amount int64) {
 	a.held += amount
 }
 
-// release takes back a reserve. The error, which no sequence of requests brings about, is that the account has less reserved.
+// release takes back a reserve. The error, which no sequence of requests brings about, is that the account has less
+// reserved.
 func (l *ledger) release(id string, amount int64) error {
 	a := l.accounts[id]
 	if a == nil || a.held < amount {

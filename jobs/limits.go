@@ -28,8 +28,8 @@ type count struct {
 	lowered           bool // something that the customer waits for may be within the limit now
 }
 
-// refuseCustomer says why a customer can't have quantity of a resource's group in addition to before, which nothing refuses,
-// or nil if they can. A request that names no customer can't get past a limit.
+// refuseCustomer says why a customer can't have quantity of a resource's group in addition to before, which nothing
+// refuses, or nil if they can. A request that names no customer can't get past a limit.
 func (p *places) refuseCustomer(r *resource, customer string, before, quantity int64) *outbox.Result {
 	limit := int64(math.MaxInt64) // what a row of customer_counts can hold
 	if r.perCustomer != nil {
@@ -66,7 +66,8 @@ func (p *places) count(r *reservation, it *item, quantity int64) {
 	c.lowered = c.lowered || quantity < 0
 }
 
-// countOf is what a customer is counted with; without a group or a customer nothing is counted, and it is without bound.
+// countOf is what a customer is counted with; without a group or a customer nothing is counted, and it is without
+// bound.
 func (p *places) countOf(group, customer string) int64 {
 	if group == "" || customer == "" {
 		return math.MaxInt64
@@ -131,7 +132,8 @@ func (p *places) needCounts() {
 	}
 }
 
-// A customer who has given something back may now get what they wait for: the sweep looks at the lines that they wait in.
+// A customer who has given something back may now get what they wait for: the sweep looks at the lines that they wait
+// in.
 const customerWaitsSQL = `
 	UPDATE lastseat.resources r SET grown = true, version = r.version + 1, updated_at = now()
 	FROM (SELECT DISTINCT asked.limit_group, i.resource_id

@@ -47,8 +47,8 @@ func (m *money) refuseAuthorization(p *payment, at time.Time) *outbox.Result {
 	return m.ledger.refuseReserve(p.from, p.amount)
 }
 
-// authorized returns the payment if it is authorized at the time of the request, or says why it is not. A payment that has
-// run out by then, and that no sweep has found yet, expires here.
+// authorized returns the payment if it is authorized at the time of the request, or says why it is not. A payment that
+// has run out by then, and that no sweep has found yet, expires here.
 func (m *money) authorized(id string, at time.Time) (*payment, *outbox.Result, error) {
 	p := m.payments[id]
 	if p == nil {
@@ -76,8 +76,8 @@ func (m *money) authorized(id string, at time.Time) (*payment, *outbox.Result, e
 // watch sees to it that an authorized payment expires in time.
 func (m *money) watch(p *payment) { m.expiring.watch(p.expiresAt, p.id, p) }
 
-// advance expires what has run out by a time. Rows that contradict one another are left alone, for worker audit to show:
-// they must not keep the others from expiring.
+// advance expires what has run out by a time. Rows that contradict one another are left alone, for worker audit to
+// show: they must not keep the others from expiring.
 func (m *money) advance(to time.Time) {
 	for _, p := range m.expiring.until(to) {
 		if p.status == paymentAuthorized {
@@ -96,7 +96,8 @@ func (m *money) expire(p *payment) error {
 	return nil
 }
 
-// load locks payments and reads transfers, which name the accounts that the batch needs; see [state.load] for the order.
+// load locks payments and reads transfers, which name the accounts that the batch needs; see [state.load] for the
+// order.
 func (m *money) load(ctx context.Context, tx pgx.Tx) error {
 	if err := m.loadPayments(ctx, tx); err != nil {
 		return err

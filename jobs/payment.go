@@ -27,8 +27,8 @@ type Authorize struct {
 	To       string `json:"to"`
 	Amount   int64  `json:"amount"`   // minor units, at least 1
 	Currency string `json:"currency"` // ISO 4217
-	// ExpiresAt is when the worker releases the amount; zero: 7 days after it was asked for. It is no part of what makes two
-	// requests the same: a retry may send a different one, and the first one is kept.
+	// ExpiresAt is when the worker releases the amount; zero: 7 days after it was asked for. It is no part of what makes
+	// two requests the same: a retry may send a different one, and the first one is kept.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
@@ -53,7 +53,8 @@ type Void struct {
 // captured.
 //
 // It is applied (refunded), or rejected: payment_not_found, not_authorized, already_voided, authorization_expired,
-// amount_exceeds_captured (also while nothing is captured), insufficient_funds of the account that was paid, out_of_range.
+// amount_exceeds_captured (also while nothing is captured), insufficient_funds of the account that was paid,
+// out_of_range.
 type Refund struct {
 	Payment string `json:"payment"`
 	Amount  int64  `json:"amount,omitempty"` // minor units
@@ -145,8 +146,8 @@ func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
 		text := fmt.Sprintf("payment %q was asked for with the key %q", p.id, p.key)
 		return outbox.Reject(outbox.CodeInvalidArgs, map[string]string{"error": text}), nil
 	case p.status != paymentPending:
-		return outbox.Result{}, fmt.Errorf("payment %q is %s, and the request to authorize it is not settled: run worker audit",
-			p.id, p.status)
+		return outbox.Result{}, fmt.Errorf(
+			"payment %q is %s, and the request to authorize it is not settled: run worker audit", p.id, p.status)
 	}
 	if refused := s.money.refuseAuthorization(p, job.At); refused != nil {
 		p.become(paymentDeclined)

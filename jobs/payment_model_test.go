@@ -240,8 +240,8 @@ type Step struct {
 	Args  outbox.Args
 }
 
-// Histories are steps over the accounts of a [Model]: few payments at a time, so that much happens to each, amounts small
-// and at the edges of 64 bits, times that run out. start is the beginning.
+// Histories are steps over the accounts of a [Model]: few payments at a time, so that much happens to each, amounts
+// small and at the edges of 64 bits, times that run out. start is the beginning.
 func Histories(start time.Time, most int) *rapid.Generator[[]Step] {
 	return rapid.Custom(func(t *rapid.T) []Step {
 		h := history{start: start, payments: []string{"p"}}
@@ -309,8 +309,8 @@ func oneOf[T any](t *rapid.T, choices ...T) T {
 	return choices[n*len(choices)>>7]
 }
 
-// A history in memory, held against the model after every step. Now and then what is there is written and read again, as
-// between two batches.
+// A history in memory, held against the model after every step. Now and then what is there is written and read again,
+// as between two batches.
 func TestPaymentsAgainstModel(t *testing.T) {
 	start := tableTime
 	histories := Histories(start, 60)
@@ -336,8 +336,8 @@ type failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// againstModel counts the codes. throughSQL says whether the payment that is asked for next is there before its request is
-// settled.
+// againstModel counts the codes. throughSQL says whether the payment that is asked for next is there before its request
+// is settled.
 func againstModel(t failer, start time.Time, steps []Step, throughSQL func() bool, codes map[string]int) {
 	m, s := NewModel(), newState(start)
 	for id, a := range m.Accounts {

@@ -51,7 +51,8 @@ func (p *payment) refuseExpired() *outbox.Result {
 }
 
 const loadPaymentsSQL = `
-	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at, version
+	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at,
+	       version
 	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE`
 
 // loadPayments locks and reads all payments that the batch needs.

@@ -71,8 +71,8 @@ func TestAuthorizationExpires(t *testing.T) {
 	proven(t, pool)
 }
 
-// Random histories through the real thing, in batches of any size: through SQL where that takes them, else straight into
-// river_job, some jobs twice. What comes of them is what the model says.
+// Random histories through the real thing, in batches of any size: through SQL where that takes them, else straight
+// into river_job, some jobs twice. What comes of them is what the model says.
 func TestHistories(t *testing.T) {
 	for i := range testdb.Soak(10, 300) {
 		seed := rand.IntN(1 << 30)
@@ -223,8 +223,8 @@ func TestEdgesOfBigint(t *testing.T) {
 	proven(t, pool)
 }
 
-// A request that fails for technical reasons leaves its payment pending: nothing can be captured, others go through, and a
-// retry authorizes it as if nothing had been.
+// A request that fails for technical reasons leaves its payment pending: nothing can be captured, others go through,
+// and a retry authorizes it as if nothing had been.
 func TestFailedAuthorizeIsRetried(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
@@ -314,8 +314,8 @@ func TestRawAuthorize(t *testing.T) {
 	}
 }
 
-// A job in river_job and a service's transaction ask for the same payment, and neither has seen the other: the one that is
-// committed first has it, no attempt is used up, and the lane goes on.
+// A job in river_job and a service's transaction ask for the same payment, and neither has seen the other: the one that
+// is committed first has it, no attempt is used up, and the lane goes on.
 func TestRawAuthorizeAgainstOpenTransaction(t *testing.T) {
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {

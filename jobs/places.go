@@ -65,8 +65,8 @@ func (p *places) mayRelease(id string, at time.Time) {
 // isTouched tells whether a request of the batch has to do with places.
 func (p *places) isTouched() bool { return len(p.resources)+len(p.reservations) > 0 }
 
-// load locks and reads reservations, their items, the resources, the lines, the time ranges and the customers' counts that
-// the batch needs; see [state.load] for the order.
+// load locks and reads reservations, their items, the resources, the lines, the time ranges and the customers' counts
+// that the batch needs; see [state.load] for the order.
 func (p *places) load(ctx context.Context, tx pgx.Tx, until time.Time) error {
 	if err := p.loadReservations(ctx, tx); err != nil {
 		return err
@@ -86,9 +86,9 @@ func (p *places) load(ctx context.Context, tx pgx.Tx, until time.Time) error {
 	return p.loadCounts(ctx, tx)
 }
 
-// pending finds the pending reservation of a hold or a booking, with its items. The SQL functions have made its row; that of
-// a job that was inserted directly is made here. It refuses a reservation that another request has made, or that had run
-// out when it was asked for.
+// pending finds the pending reservation of a hold or a booking, with its items. The SQL functions have made its row;
+// that of a job that was inserted directly is made here. It refuses a reservation that another request has made, or
+// that had run out when it was asked for.
 func (p *places) pending(d demand, job outbox.Job) (*reservation, *outbox.Result, error) {
 	r := p.reservations[d.reservation]
 	switch {
@@ -258,8 +258,8 @@ func (p *places) end(r *reservation, status string) error {
 // watch sees to it that a reservation that is held or waits expires in time.
 func (p *places) watch(r *reservation) { p.expiring.watch(r.expiresAt, r.id, r) }
 
-// advance expires what has run out by a time. Rows that contradict one another are left alone, for worker audit to show:
-// they must not keep the others from expiring.
+// advance expires what has run out by a time. Rows that contradict one another are left alone, for worker audit to
+// show: they must not keep the others from expiring.
 func (p *places) advance(to time.Time) {
 	for at, r := range p.expiring.until(to) {
 		p.reach(at)

@@ -19,7 +19,8 @@ import (
 
 // Races between those who ask, and between workers for the lane.
 
-// askedBy asks in a transaction of that isolation level, and again if that has lost to another one, as every service does.
+// askedBy asks in a transaction of that isolation level, and again if that has lost to another one, as every service
+// does.
 func (a *arena) askedBy(level pgx.TxIsoLevel, ask func(tx pgx.Tx) error) error {
 	for {
 		err := pgx.BeginTxFunc(a.Context(), a.pool, pgx.TxOptions{IsoLevel: level}, ask)
@@ -93,8 +94,8 @@ func TestFiftyAskAtOnce(t *testing.T) {
 	}
 }
 
-// Money goes to and fro between two accounts that may not go below zero, asked for by many, settled by workers that contend for
-// the lanes and are stopped one after the other.
+// Money goes to and fro between two accounts that may not go below zero, asked for by many, settled by workers that
+// contend for the lanes and are stopped one after the other.
 func TestToAndFro(t *testing.T) {
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one, read committed": {Batch: 20, Isolation: pgx.ReadCommitted}}
 	for lanes := 2; lanes <= 4; lanes++ {
@@ -181,7 +182,8 @@ func TestToAndFro(t *testing.T) {
 	}
 }
 
-// Several services use a new account for the first time, each opens it in its own transaction, and none waits for another's worker.
+// Several services use a new account for the first time, each opens it in its own transaction, and none waits for
+// another's worker.
 func TestFirstUseByMany(t *testing.T) {
 	const services = 8
 	for name, level := range levels {
@@ -277,8 +279,8 @@ func TestFundedByAnother(t *testing.T) {
 	}
 }
 
-// Two services use one key for two things: one has it, the other an error, and of its business row nothing is left. If the first
-// thinks better of it, the other has it.
+// Two services use one key for two things: one has it, the other an error, and of its business row nothing is left. If
+// the first thinks better of it, the other has it.
 func TestOneKeyForTwoThings(t *testing.T) {
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 
 const price = 100
 
-// together is the last line of a race of bookings: the shop has the price of every confirmed seat, from exactly those bookings.
+// together is the last line of a race of bookings: the shop has the price of every confirmed seat, from exactly those
+// bookings.
 func (a *arena) together() {
 	a.Helper()
 	a.stop()
@@ -37,8 +38,8 @@ func (a *arena) together() {
 	seated(a.T, a.pool)
 }
 
-// Four want one seat, and their money is enough; one of them wants four seats, and his money is enough for one. All at once: of each four
-// one is booked.
+// Four customers want one seat, and all have the money for it; one customer wants four seats and has the money for one.
+// All of it is asked for at once: of each four requests one is booked.
 func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one lane, read committed": {Batch: 20, Isolation: pgx.ReadCommitted}}
 	maps.Copy(settings, shared)
@@ -82,8 +83,8 @@ func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
 	}
 }
 
-// A booking of three seats against whatever takes one of them or the money away at once: a hold, another booking, a transfer. And
-// against what gives a seat back. All of it or nothing.
+// A booking of three seats against whatever takes one of them or the money away at once: a hold, another booking, a
+// transfer. And against what gives a seat back. All of it or nothing.
 func TestBookingAgainstEverything(t *testing.T) {
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {

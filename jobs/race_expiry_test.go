@@ -21,7 +21,7 @@ import (
 // A capture that comes in the very moment in which its authorization runs out: one of the two.
 func TestCaptureAgainstExpiry(t *testing.T) {
 	settings := maps.Clone(races)
-	const careful = "serializable, and who asks looks first"
+	const careful = "serializable, and producers look first"
 	settings[careful] = races["serializable"]
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
@@ -97,8 +97,8 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 	}
 }
 
-// Each lane expires the payments that it settles, and no other: what was asked for in time of a lane that is behind stays so, though
-// the others have come to the end.
+// Each lane expires the payments that it settles, and no other: what was asked for in time of a lane that is behind
+// stays so, though the others have come to the end.
 func TestLanesExpireTheirOwn(t *testing.T) {
 	for lanes := 2; lanes <= 4; lanes++ {
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
@@ -173,7 +173,8 @@ func TestCaptureAtTheVeryTime(t *testing.T) {
 	}
 }
 
-// What an authorization holds is free for a request that was asked for after its time, also in a batch that begins before.
+// What an authorization holds is free for a request that was asked for after its time, also in a batch that begins
+// before.
 func TestMoneyOfAnExpiredAuthorization(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank','EUR',NULL), lastseat.open_account('shop','EUR'), lastseat.open_account('ada','EUR')`)

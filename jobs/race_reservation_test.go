@@ -28,8 +28,8 @@ var shared = map[string]outbox.Settings{
 	"four, read committed":      {Batch: 20, Lanes: 4, Isolation: pgx.ReadCommitted},
 }
 
-// forgottenSQL are those who wait, though nobody is in their way: what remains when everything is settled, and is no row that
-// contradicts another.
+// forgottenSQL are those who wait, though nobody is in their way: what remains when everything is settled, and is no
+// row that contradicts another.
 const forgottenSQL = `
 	SELECT r.id FROM lastseat.reservations r
 	WHERE r.status = 'waiting'
@@ -45,8 +45,8 @@ const forgottenSQL = `
 		LEFT JOIN lastseat.customer_counts c ON c.limit_group = g.id AND c.customer = r.customer
 		WHERE i.asked + coalesce(c.quantity, 0) > g.per_customer OR r.customer IS NULL)`
 
-// untrueSQL are rows that say something else than those that they are the sum of. It is written apart from worker audit: the two
-// have to agree.
+// untrueSQL are rows that say something else than those that they are the sum of. It is written apart from worker
+// audit: the two have to agree.
 const untrueSQL = `
 	WITH live AS (SELECT r.id, r.customer, r.status, i.resource_id, i.quantity, i.during FROM lastseat.reservations r
 	              JOIN lastseat.reservation_items i ON i.reservation_id = r.id WHERE r.status IN ('held', 'confirmed')),
@@ -132,8 +132,8 @@ func sum(words []string) string {
 	return strings.Join(counted, " ")
 }
 
-// A confirmation that comes in the very moment in which its hold runs out, and with it another buyer of the seat: one of the two
-// has the seat, or nobody; and nobody is turned away from a seat that is nobody's.
+// A confirmation that comes in the very moment in which its hold runs out, and with it another buyer of the seat: one
+// of the two has the seat, or nobody; and nobody is turned away from a seat that is nobody's.
 func TestConfirmAgainstExpiry(t *testing.T) {
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
@@ -191,8 +191,8 @@ func TestConfirmAgainstExpiry(t *testing.T) {
 	}
 }
 
-// The same to the microsecond, whatever the batches are cut like: before its end a hold is confirmed, and at its end the seat is the
-// next one's.
+// The same to the microsecond, whatever the batches are cut like: before its end a hold is confirmed, and at its end
+// the seat is the next one's.
 func TestConfirmAtTheVeryTime(t *testing.T) {
 	for _, batch := range []int{1, 7, 2000} {
 		for name, level := range levels {
@@ -268,7 +268,8 @@ func (a *arena) lives(rounds int) []life {
 	return told
 }
 
-// A hold is confirmed and cancelled at once, by two, while a third wants its seat. In the end it is cancelled, either way.
+// A hold is confirmed and cancelled at once, by two, while a third wants its seat. In the end it is cancelled, either
+// way.
 func TestCancelAgainstConfirm(t *testing.T) {
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
@@ -307,7 +308,8 @@ func TestCancelAgainstConfirm(t *testing.T) {
 	}
 }
 
-// Who waits gives up in the very moment in which he is granted the seat, and another waits behind him: in the end that one has it.
+// A reservation that waits is cancelled at the very moment in which it is granted the seat, and another waits behind
+// it: in the end the other has the seat.
 func TestGrantAgainstCancel(t *testing.T) {
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
@@ -347,8 +349,8 @@ func TestGrantAgainstCancel(t *testing.T) {
 	}
 }
 
-// Four want the same room for times that overlap, each on a connection of its own: one has it. A job that ran into the exclusion
-// constraint would have cost an attempt.
+// Four want the same room for times that overlap, each on a connection of its own: one has it. A job that ran into the
+// exclusion constraint would have cost an attempt.
 func TestOverlappingRanges(t *testing.T) {
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
@@ -385,8 +387,8 @@ func TestOverlappingRanges(t *testing.T) {
 	}
 }
 
-// Holds of six seats, in any order, and cancellations of them, in lanes that lock the same seats: every one has its outcome, all
-// of the six or none.
+// Holds of six seats, in any order, and cancellations of them, in lanes that lock the same seats: every one has its
+// outcome, all of the six or none.
 func TestShuffledSixSeats(t *testing.T) {
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
@@ -449,8 +451,8 @@ func (a *arena) settled() {
 	}
 }
 
-// A customer wants eight seats of a group of which he may have three, each by itself and all at once; then he gives one back and
-// wants others, at once: he never has more than three, and is never given less.
+// A customer may have three seats of a group and asks for eight, each by itself and all at once. Then they give one
+// back and ask for others at once: they never have more than three, and are never given less.
 func TestCustomerLimitFromManySides(t *testing.T) {
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
@@ -491,8 +493,8 @@ func TestCustomerLimitFromManySides(t *testing.T) {
 	}
 }
 
-// Whoever needs a place sooner than the sweep comes has it: in a batch that begins before its holder ran out, and on a worker that has nothing
-// else to do.
+// Whoever needs a place sooner than the sweep comes has it: in a batch that begins before its holder ran out, and on a
+// worker that has nothing else to do.
 func TestPlaceOfWhoRanOut(t *testing.T) {
 	for name, level := range levels {
 		t.Run("same batch, "+name, func(t *testing.T) {
@@ -532,8 +534,8 @@ func TestPlaceOfWhoRanOut(t *testing.T) {
 	}
 }
 
-// Many wait for seats, alone and for several at once, in several lanes; others give back, run out, and make their hold shorter or
-// longer. In the end nobody waits for what is free.
+// Many wait for seats, alone and for several at once, in several lanes; others give back, run out, and make their hold
+// shorter or longer. In the end nobody waits for what is free.
 func TestWaitingLine(t *testing.T) {
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}}
 	maps.Copy(settings, shared)
@@ -669,7 +671,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 	}
 }
 
-// However many have run out before him: whoever needs a place that is nobody's gets it.
+// However many have run out before: a request for a place that is nobody's gets it.
 func TestPlaceBehindManyThatRanOut(t *testing.T) {
 	pool := newPool(t)
 	const holds = 10_500 // more than a sweep and a batch take care of together
@@ -686,7 +688,8 @@ func TestPlaceBehindManyThatRanOut(t *testing.T) {
 	seated(t, pool)
 }
 
-// A lane that is ahead frees a seat for which one waits whose lane is behind: what was asked for him in time stays so.
+// A lane that is ahead frees a seat. A reservation of a lane that is behind waits for it: what was asked for it in time
+// still counts.
 func TestWhoWaitsInALaneBehind(t *testing.T) {
 	for _, waits := range []bool{true, false} {
 		t.Run(fmt.Sprint(waits), func(t *testing.T) {

@@ -28,7 +28,7 @@ type arena struct {
 	stop    func() // all workers, to their end
 }
 
-// anchor is held on the account "ada" all the time: who released a hold twice would take it from here.
+// anchor is reserved on the account "ada" all the time: releasing a reserve twice would take it from here.
 const anchor = 7
 
 // newArena opens bank and shop (EUR, unlimited) and ada, with a million.

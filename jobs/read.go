@@ -25,7 +25,8 @@ type Balance struct {
 // BalanceOf reads an account. One that is not there is an [outbox.ErrUnknown].
 func BalanceOf(ctx context.Context, db outbox.Querier, id string) (Balance, error) {
 	b := Balance{ID: id}
-	err := queryOne(ctx, db, "account", id, `SELECT currency, balance, held, overdraft_limit, version, updated_at FROM lastseat.account($1)`,
+	err := queryOne(ctx, db, "account", id, `
+		SELECT currency, balance, held, overdraft_limit, version, updated_at FROM lastseat.account($1)`,
 		&b.Currency, &b.Balance, &b.Held, &b.OverdraftLimit, &b.Version, &b.UpdatedAt)
 	b.UpdatedAt = b.UpdatedAt.UTC()
 	return b, err
@@ -49,7 +50,8 @@ type Payment struct {
 func PaymentOf(ctx context.Context, db outbox.Querier, id string) (Payment, error) {
 	p := Payment{ID: id}
 	err := queryOne(ctx, db, "payment", id, `
-		SELECT status, from_account, to_account, amount, amount_captured, amount_refunded, currency, expires_at, version FROM lastseat.payment($1)`,
+		SELECT status, from_account, to_account, amount, amount_captured, amount_refunded, currency, expires_at, version
+		FROM lastseat.payment($1)`,
 		&p.Status, &p.From, &p.To, &p.Amount, &p.Captured, &p.Refunded, &p.Currency, &p.ExpiresAt, &p.Version)
 	p.ExpiresAt = p.ExpiresAt.UTC()
 	return p, err
@@ -92,18 +94,23 @@ type Period struct {
 }
 
 const statementSQL = `
-	SELECT version, at, amount, balance_after, counterparty, coalesce(kind, ''), key, coalesce(payment_id, ''), coalesce(description, '')
-	FROM lastseat.statement($1, coalesce($2::timestamptz, '-infinity'), coalesce($3::timestamptz, 'infinity'), $4, nullif($5::bigint, 0))`
+	SELECT version, at, amount, balance_after, counterparty, coalesce(kind, ''), key, coalesce(payment_id, ''),
+	       coalesce(description, '')
+	FROM lastseat.statement($1, coalesce($2::timestamptz, '-infinity'), coalesce($3::timestamptz, 'infinity'), $4,
+	                        nullif($5::bigint, 0))`
 
 // Statement calls each for every entry of an account, in order, and stops at its first error. An account that is not
 // there is an [outbox.ErrUnknown].
 func Statement(ctx context.Context, db outbox.Querier, account string, period Period, each func(Entry) error) error {
-	rows, err := db.Query(ctx, statementSQL, account, bound(period.From), bound(period.To), period.AfterVersion, period.MaxEntries)
+	rows, err := db.Query(ctx, statementSQL,
+		account, bound(period.From), bound(period.To), period.AfterVersion, period.MaxEntries)
 	if err != nil {
 		return fmt.Errorf("read a statement: %w", outbox.ContractError(err))
 	}
 	var e Entry
-	targets := []any{&e.Version, &e.At, &e.Amount, &e.BalanceAfter, &e.Counterparty, &e.Kind, &e.Key, &e.Payment, &e.Description}
+	targets := []any{
+		&e.Version, &e.At, &e.Amount, &e.BalanceAfter, &e.Counterparty, &e.Kind, &e.Key, &e.Payment, &e.Description,
+	}
 	_, err = pgx.ForEachRow(rows, targets, func() error {
 		e.At = e.At.UTC()
 		return each(e)
@@ -141,14 +148,15 @@ type Reservation struct {
 func ReservationOf(ctx context.Context, db outbox.Querier, id string) (Reservation, error) {
 	r := Reservation{ID: id}
 	err := queryOne(ctx, db, "reservation", id, `
-		SELECT status, coalesce(customer, ''), expires_at, items, version, key, created_at, updated_at FROM lastseat.reservation($1)`,
+		SELECT status, coalesce(customer, ''), expires_at, items, version, key, created_at, updated_at
+		FROM lastseat.reservation($1)`,
 		&r.Status, &r.Customer, &r.ExpiresAt, &r.Items, &r.Version, &r.Key, &r.CreatedAt, &r.UpdatedAt)
 	r.ExpiresAt, r.CreatedAt, r.UpdatedAt = r.ExpiresAt.UTC(), r.CreatedAt.UTC(), r.UpdatedAt.UTC()
 	return r, err
 }
 
-// Available is how much of a resource can be taken now, and what has been. It counts items without a time range: of those
-// with one, see [Occupied].
+// Available is how much of a resource can be taken now, and what has been taken. It counts items without a time range;
+// for those with one, see [Occupied].
 type Available struct {
 	Resource  string `json:"resource"`
 	Free      int64  `json:"available"` // capacity + overbook - held - confirmed
@@ -159,11 +167,12 @@ type Available struct {
 	Waiting   int64  `json:"waiting"` // reservations that wait for it
 }
 
-// Availability reads the resources whose ids begin with prefix, in the order of their ids (that of their bytes), from the
-// one after the id after on, at most limit of them; 0: all. It reads an index: a page costs what its rows cost, however many
+// Availability reads the resources whose ids begin with prefix, in the order of their ids' bytes: those that come after
+// the id after, at most limit of them; 0: all. It reads an index: a page costs what its rows cost, however many
 // resources there are.
 func Availability(ctx context.Context, db outbox.Querier, prefix, after string, limit int64) ([]Available, error) {
-	return availability(ctx, db, `lastseat.availability($1, after => nullif($2, ''), max_rows => nullif($3::bigint, 0))`, prefix, after, limit)
+	const from = `lastseat.availability($1, after => nullif($2, ''), max_rows => nullif($3::bigint, 0))`
+	return availability(ctx, db, from, prefix, after, limit)
 }
 
 // AvailabilityOf reads the resources of these ids, in the order of their ids. Those that are not there are left out.
@@ -172,7 +181,8 @@ func AvailabilityOf(ctx context.Context, db outbox.Querier, ids ...string) ([]Av
 }
 
 func availability(ctx context.Context, db outbox.Querier, from string, args ...any) ([]Available, error) {
-	rows, err := db.Query(ctx, `SELECT resource, available, capacity, overbook, held, confirmed, waiting FROM `+from, args...)
+	const columns = `SELECT resource, available, capacity, overbook, held, confirmed, waiting FROM `
+	rows, err := db.Query(ctx, columns+from, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read what is available: %w", outbox.ContractError(err))
 	}
@@ -190,14 +200,16 @@ type Occupation struct {
 	Status      string    `json:"status"` // held, confirmed
 }
 
-// Occupied reads the times for which a resource is held or confirmed, in their order, as far as they overlap a period: from is
-// included and to is not, and the zero time is without bound. A resource that is not there is an [outbox.ErrUnknown], a
-// period that ends before it begins an [outbox.ErrInvalid].
+const occupiedSQL = `SELECT lower(during), upper(during), reservation, status FROM lastseat.occupied($1, $2, $3)`
+
+// Occupied reads the times for which a resource is held or confirmed, in their order, as far as they overlap a period.
+// from is included and to is not; the zero time is without bound. A resource that is not there is an
+// [outbox.ErrUnknown], and a period that ends before it begins an [outbox.ErrInvalid].
 func Occupied(ctx context.Context, db outbox.Querier, resource string, from, to time.Time) ([]Occupation, error) {
 	if !from.IsZero() && !to.IsZero() && to.Before(from) {
 		return nil, fmt.Errorf("%w: the period ends at %v, before it begins", outbox.ErrInvalid, to)
 	}
-	rows, err := db.Query(ctx, `SELECT lower(during), upper(during), reservation, status FROM lastseat.occupied($1, $2, $3)`, resource, bound(from), bound(to))
+	rows, err := db.Query(ctx, occupiedSQL, resource, bound(from), bound(to))
 	if err != nil {
 		return nil, fmt.Errorf("read what is occupied: %w", outbox.ContractError(err))
 	}

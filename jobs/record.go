@@ -6,8 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What time brought about, and nobody asked for, is recorded like what was asked for: as a request that is applied. Its key
-// is the worker's own: the SQL functions refuse keys that begin like it.
+// What time brought about, and nobody asked for, is recorded like what was asked for: as a request that is applied. Its
+// key is the worker's own: the SQL functions refuse keys that begin like it.
 const recordSQL = `SELECT lastseat.record(@kind, @argument, @code, @ids::text[])`
 
 func (s *state) writeRecords(write *pgx.Batch) {

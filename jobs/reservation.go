@@ -16,11 +16,12 @@ const (
 	KindExtend  = "reservation.extend"
 )
 
-// Hold takes resources for a while, all of the items or none: until it is confirmed or cancelled, at most until ExpiresAt.
+// Hold takes resources for a while, all of the items or none: until it is confirmed or cancelled, at most until
+// ExpiresAt.
 //
 // It is applied (held, or waiting if Wait is set and something is taken), or rejected: resource_not_found, sold_out,
-// overlap, customer_limit, out_of_range if a bigint can't count what the customer has, or hold_expired if ExpiresAt was past
-// when it was asked for.
+// overlap, customer_limit, out_of_range if a bigint can't count what the customer has, or hold_expired if ExpiresAt was
+// past when it was asked for.
 type Hold struct {
 	Reservation string `json:"reservation"` // its id
 	Items       []Item `json:"items"`       // at least one; the same resource twice counts twice
@@ -28,9 +29,9 @@ type Hold struct {
 	// requests the same: a retry may send a different one, and the first one is kept.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	Customer  string    `json:"customer,omitempty"` // whose limit it counts for
-	// Wait makes the request wait in line if something is sold out or overlaps: until it is granted or cancelled, at most until
-	// ExpiresAt. When a place is freed, the first in line whose items can all be taken gets it. The worker passes by customers
-	// at their limit and requests for more than there is, and looks at them again when the next place is freed.
+	// Wait makes the request wait in line if something is sold out or overlaps: until it is granted or cancelled, at most
+	// until ExpiresAt. When a place is freed, the first in line whose items can all be taken gets it. The worker passes by
+	// customers at their limit and requests for more than there is, and looks at them again when the next place is freed.
 	Wait bool `json:"wait,omitempty"`
 }
 

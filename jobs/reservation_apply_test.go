@@ -13,8 +13,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// The reservation of the table below: 2 of 3 of stock, and the room from 10 to 11, for ann. none stands for one that is not there; ran
-// out, for one whose time is over at the time of the job. While it waits, others have 3 of stock.
+// The reservation of the table below: 2 of 3 of stock, and the room from 10 to 11, for ann. none stands for one that is
+// not there; ran out, for one whose time is over at the time of the job. While it waits, others have 3 of stock.
 var reservationStates = []string{"none", "pending", "pending, over", "held", "held, over", "waiting", "waiting, over", "confirmed", "cancelled", "rejected", "expired"}
 
 func roomAt(from, to int) *TimeRange {
@@ -109,8 +109,9 @@ func (s *state) stockRow() string {
 	return text + fmt.Sprintf(" occupied %d, line %d, ann %d, ada %d", occupied, len(s.places.line.waiting["stock"]), s.places.counts[customerGroup{"show", "ann"}].quantity, s.money.ledger.accounts["ada"].balance)
 }
 
-// Every state, every operation. After: the status, with the steps that the table is told; held/confirmed/waiting and version of
-// stock and room, what is taken of the room, and who waits; what ann is counted with, and ada's money. Empty: all as before.
+// Every state, every operation. After: the status, with the steps that the table is told; held/confirmed/waiting and
+// version of stock and room, what is taken of the room, and who waits; what ann is counted with, and ada's money.
+// Empty: all as before.
 func TestReservationStateMachine(t *testing.T) {
 	seen := make(map[string]bool)
 	check := func(t *testing.T, c paymentCase, operation string) {
@@ -291,8 +292,8 @@ func TestRefuseItems(t *testing.T) {
 	}
 }
 
-// Rows of a reservation that contradict one another are an error, and nothing is half done; what runs out leaves them alone, and
-// goes on with the others.
+// Rows of a reservation that contradict one another are an error, and nothing is half done; what runs out leaves them
+// alone, and goes on with the others.
 func TestReservationContradictionIsAnError(t *testing.T) {
 	for name, spoil := range map[string]func(*state){
 		"held too little":    func(s *state) { s.places.resources["stock"].held, s.places.resources["stock"].confirmed = 1, 1 },
@@ -328,7 +329,7 @@ func TestReservationContradictionIsAnError(t *testing.T) {
 	}
 }
 
-// A line that was not read to its end: who has just joined is not granted, and the sweep looks again.
+// A line that was not read to its end: those who have just joined are not granted anything, and the sweep looks again.
 func TestGrantOfAnUnreadLine(t *testing.T) {
 	for name, c := range map[string]struct {
 		waiting int64 // in the table, but for the one who joins

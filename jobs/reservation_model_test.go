@@ -17,8 +17,9 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// Stock is the rules of reservations once more, without counters, batches or tables: what is taken is counted anew from the
-// reservations whenever it is asked for. Histories in memory, and in the database (TestReservationHistories), are held against it.
+// Stock is the rules of reservations once more, without counters, batches or tables: what is taken is counted anew from
+// the reservations whenever it is asked for. Histories in memory, and in the database (TestReservationHistories), are
+// held against it.
 type Stock struct {
 	Resources    map[string]*StockResource
 	Reservations map[string]*StockReservation
@@ -70,7 +71,8 @@ func NewStock() *Stock {
 	}
 }
 
-// Begin is what asking for a hold or a booking makes at once: a reservation that is pending. It says when that runs out.
+// Begin is what asking for a hold or a booking makes at once: a reservation that is pending. It says when that runs
+// out.
 func (m *Stock) Begin(key string, args outbox.Args, expiresAt time.Time) {
 	switch args := args.(type) {
 	case Hold:
@@ -267,7 +269,7 @@ func (m *Stock) end(r *StockReservation, status string, at time.Time) {
 	}
 }
 
-// Grant gives what has become free to who waits for it and has not run out.
+// Grant gives what has become free to those who wait for it and have not run out.
 func (m *Stock) Grant(at time.Time, freed []Item) {
 	for _, id := range m.line(func(it Item) bool {
 		return slices.ContainsFunc(freed, func(f Item) bool { return f.Resource == it.Resource })
@@ -297,7 +299,8 @@ func (m *Stock) Advance(to time.Time) {
 	}
 }
 
-// Define is lastseat.define_resource, which refuses less than what is taken; what has grown is given to who waits, at a time.
+// Define is lastseat.define_resource, which refuses less than what is taken. What is added goes to those who wait, at a
+// time.
 func (m *Stock) Define(d Define, at time.Time) (done bool) {
 	r := m.Resources[d.Resource]
 	if d.Capacity < m.Sum(d.Resource, "held")+m.Sum(d.Resource, "confirmed") {
@@ -397,8 +400,8 @@ func (h *stockHistory) items(t *rapid.T) []Item {
 	return items
 }
 
-// Histories in memory, held against the model after every step. Now and then what is there is written and read again, as
-// between two batches.
+// Histories in memory, held against the model after every step. Now and then what is there is written and read again,
+// as between two batches.
 func TestReservationsAgainstModel(t *testing.T) {
 	histories := StockHistories(tableTime, 60)
 	codes := make(map[string]int)

@@ -121,8 +121,8 @@ const updateReservationsSQL = `
 	     AS n(id, status, expires_at, place)
 	WHERE r.id = n.id`
 
-// writeReservations queues one statement for the first step of each, one for the second, and so on: the table proves every
-// step.
+// writeReservations queues one statement for the first step of each, one for the second, and so on: the table proves
+// every step.
 func writeReservations(write *pgx.Batch, changed []*reservation) {
 	if created := only(changed, func(r *reservation) bool { return r.created }); len(created) > 0 {
 		insertReservations(write, created)

@@ -60,8 +60,8 @@ func TestReservationLife(t *testing.T) {
 	proven(t, pool)
 }
 
-// Random histories through the real thing, in batches of any size: through SQL where that takes them, else straight into
-// river_job, some jobs twice. What comes of them is what the model says.
+// Random histories through the real thing, in batches of any size: through SQL where that takes them, else straight
+// into river_job, some jobs twice. What comes of them is what the model says.
 func TestReservationHistories(t *testing.T) {
 	for i := range testdb.Soak(8, 300) {
 		seed := rand.IntN(1 << 30)
@@ -190,7 +190,8 @@ func (h *stockHistory) compare() {
 	}
 }
 
-// A hold that failed, and is asked to be tried again: it is late for its time. A booking is not, for it waits for nobody.
+// A hold that failed, and is asked to be tried again: it is late for its time. A booking is not, for it waits for
+// nobody.
 func TestRetryOfFailedHolds(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'), lastseat.define_resource('seat', 5)`)
@@ -224,7 +225,8 @@ func TestRetryOfFailedHolds(t *testing.T) {
 	proven(t, pool)
 }
 
-// What is not there when a hold is settled is not waited for, though somebody defines it later: the same key is the same answer.
+// What is not there when a hold is settled is not waited for, though somebody defines it later: the same key is the
+// same answer.
 func TestResourceThatIsDefinedLater(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.define_resource('seat', 1)`)

@@ -53,7 +53,8 @@ func (p *places) loadResources(ctx context.Context, tx pgx.Tx) error {
 
 const updateResourcesSQL = `
 	UPDATE lastseat.resources r
-	SET held = n.held, confirmed = n.confirmed, waiting = n.waiting, grown = n.grown, version = n.version, updated_at = now()
+	SET held = n.held, confirmed = n.confirmed, waiting = n.waiting, grown = n.grown, version = n.version,
+	    updated_at = now()
 	FROM unnest(@ids::text[], @held::bigint[], @confirmed::bigint[], @waiting::bigint[], @grown::boolean[],
 	            @versions::bigint[])
 	     AS n(id, held, confirmed, waiting, grown, version)

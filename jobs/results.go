@@ -25,6 +25,6 @@ func resultOf(refused *outbox.Result) outbox.Result {
 	return *refused
 }
 
-// inUTC writes a time for the detail of an outcome, the same wherever the worker runs. It is text, because a job that was
-// inserted directly may have a time whose year JSON has no form for.
+// inUTC writes a time for the detail of an outcome, the same wherever the worker runs. It is text, because a job that
+// was inserted directly may have a time whose year JSON has no form for.
 func inUTC(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

@@ -22,7 +22,8 @@ func column[R, V any](rows []R, value func(R) V) []V {
 	return values
 }
 
-// read runs a query and calls row for each of its rows, when the row's columns are in targets. An error begins with doing.
+// read runs a query and calls row for each of its rows, when the row's columns are in targets. An error begins with
+// doing.
 func read(ctx context.Context, tx pgx.Tx, doing, sql string, args, targets []any, row func()) error {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err == nil {
@@ -75,7 +76,8 @@ func changedRows[R any](rows map[string]*R, changed func(*R) bool) []*R {
 }
 
 // errMade: another transaction, open when this one looked for a row, has made that row since. It is a conflict and no
-// job's fault; a unique violation would cost the job an attempt. SERIALIZABLE reports it by itself, READ COMMITTED does not.
+// job's fault; a unique violation would cost the job an attempt. SERIALIZABLE reports it by itself, READ COMMITTED does
+// not.
 var errMade = &pgconn.PgError{
 	Severity: "ERROR", Code: "40001", Message: "another session has made the payment or reservation",
 }

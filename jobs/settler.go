@@ -14,7 +14,8 @@ import (
 type operation interface {
 	// needs asks for the rows that it has to see.
 	needs(*state)
-	// apply works on the rows in memory: no SQL, no clock, no randomness. An error says that the rows contradict one another.
+	// apply works on the rows in memory: no SQL, no clock, no randomness. An error says that the rows contradict one
+	// another.
 	apply(*state, outbox.Job) (outbox.Result, error)
 }
 

@@ -9,9 +9,9 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// state is the part of the database that a batch or a sweep touches, in memory: what was read, and what has been done to it
-// since. Requests of payments work on the money, those of reservations on the places, and a booking on both. Neither part
-// knows the other.
+// state is the part of the database that a batch or a sweep touches, in memory: what was read, and what has been done
+// to it since. Requests of payments work on the money, those of reservations on the places, and a booking on both.
+// Neither part knows the other.
 type state struct {
 	money    money
 	places   places
@@ -25,20 +25,20 @@ func newState(now time.Time) *state {
 
 // load locks and reads what the batch needs, and what runs out by the time of its last request.
 //
-// This is the one place that says in which order tables are locked, and every transaction keeps to it, so that no two of
-// them wait for each other in a circle. Within a table each statement locks in the order of the primary key, but for the
-// first, which has only rows of its own lane:
+// This is the one place that says in which order tables are locked, and every transaction keeps to it, so that no two
+// of them wait for each other in a circle. Within a table each statement locks in the order of the primary key, but for
+// the first, which has only rows of its own lane:
 //
 //  1. reservations that run out (by time, then id)
 //  2. payments
 //  3. reservations that are asked for
 //  4. resources
-//  5. reservations that wait for these resources, and then the resources that they wait for; again, as long as a line is read
+//  5. reservations that wait for these resources, and the resources that they wait for: again, while lines are read
 //  6. customer_counts
 //  7. accounts
 //
-// Not locked: transfers and requests, between 2 and 3; reservation_items and the waiting lines, between 4 and 6. Each step
-// names the rows of later ones.
+// Not locked: transfers and requests, between 2 and 3; reservation_items and the waiting lines, between 4 and 6. Each
+// step names the rows of later ones.
 func (s *state) load(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
 	if err := s.loadDue(ctx, tx, due); err != nil {
 		return err
@@ -52,8 +52,8 @@ func (s *state) load(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
 	return s.money.ledger.loadAccounts(ctx, tx)
 }
 
-// loadDue looks for what has run out, of money and of places if the batch has to do with them, and of both in a sweep. A
-// sweep also looks for resources whose waiting line has to be looked at.
+// loadDue looks for what has run out, of money and of places if the batch has to do with them, and of both in a sweep.
+// A sweep also looks for resources whose waiting line has to be looked at.
 func (s *state) loadDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
 	if s.sweeping || s.money.isTouched() {
 		if err := s.money.needExpired(ctx, tx, due); err != nil {

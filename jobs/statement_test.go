@@ -29,7 +29,8 @@ func statement(t *testing.T, pool *pgxpool.Pool, account string, period jobs.Per
 	return entries
 }
 
-// writeEntries gives two accounts entries at times of the test's choosing: the nth moves n. id is that of the first transfer.
+// writeEntries gives two accounts entries at times of the test's choosing: the nth moves n. id is that of the first
+// transfer.
 func writeEntries(t *testing.T, pool *pgxpool.Pool, id int, from, to string, times []time.Time) {
 	t.Helper()
 	exec(t, pool, `SELECT lastseat.open_account($1, 'EUR', NULL), lastseat.open_account($2, 'EUR', NULL)`, from, to)
@@ -41,7 +42,8 @@ func writeEntries(t *testing.T, pool *pgxpool.Pool, id int, from, to string, tim
 	exec(t, pool, `UPDATE lastseat.accounts SET entry_count = $3, version = $3, balance = CASE id WHEN $1 THEN -1 ELSE 1 END * $3::bigint * ($3::bigint + 1) / 2 WHERE id IN ($1, $2)`, from, to, len(times))
 }
 
-// A statement's range is found by bisection: for any times, equal ones among them, it is what a look at every entry finds.
+// A statement's range is found by bisection: for any times, equal ones among them, it is what a look at every entry
+// finds.
 func TestStatementRange(t *testing.T) {
 	pool := newPool(t)
 	start := time.Date(2026, 1, 31, 23, 59, 59, 999999000, time.UTC)
@@ -177,8 +179,8 @@ func TestEntriesNeverGoBackInTime(t *testing.T) {
 	}
 }
 
-// An hour of an account with 100,000 entries is found by reading a few pages, however often it is asked for in a session:
-// the first plans are made for the arguments, later ones for any.
+// An hour of an account with 100,000 entries is found by reading a few pages, however often it is asked for in a
+// session: the first plans are made for the arguments, later ones for any.
 func TestStatementOfHotAccount(t *testing.T) {
 	pool := newPool(t)
 	const entries = 100_000

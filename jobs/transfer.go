@@ -15,8 +15,8 @@ const KindTransfer = "payment.transfer"
 // Transfer moves money from one account to another, both in its currency.
 //
 // It is applied (transferred), or rejected: account_not_found, currency_mismatch, insufficient_funds if it would take
-// the giving account below its overdraft limit (what is reserved counts as spent), or out_of_range if a balance would not
-// fit into 64 bits.
+// the giving account below its overdraft limit (what is reserved counts as spent), or out_of_range if a balance would
+// not fit into 64 bits.
 type Transfer struct {
 	From        string          `json:"from"`
 	To          string          `json:"to"`

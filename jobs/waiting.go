@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// line is what a batch knows of the waiting lines, one for each resource. A reservation that waits for several resources
-// stands in the line of each, with the same number.
+// line is what a batch knows of the waiting lines, one for each resource. A reservation that waits for several
+// resources stands in the line of each, with the same number.
 type line struct {
 	waiting map[string][]*reservation // by resource, in order: those who were read, and those who joined
 	read    map[string]bool           // resources whose line was read, up to lineRead of it
@@ -124,8 +124,8 @@ func (p *places) isPlainlyFull(items []*item) bool {
 	})
 }
 
-// lookAgain marks the resources of a reservation that now waits longer: another lane may have passed it by because it had
-// run out.
+// lookAgain marks the resources of a reservation that now waits longer: another lane may have passed it by because it
+// had run out.
 func (p *places) lookAgain(r *reservation) {
 	if p.isPlainlyFull(r.items) { // or it names a resource that is not there
 		return
@@ -136,8 +136,8 @@ func (p *places) lookAgain(r *reservation) {
 	}
 }
 
-// moveUp marks the resources of a reservation that has left its lines, if their lines are longer than what is read of one:
-// somebody comes in sight who may have what those before them can't.
+// moveUp marks the resources of a reservation that has left its lines, if their lines are longer than what is read of
+// one: somebody comes in sight who may have what those before them can't.
 func (p *places) moveUp(items []*item) {
 	for _, it := range items {
 		if r := p.resources[it.resource]; r != nil && r.waiting >= lineRead && !p.isWhole(r.id) {

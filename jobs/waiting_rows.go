@@ -13,8 +13,8 @@ import (
 
 // The waiting lines' way in and out of the database.
 
-// lineRead is how many of those who wait for a resource are looked at when it gets free. When some of them have left the
-// line, the next sweep looks at as many again.
+// lineRead is how many of those who wait for a resource are looked at when it gets free. When some of them have left
+// the line, the next sweep looks at as many again.
 const lineRead = 1000
 
 const markedResourcesSQL = `SELECT id FROM lastseat.resources WHERE grown ORDER BY id LIMIT $1`
@@ -31,8 +31,8 @@ func (p *places) needMarked(ctx context.Context, tx pgx.Tx, due outbox.Sweep) er
 	return err
 }
 
-// loadLines reads who waits for what may become free by a time, and all that they wait for. A reservation that is granted
-// something and runs out by then may free more.
+// loadLines reads who waits for what may become free by a time, and all that they wait for. A reservation that is
+// granted something and runs out by then may free more.
 func (p *places) loadLines(ctx context.Context, tx pgx.Tx, until time.Time) error {
 	for {
 		freed := p.mayBeFreed(until)
@@ -97,8 +97,8 @@ func (p *places) readLines(ctx context.Context, tx pgx.Tx, freed []string) error
 	if err != nil {
 		return err
 	}
-	// These are not watched. A reservation in a line may belong to another lane, and only that lane knows what was asked for
-	// it in time. Those of this lane that run out were read by loadDue.
+	// These are not watched. A reservation in a line may belong to another lane, and only that lane knows what was asked
+	// for it in time. Those of this lane that run out were read by loadDue.
 	args := pgx.NamedArgs{"ids": unread(p.reservations)}
 	if err := p.readReservations(ctx, tx, loadReservationsSQL, args, func(*reservation) {}); err != nil {
 		return err

@@ -15,12 +15,13 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// script asks for requests, a line each: what to do, the id of a reservation, and what it needs. Keys are the line's first two words.
+// script asks for requests, a line each: what to do, the id of a reservation, and what it needs. Keys are the line's
+// first two words.
 //
 //	hold r seat stock=3 room@10-12 [wait] [by ann] [for 5]      book r seat      confirm r      cancel r      extend r to 5
 //
-// Times are seconds after the time of the script; "at 3" at the beginning of a line has it and the next ones asked for then. Lines
-// that begin with "raw" come past the SQL functions.
+// Times are seconds after the time of the script; "at 3" at the beginning of a line has it and the next ones asked for
+// then. Lines that begin with "raw" come past the SQL functions.
 type script struct {
 	*testing.T
 	pool   *pgxpool.Pool
@@ -124,7 +125,7 @@ func (s *script) granted() string {
 		WHERE starts_with(key, 'lastseat:reservation.grant:' || $1) AND kind = 'reservation.grant' AND status = 'applied' AND code = 'held' AND settled_at IS NOT NULL`, s.prefix)
 }
 
-// What who waits comes to, in one batch and in batches of one: the same.
+// What becomes of those who wait is the same in one batch and in batches of one.
 func TestWaiting(t *testing.T) {
 	s := newScript(t)
 	exec(t, s.pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
@@ -153,7 +154,7 @@ func TestWaiting(t *testing.T) {
 			hold b seat wait
 			at 1 extend a to 3
 			at 4 confirm b`, "a expired, b confirmed", "b"},
-		"first fit: who wants too much is passed by, and stays first": {`
+		"first fit: a party that wants too much is passed by, and stays first": {`
 			hold a stock=5
 			hold b stock=2
 			hold c stock=6 wait
@@ -229,7 +230,7 @@ func TestWaiting(t *testing.T) {
 		"for what is not there nobody waits": {`
 			hold a seat
 			raw hold b seat nothing wait`, "a held, b rejected", ""},
-		"nor who is not within his limit": {`
+		"nor customers beyond their limit": {`
 			hold a show1=2 by ann wait
 			hold b show1 wait`, "a rejected, b rejected", ""},
 		"the same resource twice stands in its line once": {`
@@ -348,7 +349,7 @@ func TestWaitingForGrowth(t *testing.T) {
 	}
 	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 3)`)
 	s.ask(`at 20 hold x seat
-		confirm e`) // one batch: who waits comes first
+		confirm e`) // one batch: those who wait come first
 	drain(t, s.pool, outbox.Settings{})
 	if got := s.statuses(); got != "a held, b held, c waiting, d expired, e confirmed, x rejected" {
 		t.Error(got)
@@ -369,7 +370,8 @@ func TestWaitingForGrowth(t *testing.T) {
 	proven(t, s.pool)
 }
 
-// A job that is asked for in a lane that has stood still: who has run out since is not granted what has grown.
+// A job that is asked for in a lane that has stood still: what was added is not granted to those who have run out
+// since.
 func TestGrowthIsNotForThoseWhoRanOut(t *testing.T) {
 	s := newScript(t)
 	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 1)`)

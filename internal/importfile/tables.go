@@ -21,7 +21,10 @@ type schema struct {
 }
 
 var schemas = []*schema{
-	{FormatTransfers, []string{"key", "from_account", "to_account", "amount", "currency", "description"}, "description", parseTransfer},
+	{
+		FormatTransfers, []string{"key", "from_account", "to_account", "amount", "currency", "description"},
+		"description", parseTransfer,
+	},
 	{FormatAccounts, []string{"account", "currency", "overdraft"}, "", parseAccount},
 	{FormatResources, []string{"resource", "capacity", "overbook"}, "overbook", parseResource},
 }
@@ -36,7 +39,8 @@ func parseTransfer(r *row) Record {
 	args.Currency = r.currency()
 	args.Amount = r.amount("amount", args.Currency)
 	if args.Amount <= 0 {
-		r.failf("amount", "amount %s is not more than 0: to move money the other way, swap from_account and to_account", quote(r.text("amount")))
+		r.failf("amount", "amount %s is not more than 0: to move money the other way, swap from_account and to_account",
+			quote(r.text("amount")))
 	}
 	args.Description = r.text("description")
 	raw, err := json.Marshal(args)
@@ -179,7 +183,8 @@ func (r *row) count(column string) int64 {
 	text := r.text(column)
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || strings.Trim(text, "0123456789") != "" {
-		r.failf(column, "%s %s is not a whole number from 0 to %d: write digits only", column, quote(text), int64(math.MaxInt64))
+		r.failf(column, "%s %s is not a whole number from 0 to %d: write digits only",
+			column, quote(text), int64(math.MaxInt64))
 	}
 	return n
 }
