@@ -32,10 +32,10 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s: %s lacks %s", kind.Name, place, what)
 		}
 		if !checksInSQL(t, pool, kind) {
-			lacks("schema/functions/"+kind.Family()+"s.sql", checkFunction(kind)+", which checks its arguments")
+			lacks("schema/functions, the file of its family,", checkFunction(kind)+", which checks its arguments")
 		}
 		for _, problem := range sqlFunction(t, pool, kind) {
-			lacks("schema/functions/"+kind.Family()+"s.sql", problem)
+			lacks("schema/functions, the file of its family,", problem)
 		}
 		if !strings.Contains(contract, "\n"+kind.Verb()+"(key ") {
 			lacks("schema/testdata/contract.golden", "its SQL function: UPDATE_GOLDEN=1 go test ./schema -run TestContract")
