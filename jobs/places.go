@@ -27,6 +27,9 @@ type places struct {
 	expired  []string              // ids of reservations, in this batch
 }
 
+// holdLasts is how long a reservation is held if its request gives no time.
+const holdLasts = 15 * time.Minute
+
 // demand is what a request wants to take.
 type demand struct {
 	reservation, customer string
@@ -101,7 +104,7 @@ func (p *places) pending(d demand, job outbox.Job) (*reservation, *outbox.Result
 	case r.status != reservationPending:
 		return nil, nil, fmt.Errorf("reservation %q is %s while its request is pending: run worker audit", r.id, r.status)
 	}
-	if r.ranOut(job.At) && !(d.isBooking && d.expiresAt.IsZero()) {
+	if mayBeLate := !d.isBooking || !d.expiresAt.IsZero(); mayBeLate && r.ranOut(job.At) {
 		r.become(reservationRejected)
 		return nil, reject(CodeHoldExpired, map[string]any{"reservation": r.id, "expires_at": inUTC(r.expiresAt)}), nil
 	}

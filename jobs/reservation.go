@@ -70,9 +70,6 @@ func (Cancel) Kind() string { return KindCancel }
 // Kind implements [outbox.Args].
 func (Extend) Kind() string { return KindExtend }
 
-// holdLasts is how long a hold lasts if the request gives no time.
-const holdLasts = 15 * time.Minute
-
 func decodeHold(args []byte) (operation, error) {
 	var h Hold
 	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
