@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/money"
 	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/txn"
 )
 
 // asking holds the flags of every command that asks for something.
@@ -45,7 +47,7 @@ func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 	defer pool.Close()
 	var receipt outbox.Receipt
 	var outcomes []outbox.Outcome
-	err = inTx(ctx, pool, func(tx pgx.Tx) error {
+	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
 		args, err := argsOf(tx)
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/lastseat/lastseat/internal/importfile"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/txn"
 )
 
 func (p *program) importCommand() *cobra.Command {
@@ -24,43 +26,54 @@ func (p *program) importCommand() *cobra.Command {
 	var chunk int
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
-		Short: "Ask for everything in a file",
-		Long: `Ask for everything in a file, in its order.
+		Short: "Make every request in a file",
+		Long: `Make every request in a file, in the order of its lines.
 
-The file is JSON Lines of any kind, {"kind","key","args"}, with amounts in minor units, or a CSV of transfers (key,
-from_account,to_account,amount,currency,description), accounts (account,currency,overdraft) or resources
-(resource,capacity,overbook; overbook may be left out), told apart by the header. A chunk is one transaction: a bad line is
-named by its number and stops the import before anything of its chunk is written. Running it again is safe: what was asked
-for before is a duplicate. A resource that is there gets the file's capacity.`,
-		Example: "  enqueue import transfers.csv --open-accounts\n  enqueue import resources.csv && enqueue import requests.jsonl",
-		Args:    cobra.ExactArgs(1),
+The file is one of:
+
+  JSON Lines of any kind    {"kind","key","args"}, amounts in minor units
+  CSV of transfers          key,from_account,to_account,amount,currency,description
+  CSV of accounts           account,currency,overdraft
+  CSV of resources          resource,capacity,overbook (overbook may be left out)
+
+The header tells the CSV files apart. Each chunk is one transaction. A bad line stops the import: the error names the
+line, and nothing of its chunk is written. Running an import again is safe: requests already made count as duplicates,
+and a resource that exists gets the file's capacity.`,
+		Example: "  enqueue import transfers.csv --open-accounts\n" +
+			"  enqueue import resources.csv && enqueue import requests.jsonl",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if chunk < 1 || chunk > 10_000 {
 				return cli.Usage("--chunk is %d: 1 to 10000 lines", chunk)
 			}
-			file, size, err := p.open(args[0])
-			if err != nil {
-				return err
-			}
-			defer func() { _ = file.Close() }()
-			pool, err := p.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer pool.Close()
-			progress := cli.NewProgress(p.streams.Err, size)
-			imported := &importer{pool: pool, openAccounts: openAccounts, opened: make(map[string]bool)}
-			err = imported.all(cmd.Context(), progress.Reader(file), chunk)
-			progress.Finish()
-			if err != nil && imported.counts.Lines > 0 {
-				err = fmt.Errorf("%w (everything up to line %d is in; running the import again is safe)", err, imported.counts.Lines)
-			}
-			return errors.Join(err, p.output.Print(p.streams.Out, imported.counts, imported.counts.String()))
+			return p.importFile(cmd.Context(), args[0], openAccounts, chunk)
 		},
 	}
-	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false, "open the accounts of transfers, authorizations and bookings that are missing, with unlimited overdraft")
+	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false,
+		"open missing accounts of transfers, authorizations and bookings, with unlimited overdraft")
 	cmd.Flags().IntVar(&chunk, "chunk", 1000, "lines in a transaction")
 	return cmd
+}
+
+func (p *program) importFile(ctx context.Context, name string, openAccounts bool, chunk int) error {
+	file, size, err := p.open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	pool, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	progress := cli.NewProgress(p.streams.Err, size)
+	imported := &importer{pool: pool, openAccounts: openAccounts, opened: make(map[string]bool)}
+	err = imported.all(ctx, progress.Reader(file), chunk)
+	progress.Finish()
+	if err != nil && imported.counts.Lines > 0 {
+		err = fmt.Errorf("%w (everything up to line %d is in; running the import again is safe)", err, imported.counts.Lines)
+	}
+	return errors.Join(err, p.output.Print(p.streams.Out, imported.counts, imported.counts.String()))
 }
 
 // open returns the file and its size in bytes, -1 where that is not known.
@@ -97,7 +110,7 @@ func (c counts) String() string {
 type importer struct {
 	pool         *pgxpool.Pool
 	openAccounts bool
-	opened       map[string]bool // accounts that are known to be open
+	opened       map[string]bool // accounts known to be open
 	counts       counts
 }
 
@@ -124,79 +137,113 @@ func (im *importer) all(ctx context.Context, file io.Reader, chunk int) error {
 	}
 }
 
-// write makes one transaction of the records, or nothing.
+// write makes one transaction of the records, or writes nothing.
 func (im *importer) write(ctx context.Context, records []importfile.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
-	done := im.counts
-	err := inTx(ctx, im.pool, func(tx pgx.Tx) error {
-		var requests []outbox.Request
-		var lines []int
-		for _, record := range records {
-			switch {
-			case record.Resource != nil:
-				if err := im.define(ctx, tx, jobs.Resource{ID: record.Resource.ID, Capacity: record.Resource.Capacity, Overbook: record.Resource.Overbook}, &done); err != nil {
-					return atLine(record.Line, err)
-				}
-			case record.Account != nil:
-				if err := im.openAccount(ctx, tx, jobs.Account{ID: record.Account.ID, Currency: record.Account.Currency, OverdraftLimit: record.Account.OverdraftLimit}, &done); err != nil {
-					return atLine(record.Line, err)
-				}
-			default:
-				if err := im.openMissing(ctx, tx, record.Request, &done); err != nil {
-					return atLine(record.Line, err)
-				}
-				requests = append(requests, outbox.Request{Key: record.Request.Key, Args: outbox.RawArgs{Of: record.Request.Kind, JSON: record.Request.Args}})
-				lines = append(lines, record.Line)
-			}
-		}
-		receipts, err := outbox.EnqueueMany(ctx, tx, requests)
-		if refused := (*outbox.RequestError)(nil); errors.As(err, &refused) {
-			for i, earlier := range requests[:refused.Index] {
-				if earlier.Key == refused.Key && errors.Is(err, outbox.ErrKeyReused) {
-					return &importfile.Error{Line: lines[refused.Index], Msg: fmt.Sprintf("the key %q is that of line %d, which asks for something else", refused.Key, lines[i])}
-				}
-			}
-			return atLine(lines[refused.Index], refused.Err)
-		}
-		for _, receipt := range receipts {
-			done.Requests++
-			if receipt.Duplicate {
-				done.Duplicates++
-			}
-		}
-		return err
+	var c *chunk
+	err := txn.Run(ctx, im.pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
+		// A transaction that runs again after a conflict starts from what is committed.
+		c = &chunk{importer: im, tx: tx, opened: make(map[string]bool), counts: im.counts}
+		return c.write(ctx, records)
 	})
-	if err == nil {
-		done.Lines = records[len(records)-1].Line
-		im.counts = done
+	if err != nil {
+		return err
 	}
-	return err
+	im.counts = c.counts
+	im.counts.Lines = records[len(records)-1].Line
+	maps.Copy(im.opened, c.opened)
+	return nil
+}
+
+// chunk is one transaction of an import.
+type chunk struct {
+	*importer
+	tx       pgx.Tx
+	opened   map[string]bool // accounts that this chunk opens or has found open
+	counts   counts
+	requests []outbox.Request
+	lines    []int // of the requests, in the file
+}
+
+func (c *chunk) write(ctx context.Context, records []importfile.Record) error {
+	for _, record := range records {
+		if err := c.prepare(ctx, record); err != nil {
+			return atLine(record.Line, err)
+		}
+	}
+	receipts, err := outbox.EnqueueMany(ctx, c.tx, c.requests)
+	if err != nil {
+		return c.locate(err)
+	}
+	for _, receipt := range receipts {
+		c.counts.Requests++
+		if receipt.Duplicate {
+			c.counts.Duplicates++
+		}
+	}
+	return nil
+}
+
+// prepare writes a resource or an account, or adds a request to those of the chunk.
+func (c *chunk) prepare(ctx context.Context, record importfile.Record) error {
+	switch {
+	case record.Resource != nil:
+		r := record.Resource
+		return c.define(ctx, jobs.Resource{ID: r.ID, Capacity: r.Capacity, Overbook: r.Overbook})
+	case record.Account != nil:
+		a := record.Account
+		return c.openAccount(ctx, jobs.Account{ID: a.ID, Currency: a.Currency, OverdraftLimit: a.OverdraftLimit})
+	}
+	request := record.Request
+	if err := c.openMissing(ctx, request); err != nil {
+		return err
+	}
+	args := outbox.RawArgs{Of: request.Kind, JSON: request.Args}
+	c.requests = append(c.requests, outbox.Request{Key: request.Key, Args: args})
+	c.lines = append(c.lines, record.Line)
+	return nil
+}
+
+// locate names the line of the request that was refused, and the earlier line that has used its key.
+func (c *chunk) locate(err error) error {
+	refused := (*outbox.RequestError)(nil)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	line := c.lines[refused.Index]
+	for i, earlier := range c.requests[:refused.Index] {
+		if earlier.Key == refused.Key && errors.Is(err, outbox.ErrKeyReused) {
+			return &importfile.Error{Line: line, Msg: fmt.Sprintf(
+				"line %d has used the key %q already, for another request", c.lines[i], refused.Key)}
+		}
+	}
+	return atLine(line, refused.Err)
 }
 
 func atLine(line int, err error) error { return fmt.Errorf("line %d: %w", line, err) }
 
-func (im *importer) openAccount(ctx context.Context, tx pgx.Tx, account jobs.Account, done *counts) error {
-	receipt, err := jobs.OpenAccount(ctx, tx, account)
+func (c *chunk) openAccount(ctx context.Context, account jobs.Account) error {
+	receipt, err := jobs.OpenAccount(ctx, c.tx, account)
 	if err == nil && !receipt.Duplicate {
-		done.Accounts++
+		c.counts.Accounts++
 	}
 	return err
 }
 
-func (im *importer) define(ctx context.Context, tx pgx.Tx, resource jobs.Resource, done *counts) error {
-	receipt, err := jobs.DefineResource(ctx, tx, resource)
+func (c *chunk) define(ctx context.Context, resource jobs.Resource) error {
+	receipt, err := jobs.DefineResource(ctx, c.tx, resource)
 	if err == nil && !receipt.Duplicate {
-		done.Resources++
+		c.counts.Resources++
 	}
 	return err
 }
 
 // openMissing opens the accounts of a request that names two and their currency, each once in an import.
-func (im *importer) openMissing(ctx context.Context, tx pgx.Tx, request *importfile.Request, done *counts) error {
+func (c *chunk) openMissing(ctx context.Context, request *importfile.Request) error {
 	namesAccounts := func(kind jobs.Kind) bool { return kind.Name == request.Kind && kind.Has("from", "to", "currency") }
-	if !im.openAccounts || !slices.ContainsFunc(jobs.Kinds(), namesAccounts) {
+	if !c.openAccounts || !slices.ContainsFunc(jobs.Kinds(), namesAccounts) {
 		return nil
 	}
 	var args struct {
@@ -208,13 +255,13 @@ func (im *importer) openMissing(ctx context.Context, tx pgx.Tx, request *importf
 		return nil //nolint:nilerr // lastseat.enqueue says what is wrong with the arguments
 	}
 	for _, id := range []string{args.From, args.To} {
-		if im.opened[id] {
+		if c.importer.opened[id] || c.opened[id] {
 			continue
 		}
-		if err := im.openAccount(ctx, tx, jobs.Account{ID: id, Currency: args.Currency, IfMissing: true}, done); err != nil {
+		if err := c.openAccount(ctx, jobs.Account{ID: id, Currency: args.Currency, IfMissing: true}); err != nil {
 			return err
 		}
-		im.opened[id] = true
+		c.opened[id] = true
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func TestImportOpensNothingInVain(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	file := transfers(20, map[int]string{3: "k3,new,newer,1,EUR,", 17: "k3,new,newest,2,EUR,"})
-	s.importFile(t, file, "--open-accounts").fails(t, 65, "line 17: ", `the key "k3" is that of line 3`)
+	s.importFile(t, file, "--open-accounts").fails(t, 65, "line 17: ", `line 3 has used the key "k3" already`)
 	s.expect(t, "4 accounts, 0 requests, 0 jobs")
 	s.importFile(t, file, "--open-accounts", "--chunk", "15").fails(t, 65, "line 17: ", "up to line 16 is in")
 	s.expect(t, "6 accounts, 15 requests, 15 jobs")

@@ -10,13 +10,11 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
-	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -79,17 +77,4 @@ func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, err
 	}
 	return pool, nil
-}
-
-// inTx runs do in a transaction and commits it.
-func inTx(ctx context.Context, pool *pgxpool.Pool, do func(tx pgx.Tx) error) error {
-	tx, err := pool.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if err := do(tx); err != nil {
-		return err
-	}
-	return outbox.Commit(ctx, tx)
 }

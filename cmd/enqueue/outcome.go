@@ -14,6 +14,7 @@ import (
 
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/txn"
 )
 
 func (p *program) outcomeCommand() *cobra.Command {
@@ -117,34 +118,38 @@ with a new key.`,
 		Example: "  enqueue retry order-1042",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {
-			ctx := cmd.Context()
-			pool, err := p.connect(ctx)
-			if err != nil {
-				return err
-			}
-			defer pool.Close()
-			var outcomes []outbox.Outcome
-			pending := make(map[string]bool) // before
-			err = inTx(ctx, pool, func(tx pgx.Tx) error {
-				for _, key := range keys {
-					receipt, err := outbox.Retry(ctx, tx, key)
-					if err != nil {
-						return err
-					}
-					pending[key] = receipt.Duplicate
-				}
-				outcomes, err = outbox.Outcomes(ctx, tx, keys...)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			for i := range outcomes {
-				if err := p.output.PrintOutcome(p.streams.Out, outcomes[i], pending[outcomes[i].Key]); err != nil {
-					return err
-				}
-			}
-			return nil
+			return p.retry(cmd.Context(), keys)
 		},
 	}
+}
+
+func (p *program) retry(ctx context.Context, keys []string) error {
+	pool, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	var outcomes []outbox.Outcome
+	var pending map[string]bool // before this call
+	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
+		pending = make(map[string]bool)
+		for _, key := range keys {
+			receipt, err := outbox.Retry(ctx, tx, key)
+			if err != nil {
+				return err
+			}
+			pending[key] = receipt.Duplicate
+		}
+		outcomes, err = outbox.Outcomes(ctx, tx, keys...)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i := range outcomes {
+		if err := p.output.PrintOutcome(p.streams.Out, outcomes[i], pending[outcomes[i].Key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/txn"
 )
 
 func (p *program) resourceCommand() *cobra.Command {
@@ -77,7 +78,7 @@ func (p *program) define(cmd *cobra.Command, text string, do func(context.Contex
 	}
 	defer pool.Close()
 	var receipt outbox.Receipt
-	err = inTx(ctx, pool, func(tx pgx.Tx) error {
+	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
 		receipt, err = do(ctx, tx)
 		return err
 	})
