@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -17,13 +19,17 @@ import (
 )
 
 func (p *program) auditCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "audit",
-		Short: "Prove every invariant; exit 1 and say which row breaks which",
-		Long: `Prove every invariant on one snapshot of the database, while workers go on. It reads only: lastseat_viewer is enough.
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "audit [--verbose]",
+		Short: "Prove every invariant; exit 1 if one is broken",
+		Long: `Prove every invariant on one snapshot of the database, while workers go on. It only reads: the role lastseat_viewer
+is enough.
 
-Exits with 1 if a rule is broken, and names the rows.`,
-		Example: "  worker audit --output json",
+If all invariants hold, one line says so, with the number of rows; --verbose lists the invariants. A broken invariant
+is always printed with the rows that break it, and the exit code is 1. --output json writes one object for each
+invariant.`,
+		Example: "  worker audit\n  worker audit --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, pool, err := p.open(cmd.Context())
@@ -34,28 +40,35 @@ Exits with 1 if a rule is broken, and names the rows.`,
 			if err := schema.Check(cmd.Context(), pool); err != nil {
 				return err
 			}
-			return p.audit(cmd.Context(), pool)
+			return p.audit(cmd.Context(), pool, verbose)
 		},
 	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "print every invariant, not only those that are broken")
+	return cmd
 }
 
-// audit runs all checks and prints each; broken rules are an error that has been said already.
-func (p *program) audit(ctx context.Context, pool *pgxpool.Pool) error {
+// audit makes all checks and prints the result. Broken invariants are printed before the error is returned.
+func (p *program) audit(ctx context.Context, pool *pgxpool.Pool, verbose bool) error {
 	var failed error
+	broken := 0
 	announce, done := announcer(p.streams.Err)
-	ok, err := audit.RunAnnounced(ctx, pool, announce, func(f audit.Finding) {
-		done()
-		verdict := "ok    "
-		if !f.OK {
-			verdict = "BROKEN"
-		}
-		text := fmt.Sprintf("%s  %-20s  %s", verdict, f.Check, f.Rule)
-		if !f.OK {
-			text += "\n          " + strings.Join(f.Violations, "\n          ")
-		}
-		if err := p.output.Print(p.streams.Out, f, text); err != nil {
-			failed = err
-		}
+	_, err := audit.RunObserved(ctx, pool, audit.Observer{
+		Announce: announce,
+		Report: func(f audit.Finding) {
+			done()
+			if !f.OK {
+				broken++
+			}
+			if f.OK && !verbose && *p.output != "json" {
+				return
+			}
+			failed = errors.Join(failed, p.output.Print(p.streams.Out, f, describeFinding(f)))
+		},
+		Count: func(c audit.Counts) {
+			if broken == 0 && *p.output != "json" {
+				failed = errors.Join(failed, p.output.Print(p.streams.Out, nil, describeCounts(c)))
+			}
+		},
 	})
 	done()
 	switch {
@@ -63,14 +76,39 @@ func (p *program) audit(ctx context.Context, pool *pgxpool.Pool) error {
 		return err
 	case failed != nil:
 		return failed
-	case !ok:
-		return &cli.Error{Code: cli.ExitViolation, Err: fmt.Errorf("the audit found broken rules")}
+	case broken > 0:
+		broken := fmt.Errorf("the audit found %d of %d invariants broken", broken, len(audit.Checks))
+		return &cli.Error{Code: cli.ExitViolation, Err: broken}
 	}
 	return nil
 }
 
-// announcer says on stderr which check is being made, for one may take minutes, and takes that back when its result comes. Like
-// every sign of progress it is for a terminal: elsewhere the results tell how far it is.
+func describeFinding(f audit.Finding) string {
+	if f.OK {
+		return fmt.Sprintf("ok      %-20s  %s", f.Check, f.Rule)
+	}
+	const indent = "\n          "
+	return fmt.Sprintf("BROKEN  %-20s  %s", f.Check, f.Rule) + indent + strings.Join(f.Violations, indent)
+}
+
+func describeCounts(c audit.Counts) string {
+	return fmt.Sprintf("%d invariants hold over %s accounts, %s transfers, %s entries, %s payments, %s resources, "+
+		"%s reservations and %s requests", len(audit.Checks), thousands(c.Accounts), thousands(c.Transfers),
+		thousands(c.Entries), thousands(c.Payments), thousands(c.Resources), thousands(c.Reservations),
+		thousands(c.Requests))
+}
+
+// thousands writes 25000 as "25,000".
+func thousands(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// announcer shows on stderr which check is running, because one may take minutes, and clears the line when the check is
+// done. Like every sign of progress it is for terminals only.
 func announcer(stderr io.Writer) (announce func(audit.Check), done func()) {
 	file, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/lastseat/lastseat/internal/audit"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -68,10 +70,17 @@ func TestAudit(t *testing.T) {
 	give(t, pool, "k", 100)
 	runWith(t, url, "audit").succeeds(t) // also while a request waits
 	runWith(t, url, "run", "--drain").succeeds(t)
-	sound := runWith(t, url, "audit")
+	sound := runWith(t, url, "audit", "--verbose")
 	sound.succeeds(t)
-	if strings.Count("\n"+sound.out, "\nok ") != strings.Count(sound.out, "\n") || !strings.Contains(sound.out, "money.conserved") {
+	if strings.Count("\n"+sound.out, "\nok ") != len(audit.Checks) || !strings.Contains(sound.out, "money.conserved") {
 		t.Errorf("a sound database: %s", sound.out)
+	}
+	_, last, _ := strings.Cut(strings.TrimSuffix(sound.out, "\n"), "requests.logged")
+	_, summary, _ := strings.Cut(last, "\n")
+	want := fmt.Sprintf("%d invariants hold over 2 accounts, 1 transfers, 2 entries, 0 payments, 0 resources, "+
+		"0 reservations and 1 requests", len(audit.Checks))
+	if brief := runWith(t, url, "audit"); brief.out != want+"\n" || summary != want {
+		t.Errorf("the summary is %q, after the list %q; want %q", brief.out, summary, want)
 	}
 
 	testdb.Exec(t, pool, `UPDATE lastseat.accounts SET balance = 101 WHERE id = 'ada'`)

@@ -99,7 +99,7 @@ func (p *program) demo(ctx context.Context, loaded config.Config, pool *pgxpool.
 		return err
 	}
 	p.say("\n4. The proof: worker audit.\n")
-	if err := p.audit(ctx, pool); err != nil {
+	if err := p.audit(ctx, pool, false); err != nil {
 		return err
 	}
 	p.say("\nThat was all. Next: worker dev, and the README.")

@@ -32,14 +32,21 @@ type Beginner interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// Run makes all checks on one snapshot of the database, so that a worker may go on meanwhile, and calls report after
-// each. It reads only. ok tells whether every rule holds.
-func Run(ctx context.Context, db Beginner, report func(Finding)) (ok bool, err error) {
-	return RunAnnounced(ctx, db, func(Check) {}, report)
+// Observer is told what an audit does. Each function may be nil.
+type Observer struct {
+	Announce func(Check)   // before each check: one may take minutes
+	Report   func(Finding) // after each check
+	Count    func(Counts)  // at the end, unless the audit was broken off
 }
 
-// RunAnnounced is [Run], and calls announce before each check: one may take minutes.
-func RunAnnounced(ctx context.Context, db Beginner, announce func(Check), report func(Finding)) (ok bool, err error) {
+// Run makes all checks on one snapshot of the database, so that a worker may go on meanwhile, and calls report after
+// each. It only reads. ok tells whether every rule holds.
+func Run(ctx context.Context, db Beginner, report func(Finding)) (ok bool, err error) {
+	return RunObserved(ctx, db, Observer{Report: report})
+}
+
+// RunObserved is [Run], and also tells the observer which check comes next and how many rows were proved.
+func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err error) {
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return false, err
@@ -51,14 +58,26 @@ func RunAnnounced(ctx context.Context, db Beginner, announce func(Check), report
 	}
 	ok = true
 	for _, check := range Checks {
-		announce(check)
+		if o.Announce != nil {
+			o.Announce(check)
+		}
 		violations, err := violations(ctx, tx, check)
 		if err != nil {
 			return false, fmt.Errorf("check %s: %w", check.Name, err)
 		}
 		ok = ok && len(violations) == 0
-		report(Finding{Check: check.Name, Rule: check.Rule, OK: len(violations) == 0, Violations: violations})
+		if o.Report != nil {
+			o.Report(Finding{Check: check.Name, Rule: check.Rule, OK: len(violations) == 0, Violations: violations})
+		}
 	}
+	if o.Count == nil {
+		return ok, nil
+	}
+	counts, err := count(ctx, tx)
+	if err != nil {
+		return false, fmt.Errorf("count the rows: %w", err)
+	}
+	o.Count(counts)
 	return ok, nil
 }
 

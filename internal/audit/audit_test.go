@@ -119,7 +119,10 @@ func TestOverdueWithReason(t *testing.T) {
 func TestEveryCheckIsAnnounced(t *testing.T) {
 	t.Parallel()
 	var told []string
-	_, err := audit.RunAnnounced(t.Context(), filled(t), func(c audit.Check) { told = append(told, "checking "+c.Name) }, func(f audit.Finding) { told = append(told, f.Check) })
+	_, err := audit.RunObserved(t.Context(), filled(t), audit.Observer{
+		Announce: func(c audit.Check) { told = append(told, "checking "+c.Name) },
+		Report:   func(f audit.Finding) { told = append(told, f.Check) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
