@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
@@ -201,4 +202,23 @@ func (s *shop) as(t *testing.T, role string) string {
 	}
 	at.User = url.UserPassword(name, "secret")
 	return at.String()
+}
+
+// waiting returns once a command waits for outcomes: it has read them after its LISTEN, and sits idle.
+func (s *shop) waiting(t *testing.T) {
+	t.Helper()
+	const idle = `
+		SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
+		               AND application_name = 'lastseat enqueue' AND query LIKE '%lastseat.outcomes(%')`
+	eventually(t, "the command to wait", func() bool { return testdb.Scalar[bool](t, s.pool, idle) })
+}
+
+// eventually waits for what must come, as long as the slowest machine may take.
+func eventually(t *testing.T, what string, come func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !come(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }

