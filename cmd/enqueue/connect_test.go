@@ -74,10 +74,10 @@ func TestUsage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := runIn(t, "", strings.NewReader(oneRow), args...)
-			lines := strings.Split(strings.TrimSuffix(got.err, "\n"), "\n")
+			lines := strings.Split(strings.TrimSuffix(got.Err, "\n"), "\n")
 			hinted := len(lines) == 2 && strings.HasPrefix(lines[1], "Try ")
-			if got.code != 64 || !strings.HasPrefix(lines[0], "enqueue: ") || len(lines) > 1 && !hinted {
-				t.Errorf("exit code %d, stderr %q; want 64 and a line that says what is wrong", got.code, got.err)
+			if got.Code != 64 || !strings.HasPrefix(lines[0], "enqueue: ") || len(lines) > 1 && !hinted {
+				t.Errorf("exit code %d, stderr %q; want 64 and a line that says what is wrong", got.Code, got.Err)
 			}
 		})
 	}
@@ -95,9 +95,9 @@ func TestConfiguration(t *testing.T) {
 			t.Run(name+"/"+command, func(t *testing.T) {
 				t.Parallel()
 				got := runIn(t, c.url, strings.NewReader(oneRow), args...)
-				got.fails(t, 78, c.says)
-				if strings.Contains(got.err, "hunter2") {
-					t.Errorf("stderr shows the password: %q", got.err)
+				got.Fails(t, 78, c.says)
+				if strings.Contains(got.Err, "hunter2") {
+					t.Errorf("stderr shows the password: %q", got.Err)
 				}
 			})
 		}
@@ -121,7 +121,7 @@ func TestDatabaseDown(t *testing.T) {
 	for command, args := range everyCommand {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()
-			runIn(t, url, strings.NewReader(oneRow), args...).fails(t, 69, `database "shop"`, "127.0.0.1:", "refused")
+			runIn(t, url, strings.NewReader(oneRow), args...).Fails(t, 69, `database "shop"`, "127.0.0.1:", "refused")
 		})
 	}
 }
@@ -136,9 +136,9 @@ func TestNotLetIn(t *testing.T) {
 		return "postgres://" + config.User + ":" + password + "@127.0.0.1:" + portOf(config) + "/" + database + "?sslmode=disable"
 	}
 	if config.Password != "" {
-		runIn(t, url("wrong", config.Database), nil, "outcome", "k").fails(t, 77, "password authentication failed")
+		runIn(t, url("wrong", config.Database), nil, "outcome", "k").Fails(t, 77, "password authentication failed")
 	}
-	runIn(t, url(config.Password, "nowhere"), nil, "outcome", "k").fails(t, 78, `"nowhere" does not exist`)
+	runIn(t, url(config.Password, "nowhere"), nil, "outcome", "k").Fails(t, 78, `"nowhere" does not exist`)
 }
 
 func portOf(config *pgx.ConnConfig) string { return strconv.Itoa(int(config.Port)) }
@@ -164,7 +164,7 @@ func TestSchema(t *testing.T) {
 			pool := testdb.Pool(t, url)
 			for _, command := range c.commands {
 				t.Run(command, func(t *testing.T) {
-					runIn(t, url, strings.NewReader(oneRow), everyCommand[command]...).fails(t, 78, "worker migrate up")
+					runIn(t, url, strings.NewReader(oneRow), everyCommand[command]...).Fails(t, 78, "worker migrate up")
 					if rows := written(t, pool); rows > 0 {
 						t.Errorf("%d rows were written by this or an earlier command", rows)
 					}
@@ -216,23 +216,23 @@ func written(t *testing.T, pool *pgxpool.Pool) (rows int) {
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.enqueue(t, everyCommand["authorize"]...).succeeds(t) // who names an amount has looked at the payment first
+	s.enqueue(t, everyCommand["authorize"]...).Succeeds(t) // who names an amount has looked at the payment first
 	before := s.census(t)
-	viewer := s.as(t, "lastseat_viewer")
+	viewer := testdb.As(t, s.pool, "lastseat_viewer")
 	for _, command := range askingCommands {
-		runIn(t, viewer, strings.NewReader(oneRow), everyCommand[command]...).fails(t, 77, "permission denied")
+		runIn(t, viewer, strings.NewReader(oneRow), everyCommand[command]...).Fails(t, 77, "permission denied")
 		s.expect(t, before)
 	}
 
-	producer := s.as(t, "lastseat_producer")
+	producer := testdb.As(t, s.pool, "lastseat_producer")
 	for _, command := range askingCommands {
-		runIn(t, producer, strings.NewReader(oneRow), everyCommand[command]...).succeeds(t)
+		runIn(t, producer, strings.NewReader(oneRow), everyCommand[command]...).Succeeds(t)
 	}
 	s.expect(t, "5 accounts, 12 requests, 12 jobs")
 	s.drain(t)
-	runIn(t, producer, nil, "wait", "k").succeeds(t)
+	runIn(t, producer, nil, "wait", "k").Succeeds(t)
 	for _, command := range []string{"outcome", "balance", "payment", "statement", "reservation", "availability", "occupied"} {
-		runIn(t, producer, nil, everyCommand[command]...).succeeds(t)
-		runIn(t, viewer, nil, everyCommand[command]...).succeeds(t)
+		runIn(t, producer, nil, everyCommand[command]...).Succeeds(t)
+		runIn(t, viewer, nil, everyCommand[command]...).Succeeds(t)
 	}
 }

@@ -44,12 +44,12 @@ func TestImportPayments(t *testing.T) {
 		before := s.balance(t, "ada")
 		file := payments("x"+chunk, nil)
 		first := s.importFile(t, file, "--chunk", chunk)
-		first.succeeds(t)
-		first.counted(t, importCounts{Lines: 20, Requests: 20})
+		first.Succeeds(t)
+		counted(t, first, importCounts{Lines: 20, Requests: 20})
 		for range 2 { // before it is settled, and after
 			again := s.importFile(t, strings.ReplaceAll(file, "2099", "2098"))
-			again.succeeds(t)
-			again.counted(t, importCounts{Lines: 20, Requests: 20, Duplicates: 20})
+			again.Succeeds(t)
+			counted(t, again, importCounts{Lines: 20, Requests: 20, Duplicates: 20})
 			s.drain(t)
 			if got := s.balance(t, "ada") - before; got != 1500 {
 				t.Errorf("chunks of %s: ada got %d, want 1500", chunk, got)
@@ -98,16 +98,16 @@ func TestImportBadPayment(t *testing.T) {
 			before := s.paymentCount(t)
 
 			whole := s.importFile(t, file)
-			whole.fails(t, 65, "line 17: ", says)
-			whole.counted(t, importCounts{})
+			whole.Fails(t, 65, "line 17: ", says)
+			counted(t, whole, importCounts{})
 			s.asked(t, prefix, 0)
 			if got := s.paymentCount(t); got != before {
 				t.Errorf("%d payments were made", got-before)
 			}
 
 			chunks := s.importFile(t, file, "--chunk", "4")
-			chunks.fails(t, 65, "line 17: ", says, "everything up to line 16 is in")
-			chunks.counted(t, importCounts{Lines: 16, Requests: 16})
+			chunks.Fails(t, 65, "line 17: ", says, "everything up to line 16 is in")
+			counted(t, chunks, importCounts{Lines: 16, Requests: 16})
 			s.asked(t, prefix, 16)
 		})
 	}
@@ -130,16 +130,16 @@ func TestImportOpensAccountsOfPayments(t *testing.T) {
 {"kind":"payment.transfer","key":"t","args":{"from":"shop","to":"till","amount":100,"currency":"USD"}}
 {"kind":"own.kind","key":"own","args":{"from":"x","to":"y","currency":"USD"}}
 `
-	s.importFile(t, file).fails(t, 65, `line 1: there is no account "mint"`)
+	s.importFile(t, file).Fails(t, 65, `line 1: there is no account "mint"`)
 	got := s.importFile(t, file, "--open-accounts")
-	got.succeeds(t)
-	got.counted(t, importCounts{Lines: 4, Requests: 4, Accounts: 3})
+	got.Succeeds(t)
+	counted(t, got, importCounts{Lines: 4, Requests: 4, Accounts: 3})
 	again := s.importFile(t, file, "--open-accounts")
-	again.counted(t, importCounts{Lines: 4, Requests: 4, Duplicates: 4})
+	counted(t, again, importCounts{Lines: 4, Requests: 4, Duplicates: 4})
 	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE kind = 'own.kind'`)
 	s.drain(t)
 	for account, want := range map[string]string{"mint": "mint  -5.00 USD  held 0.00  available unlimited  overdraft unlimited\n", "shop": "shop  4.00 USD  held 0.00  available unlimited  overdraft unlimited\n"} {
-		if got := s.enqueue(t, "balance", account).out; got != want {
+		if got := s.enqueue(t, "balance", account).Out; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

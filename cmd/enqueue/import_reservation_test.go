@@ -39,12 +39,12 @@ func TestImportReservations(t *testing.T) {
 	for _, chunk := range []string{"1", "3", "1000"} {
 		file := reservations("x"+chunk, nil)
 		first := s.importFile(t, file, "--chunk", chunk)
-		first.succeeds(t)
-		first.counted(t, importCounts{Lines: 20, Requests: 20})
+		first.Succeeds(t)
+		counted(t, first, importCounts{Lines: 20, Requests: 20})
 		for range 2 { // before it is settled, and after
 			again := s.importFile(t, strings.ReplaceAll(file, "2099", "2098"))
-			again.succeeds(t)
-			again.counted(t, importCounts{Lines: 20, Requests: 20, Duplicates: 20})
+			again.Succeeds(t)
+			counted(t, again, importCounts{Lines: 20, Requests: 20, Duplicates: 20})
 			s.drain(t)
 		}
 	}
@@ -96,16 +96,16 @@ func TestImportBadReservation(t *testing.T) {
 			says := strings.ReplaceAll(bad.says, "@", prefix)
 			file := reservations(prefix, map[int]string{17: bad.row})
 			whole := s.importFile(t, file)
-			whole.fails(t, 65, "line 17: ", says)
-			whole.counted(t, importCounts{})
+			whole.Fails(t, 65, "line 17: ", says)
+			counted(t, whole, importCounts{})
 			s.asked(t, prefix, 0)
 			if n := s.reservationCount(t, prefix); n != 0 {
 				t.Errorf("%d reservations were made", n)
 			}
 
 			chunks := s.importFile(t, file, "--chunk", "4")
-			chunks.fails(t, 65, "line 17: ", says, "everything up to line 16 is in")
-			chunks.counted(t, importCounts{Lines: 16, Requests: 16})
+			chunks.Fails(t, 65, "line 17: ", says, "everything up to line 16 is in")
+			counted(t, chunks, importCounts{Lines: 16, Requests: 16})
 			s.asked(t, prefix, 16)
 			if n := s.reservationCount(t, prefix); n != 4 {
 				t.Errorf("%d reservations were made, want 4", n)
@@ -128,16 +128,16 @@ func TestImportResources(t *testing.T) {
 	s := newHall(t)
 	const file = "resource,capacity,overbook\nhall/1,1,\n\"hall, left\",20,2\nA1,1,0\nstock,12,0\n"
 	first := s.importFile(t, file)
-	first.succeeds(t)
-	first.counted(t, importCounts{Lines: 5, Resources: 3}) // A1 is what it was
+	first.Succeeds(t)
+	counted(t, first, importCounts{Lines: 5, Resources: 3}) // A1 is what it was
 	again := runIn(t, s.url, strings.NewReader(file), "import", "-")
-	again.succeeds(t)
-	if want := "0 requests: 0 new, 0 duplicates; 0 accounts opened, 0 resources defined\n"; again.out != want {
-		t.Errorf("printed %q, want %q", again.out, want)
+	again.Succeeds(t)
+	if want := "0 requests: 0 new, 0 duplicates; 0 accounts opened, 0 resources defined\n"; again.Out != want {
+		t.Errorf("printed %q, want %q", again.Out, want)
 	}
 	changed := s.importFile(t, "capacity,resource\n2,hall/1\n9,hall/2\n")
-	changed.counted(t, importCounts{Lines: 3, Resources: 2})
-	if got, want := s.enqueue(t, "availability", "hall", "-o", "csv").out, `resource,available,capacity,overbook,held,confirmed,waiting
+	counted(t, changed, importCounts{Lines: 3, Resources: 2})
+	if got, want := s.enqueue(t, "availability", "hall", "-o", "csv").Out, `resource,available,capacity,overbook,held,confirmed,waiting
 "hall, left",22,20,2,0,0,0
 hall/1,2,2,0,0,0,0
 hall/2,9,9,0,0,0,0
@@ -145,7 +145,7 @@ hall/2,9,9,0,0,0,0
 		t.Errorf("available are\n%swant\n%s", got, want)
 	}
 
-	s.hold(t, "h").succeeds(t)
+	s.hold(t, "h").Succeeds(t)
 	s.drain(t)
 	for name, bad := range map[string]struct{ row, says string }{
 		"held":            {"stock,1,0", `of resource "stock" 2 are held`},
@@ -155,9 +155,9 @@ hall/2,9,9,0,0,0,0
 		"more than int64": {"x,9223372036854775807,1", "together"},
 	} {
 		got := s.importFile(t, "resource,capacity,overbook\nnew,1,0\nnewer,1,0\n"+bad.row+"\nnewest,1,0\n")
-		got.fails(t, 65, "line 4: ", bad.says)
-		got.counted(t, importCounts{})
-		if got := s.enqueue(t, "availability", "new", "-o", "json").out; got != "" {
+		got.Fails(t, 65, "line 4: ", bad.says)
+		counted(t, got, importCounts{})
+		if got := s.enqueue(t, "availability", "new", "-o", "json").Out; got != "" {
 			t.Errorf("%s: resources were defined: %s", name, got)
 		}
 	}
@@ -170,11 +170,11 @@ func TestImportOpensAccountsOfBookings(t *testing.T) {
 	const file = `{"kind":"booking.book","key":"b","args":{"reservation":"b","items":[{"resource":"stock"}],"from":"mint","to":"shop","amount":500,"currency":"USD"}}
 {"kind":"reservation.cancel","key":"x","args":{"reservation":"b"}}
 `
-	s.importFile(t, file).fails(t, 65, `line 1: there is no account "mint"`)
+	s.importFile(t, file).Fails(t, 65, `line 1: there is no account "mint"`)
 	got := s.importFile(t, file, "--open-accounts")
-	got.succeeds(t)
-	got.counted(t, importCounts{Lines: 2, Requests: 2, Accounts: 2})
-	s.importFile(t, file, "--open-accounts").counted(t, importCounts{Lines: 2, Requests: 2, Duplicates: 2})
+	got.Succeeds(t)
+	counted(t, got, importCounts{Lines: 2, Requests: 2, Accounts: 2})
+	counted(t, s.importFile(t, file, "--open-accounts"), importCounts{Lines: 2, Requests: 2, Duplicates: 2})
 	s.drain(t)
 	if got := s.balance(t, "shop"); got != 500 {
 		t.Errorf("the shop has %d, want 500", got)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/lastseat/lastseat/internal/clitest"
 )
 
 const transfersHeader = "key,from_account,to_account,amount,currency,description\n"
@@ -25,7 +27,7 @@ func transfers(n int, bad map[int]string) string {
 	return file.String()
 }
 
-func (s *shop) importFile(t *testing.T, content string, flags ...string) result {
+func (s *shop) importFile(t *testing.T, content string, flags ...string) clitest.Result {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
@@ -40,11 +42,11 @@ type importCounts struct {
 	Resources                   int `json:"resources_defined"`
 }
 
-func (r result) counted(t *testing.T, want importCounts) {
+func counted(t *testing.T, r clitest.Result, want importCounts) {
 	t.Helper()
 	var got importCounts
-	if err := json.Unmarshal([]byte(r.out), &got); err != nil || got != want {
-		t.Errorf("printed %q (%v), want %+v", r.out, err, want)
+	if err := json.Unmarshal([]byte(r.Out), &got); err != nil || got != want {
+		t.Errorf("printed %q (%v), want %+v", r.Out, err, want)
 	}
 }
 
@@ -84,18 +86,18 @@ func TestImportBadLine(t *testing.T) {
 			before := s.balance(t, "ada")
 
 			whole := s.importFile(t, file)
-			whole.fails(t, 65, "line 17: ", named(bad.says))
-			whole.counted(t, importCounts{})
+			whole.Fails(t, 65, "line 17: ", named(bad.says))
+			counted(t, whole, importCounts{})
 			s.asked(t, prefix, 0)
 
 			chunks := s.importFile(t, file, "--chunk", "5")
-			chunks.fails(t, 65, "line 17: ", named(bad.says), "everything up to line 16 is in")
-			chunks.counted(t, importCounts{Lines: 16, Requests: 15})
+			chunks.Fails(t, 65, "line 17: ", named(bad.says), "everything up to line 16 is in")
+			counted(t, chunks, importCounts{Lines: 16, Requests: 15})
 			s.asked(t, prefix, 15)
 
 			mended := s.importFile(t, named(strings.ReplaceAll(transfers(30, nil), "\nk", "\n@")), "--chunk", "7")
-			mended.succeeds(t)
-			mended.counted(t, importCounts{Lines: 31, Requests: 30, Duplicates: 15})
+			mended.Succeeds(t)
+			counted(t, mended, importCounts{Lines: 31, Requests: 30, Duplicates: 15})
 			s.drain(t)
 			if got := s.balance(t, "ada") - before; got != 30 {
 				t.Errorf("ada got %d, want 30", got)
@@ -120,9 +122,9 @@ func TestImportOpensNothingInVain(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	file := transfers(20, map[int]string{3: "k3,new,newer,1,EUR,", 17: "k3,new,newest,2,EUR,"})
-	s.importFile(t, file, "--open-accounts").fails(t, 65, "line 17: ", `line 3 has used the key "k3" already`)
+	s.importFile(t, file, "--open-accounts").Fails(t, 65, "line 17: ", `line 3 has used the key "k3" already`)
 	s.expect(t, "4 accounts, 0 requests, 0 jobs")
-	s.importFile(t, file, "--open-accounts", "--chunk", "15").fails(t, 65, "line 17: ", "up to line 16 is in")
+	s.importFile(t, file, "--open-accounts", "--chunk", "15").Fails(t, 65, "line 17: ", "up to line 16 is in")
 	s.expect(t, "6 accounts, 15 requests, 15 jobs")
 	var limit *int64
 	if err := s.pool.QueryRow(t.Context(), `SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'newer'`).Scan(&limit); err != nil || limit != nil {
@@ -170,15 +172,15 @@ func TestImportBadFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := s.census(t)
 			got := s.importFile(t, bad.content)
-			got.fails(t, 65, bad.says)
+			got.Fails(t, 65, bad.says)
 			s.expect(t, before)
-			if len(got.err) > 1000 {
-				t.Errorf("the line is %d bytes long", len(got.err))
+			if len(got.Err) > 1000 {
+				t.Errorf("the line is %d bytes long", len(got.Err))
 			}
 		})
 	}
-	s.enqueue(t, "import", filepath.Join(t.TempDir(), "none.csv")).fails(t, 65, "none.csv")
-	s.enqueue(t, "import", t.TempDir()).fails(t, 65, "not a file")
+	s.enqueue(t, "import", filepath.Join(t.TempDir(), "none.csv")).Fails(t, 65, "none.csv")
+	s.enqueue(t, "import", t.TempDir()).Fails(t, 65, "not a file")
 }
 
 // What works: each format, from a file and from stdin, with the accounts' file first; and again, which changes nothing.
@@ -199,11 +201,11 @@ func TestImportFormats(t *testing.T) {
 		{transfersHeader, importCounts{}, importCounts{}},
 	} {
 		first := runIn(t, s.url, strings.NewReader(want.file), "import", "-", "-o", "json")
-		first.succeeds(t)
-		first.counted(t, want.first)
+		first.Succeeds(t)
+		counted(t, first, want.first)
 		second := s.importFile(t, want.file)
-		second.succeeds(t)
-		second.counted(t, want.second)
+		second.Succeeds(t)
+		counted(t, second, want.second)
 	}
 	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE kind = 'own.kind'`) // nobody here settles it
 	s.drain(t)

@@ -13,7 +13,7 @@ func TestEveryKindHasACommand(t *testing.T) {
 	for _, kind := range jobs.Kinds() {
 		command := strings.ReplaceAll(kind.Verb(), "_", "-")
 		got := runIn(t, "", nil, command, "--help")
-		if got.code != 0 || !strings.Contains(got.out, "enqueue "+command) {
+		if got.Code != 0 || !strings.Contains(got.Out, "enqueue "+command) {
 			t.Errorf("%s: enqueue has no command %s: cmd/enqueue, and AddCommand in its main.go", kind.Name, command)
 			continue
 		}
@@ -22,7 +22,7 @@ func TestEveryKindHasACommand(t *testing.T) {
 			if len(arg.Of) > 0 { // given once for each element
 				flag = strings.TrimSuffix(flag, "s ") + " "
 			}
-			if !arg.Optional && !strings.Contains(got.out, flag) {
+			if !arg.Optional && !strings.Contains(got.Out, flag) {
 				t.Errorf("%s: enqueue %s has no flag %s", kind.Name, command, flag)
 			}
 		}

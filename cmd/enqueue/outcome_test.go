@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/lastseat/lastseat/internal/clitest"
 )
 
 // members are those of an outcome in JSON, in their order: design.md, section 6.
@@ -41,13 +43,13 @@ func decodeOutcome(t *testing.T, line string) map[string]any {
 func (s *shop) outcomes(t *testing.T, keys ...string) []map[string]any {
 	t.Helper()
 	got := s.enqueue(t, append([]string{"outcome", "--output", "json"}, keys...)...)
-	got.succeeds(t)
+	got.Succeeds(t)
 	var all []map[string]any
-	for line := range strings.Lines(got.out) {
+	for line := range strings.Lines(got.Out) {
 		all = append(all, decodeOutcome(t, line))
 	}
 	if len(all) != len(keys) {
-		t.Fatalf("%d lines for %d keys: %q", len(all), len(keys), got.out)
+		t.Fatalf("%d lines for %d keys: %q", len(all), len(keys), got.Out)
 	}
 	return all
 }
@@ -55,12 +57,12 @@ func (s *shop) outcomes(t *testing.T, keys ...string) []map[string]any {
 func TestOutcomeJSON(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.transfer(t, "paid").succeeds(t)
-	s.transfer(t, "poor", "--from", "ben", "--amount", "0.01").succeeds(t)
-	s.transfer(t, "failed").succeeds(t)
+	s.transfer(t, "paid").Succeeds(t)
+	s.transfer(t, "poor", "--from", "ben", "--amount", "0.01").Succeeds(t)
+	s.transfer(t, "failed").Succeeds(t)
 	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = 'failed'`)
 	s.drain(t)
-	s.transfer(t, "waits").succeeds(t)
+	s.transfer(t, "waits").Succeeds(t)
 
 	all := s.outcomes(t, "waits", "poor", "paid", "failed") // in the order of the keys
 	for i, want := range []struct{ key, status, code string }{
@@ -94,7 +96,7 @@ func TestOutcomeJSON(t *testing.T) {
 	}
 
 	asked := s.transfer(t, "paid", "-o", "json")
-	if got := decodeOutcome(t, asked.out); got["duplicate"] != true || got["status"] != "applied" {
+	if got := decodeOutcome(t, asked.Out); got["duplicate"] != true || got["status"] != "applied" {
 		t.Errorf("asked again: %v, want a duplicate, applied", got)
 	}
 }
@@ -102,15 +104,15 @@ func TestOutcomeJSON(t *testing.T) {
 func TestOutcomeOfUnknownKeys(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.transfer(t, "k").succeeds(t)
+	s.transfer(t, "k").Succeeds(t)
 	got := s.enqueue(t, "outcome", "k", "K")
-	got.fails(t, 65, `no request has the key "K"`)
-	if !strings.HasPrefix(got.out, "k  payment.transfer  pending") {
-		t.Errorf("stdout is %q, want the outcome that is known", got.out)
+	got.Fails(t, 65, `no request has the key "K"`)
+	if !strings.HasPrefix(got.Out, "k  payment.transfer  pending") {
+		t.Errorf("stdout is %q, want the outcome that is known", got.Out)
 	}
 	for _, command := range []string{"outcome", "wait", "retry"} {
 		for _, key := range []string{"", "none", strings.Repeat("k", 201), "a\x00b", "a\xff", "a\nb", "a\x1b[31m"} {
-			s.enqueue(t, command, key).fails(t, 65)
+			s.enqueue(t, command, key).Fails(t, 65)
 		}
 	}
 }
@@ -120,14 +122,14 @@ func TestWait(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	waited := s.transfer(t, "early", "--wait", "200ms", "-o", "json")
-	waited.fails(t, 75, "not settled after 200ms")
-	if got := decodeOutcome(t, waited.out); got["status"] != "pending" {
+	waited.Fails(t, 75, "not settled after 200ms")
+	if got := decodeOutcome(t, waited.Out); got["status"] != "pending" {
 		t.Errorf("printed %v, want it pending", got)
 	}
-	s.enqueue(t, "wait", "early", "--timeout", "200ms").fails(t, 75, "not settled after 200ms")
+	s.enqueue(t, "wait", "early", "--timeout", "200ms").Fails(t, 75, "not settled after 200ms")
 
 	// A wait that has time left goes on until the outcome is there.
-	patient := make(chan result, 1)
+	patient := make(chan clitest.Result, 1)
 	go func() { patient <- s.enqueue(t, "wait", "early", "--timeout", "30s") }()
 	s.waiting(t)
 	if len(patient) > 0 {
@@ -142,25 +144,25 @@ func TestWait(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	(<-patient).succeeds(t)
-	s.transfer(t, "paid", "--wait", "30s").succeeds(t)
-	s.transfer(t, "paid", "--wait", "30s").succeeds(t)
-	s.enqueue(t, "wait", "early", "paid").succeeds(t)
-	if got := decodeOutcome(t, s.transfer(t, "paid", "--wait", "30s", "-o", "json").out); got["duplicate"] != true {
+	(<-patient).Succeeds(t)
+	s.transfer(t, "paid", "--wait", "30s").Succeeds(t)
+	s.transfer(t, "paid", "--wait", "30s").Succeeds(t)
+	s.enqueue(t, "wait", "early", "paid").Succeeds(t)
+	if got := decodeOutcome(t, s.transfer(t, "paid", "--wait", "30s", "-o", "json").Out); got["duplicate"] != true {
 		t.Errorf("asked again with --wait: %v, want a duplicate", got)
 	}
 
 	poor := s.transfer(t, "poor", "--from", "ben", "--wait", "30s")
-	if poor.code != 3 || poor.err != "" || !strings.Contains(poor.out, "insufficient_funds") {
-		t.Errorf("rejected: exit code %d, stdout %q, stderr %q; want 3", poor.code, poor.out, poor.err)
+	if poor.Code != 3 || poor.Err != "" || !strings.Contains(poor.Out, "insufficient_funds") {
+		t.Errorf("rejected: exit code %d, stdout %q, stderr %q; want 3", poor.Code, poor.Out, poor.Err)
 	}
-	if mixed := s.enqueue(t, "wait", "paid", "poor"); mixed.code != 3 || strings.Count(mixed.out, "\n") != 2 {
-		t.Errorf("applied and rejected: exit code %d, stdout %q; want 3", mixed.code, mixed.out)
+	if mixed := s.enqueue(t, "wait", "paid", "poor"); mixed.Code != 3 || strings.Count(mixed.Out, "\n") != 2 {
+		t.Errorf("applied and rejected: exit code %d, stdout %q; want 3", mixed.Code, mixed.Out)
 	}
-	s.enqueue(t, "wait", "paid", "none").fails(t, 65, `"none"`)
+	s.enqueue(t, "wait", "paid", "none").Fails(t, 65, `"none"`)
 	// A future request is still open when the others are settled.
 	s.exec(t, `SELECT lastseat.enqueue('payment.transfer', 'later', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
-	s.enqueue(t, "wait", "paid", "later", "--timeout", "100ms").fails(t, 75)
+	s.enqueue(t, "wait", "paid", "later", "--timeout", "100ms").Fails(t, 75)
 }
 
 // A request fails when its job is given up; retry gives it one more try, under its key, and nothing else.
@@ -168,9 +170,9 @@ func TestRetry(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for _, key := range []string{"cancelled", "exhausted", "poor", "paid"} {
-		s.transfer(t, key).succeeds(t)
+		s.transfer(t, key).Succeeds(t)
 	}
-	s.transfer(t, "rejected", "--from", "ben").succeeds(t)
+	s.transfer(t, "rejected", "--from", "ben").Succeeds(t)
 	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = 'cancelled'`)
 	// A transfer that the database refuses is a technical error: here a currency of the account that only it knows.
 	s.exec(t, `UPDATE lastseat.river_job SET max_attempts = 1 WHERE args ->> 'key' = 'exhausted'`)
@@ -178,23 +180,23 @@ func TestRetry(t *testing.T) {
 	s.drain(t)
 	s.exec(t, `ALTER TABLE lastseat.transfers DROP CONSTRAINT broken`)
 
-	if got := s.enqueue(t, "wait", "exhausted"); got.code != 3 || !strings.Contains(got.out, "failed  retries_exhausted") {
-		t.Errorf("failed: exit code %d, stdout %q; want 3 and retries_exhausted", got.code, got.out)
+	if got := s.enqueue(t, "wait", "exhausted"); got.Code != 3 || !strings.Contains(got.Out, "failed  retries_exhausted") {
+		t.Errorf("failed: exit code %d, stdout %q; want 3 and retries_exhausted", got.Code, got.Out)
 	}
 	for _, other := range []string{"paid", "rejected", "none"} { // all of them or none
-		s.enqueue(t, "retry", "cancelled", other).fails(t, 65, `"`+other+`"`)
+		s.enqueue(t, "retry", "cancelled", other).Fails(t, 65, `"`+other+`"`)
 	}
 	if got := s.outcomes(t, "cancelled")[0]["status"]; got != "failed" {
 		t.Errorf("cancelled is %v after a retry that was refused, want failed", got)
 	}
 	again := s.enqueue(t, "retry", "cancelled", "exhausted", "-o", "json")
-	again.succeeds(t)
-	for line := range strings.Lines(again.out) {
+	again.Succeeds(t)
+	for line := range strings.Lines(again.Out) {
 		if got := decodeOutcome(t, line); got["status"] != "pending" || got["code"] != nil || got["settled_at"] != nil {
 			t.Errorf("after retry: %v, want it pending", got)
 		}
 	}
-	s.enqueue(t, "retry", "cancelled").succeeds(t) // pending already
+	s.enqueue(t, "retry", "cancelled").Succeeds(t) // pending already
 	s.drain(t)
 	for _, got := range s.outcomes(t, "cancelled", "exhausted") {
 		if got["status"] != "applied" {

@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lastseat/lastseat/internal/clitest"
 )
 
 // authorize asks for the payment "p-"+key of 10.00 EUR from bank to ada, but for what change says.
-func (s *shop) authorize(t *testing.T, key string, change ...string) result {
+func (s *shop) authorize(t *testing.T, key string, change ...string) clitest.Result {
 	t.Helper()
 	args := []string{"authorize", "--key", key, "--payment", "p-" + key, "--from", "bank", "--to", "ada", "--amount", "10.00", "--currency", "EUR"}
 	return s.enqueue(t, append(args, change...)...)
@@ -28,11 +30,11 @@ func (s *shop) works(t *testing.T) {
 	})
 }
 
-// refused demands exit code 3, and the code on stdout.
-func (r result) refused(t *testing.T, code string) {
+// wantRefused demands exit code 3, and the code on stdout.
+func wantRefused(t *testing.T, r clitest.Result, code string) {
 	t.Helper()
-	if r.code != 3 || r.err != "" || !strings.Contains(r.out, "  rejected  "+code) {
-		t.Errorf("exit code %d, stdout %q, stderr %q; want 3 and %s", r.code, r.out, r.err, code)
+	if r.Code != 3 || r.Err != "" || !strings.Contains(r.Out, "  rejected  "+code) {
+		t.Errorf("exit code %d, stdout %q, stderr %q; want 3 and %s", r.Code, r.Out, r.Err, code)
 	}
 }
 
@@ -73,15 +75,15 @@ func TestPaymentKinds(t *testing.T) {
 	} {
 		got := s.enqueue(t, append(strings.Fields(step.args), "--wait", "30s")...)
 		if code, refused := strings.CutPrefix(step.want, "refused "); refused {
-			got.refused(t, code)
-		} else if got.succeeds(t); !strings.Contains(got.out, step.want) {
-			t.Errorf("%s: stdout %q, want %q", step.args, got.out, step.want)
+			wantRefused(t, got, code)
+		} else if got.Succeeds(t); !strings.Contains(got.Out, step.want) {
+			t.Errorf("%s: stdout %q, want %q", step.args, got.Out, step.want)
 		}
 		if ada := s.balance(t, "ada"); ada != step.ada {
 			t.Errorf("after %s ada has %d, want %d", step.args, ada, step.ada)
 		}
 	}
-	if got := decodeOutcome(t, s.enqueue(t, "refund", "--key", "r3", "--payment", "p", "--wait", "30s", "-o", "json").out); got["duplicate"] != true || got["code"] != "refunded" {
+	if got := decodeOutcome(t, s.enqueue(t, "refund", "--key", "r3", "--payment", "p", "--wait", "30s", "-o", "json").Out); got["duplicate"] != true || got["code"] != "refunded" {
 		t.Errorf("asked again: %v, want a duplicate, refunded", got)
 	}
 }
@@ -91,22 +93,22 @@ func TestPaymentDecimals(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for _, id := range []string{"kuwait", "dinar"} {
-		s.enqueue(t, "account", "--id", id, "--currency", "KWD", "--overdraft", "unlimited").succeeds(t)
+		s.enqueue(t, "account", "--id", id, "--currency", "KWD", "--overdraft", "unlimited").Succeeds(t)
 	}
-	s.enqueue(t, "account", "--id", "osaka", "--currency", "JPY").succeeds(t)
-	s.authorize(t, "kwd", "--from", "kuwait", "--to", "dinar", "--amount", "1.234", "--currency", "KWD").succeeds(t)
-	s.authorize(t, "jpy", "--from", "tokyo", "--to", "osaka", "--amount", "1200", "--currency", "JPY").succeeds(t)
+	s.enqueue(t, "account", "--id", "osaka", "--currency", "JPY").Succeeds(t)
+	s.authorize(t, "kwd", "--from", "kuwait", "--to", "dinar", "--amount", "1.234", "--currency", "KWD").Succeeds(t)
+	s.authorize(t, "jpy", "--from", "tokyo", "--to", "osaka", "--amount", "1200", "--currency", "JPY").Succeeds(t)
 	for _, command := range []string{"capture", "refund"} {
-		s.enqueue(t, command, "--key", "x", "--payment", "p-kwd", "--amount", "1.2345").fails(t, 65, "4 decimals and KWD has 3")
-		s.enqueue(t, command, "--key", "x", "--payment", "p-jpy", "--amount", "5.0").fails(t, 65, "JPY has no decimals")
+		s.enqueue(t, command, "--key", "x", "--payment", "p-kwd", "--amount", "1.2345").Fails(t, 65, "4 decimals and KWD has 3")
+		s.enqueue(t, command, "--key", "x", "--payment", "p-jpy", "--amount", "5.0").Fails(t, 65, "JPY has no decimals")
 	}
-	s.enqueue(t, "capture", "--key", "c-kwd", "--payment", "p-kwd", "--amount", "1.005").succeeds(t)
-	s.enqueue(t, "capture", "--key", "c-jpy", "--payment", "p-jpy", "--amount", "5").succeeds(t)
+	s.enqueue(t, "capture", "--key", "c-kwd", "--payment", "p-kwd", "--amount", "1.005").Succeeds(t)
+	s.enqueue(t, "capture", "--key", "c-jpy", "--payment", "p-jpy", "--amount", "5").Succeeds(t)
 	s.drain(t)
 	if kwd, jpy := s.balance(t, "dinar"), s.balance(t, "osaka"); kwd != 1005 || jpy != 5 {
 		t.Errorf("captured %d and %d, want 1005 and 5", kwd, jpy)
 	}
-	if got := s.enqueue(t, "payment", "p-kwd").out; !strings.Contains(got, "1.234 KWD from kuwait to dinar  captured 1.005  refunded 0.000") {
+	if got := s.enqueue(t, "payment", "p-kwd").Out; !strings.Contains(got, "1.234 KWD from kuwait to dinar  captured 1.005  refunded 0.000") {
 		t.Errorf("the payment is shown as %q", got)
 	}
 }
@@ -115,8 +117,8 @@ func TestPaymentDecimals(t *testing.T) {
 func TestPaymentBadInput(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.authorize(t, "a").succeeds(t)
-	s.transfer(t, "t").succeeds(t)
+	s.authorize(t, "a").Succeeds(t)
+	s.transfer(t, "t").Succeeds(t)
 	authorize := "authorize --key k --payment p --from bank --to ada --amount 1 --currency EUR "
 	long := strings.Repeat("x", 201)
 	s.refuses(t, map[string]badInput{
@@ -169,11 +171,11 @@ func TestPaymentBadInput(t *testing.T) {
 func TestPaymentKeyReused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	duplicate := func(got result, want bool) {
+	duplicate := func(got clitest.Result, want bool) {
 		t.Helper()
-		got.succeeds(t)
-		if decodeOutcome(t, got.out)["duplicate"] != want {
-			t.Errorf("printed %s, want duplicate: %v", got.out, want)
+		got.Succeeds(t)
+		if decodeOutcome(t, got.Out)["duplicate"] != want {
+			t.Errorf("printed %s, want duplicate: %v", got.Out, want)
 		}
 	}
 	expires := func() (at time.Time) {
@@ -189,7 +191,7 @@ func TestPaymentKeyReused(t *testing.T) {
 	if first.Before(before.Add(14*time.Minute)) || first.After(time.Now().Add(16*time.Minute)) {
 		t.Errorf("asked for at %v, it expires at %v: want 15 minutes later", before, first)
 	}
-	s.transfer(t, "t").succeeds(t)
+	s.transfer(t, "t").Succeeds(t)
 	for _, later := range []string{"pending", "settled"} {
 		for _, again := range [][]string{
 			{"--expires-in", "15m"}, {"--expires-in", "1h"}, {"--expires-at", "2099-01-01T00:00:00Z"}, {"--expires-at", "2020-01-01T00:00:00+01:00"}, {},
@@ -200,7 +202,7 @@ func TestPaymentKeyReused(t *testing.T) {
 			}
 		}
 		for _, change := range [][]string{{"--amount", "9.99"}, {"--to", "ben"}, {"--payment", "other"}} {
-			s.authorize(t, "a", change...).fails(t, 65, `key "a" was used`, "LS001")
+			s.authorize(t, "a", change...).Fails(t, 65, `key "a" was used`, "LS001")
 		}
 		for command, change := range map[string][]string{
 			"capture --key c --payment p-a --amount 7.00": {"--amount", "7.01"},
@@ -210,12 +212,12 @@ func TestPaymentKeyReused(t *testing.T) {
 		} {
 			args := append(strings.Fields(command), "-o", "json")
 			if later == "pending" {
-				s.authorize(t, "b").succeeds(t)
-				s.transfer(t, "t2").succeeds(t)
+				s.authorize(t, "b").Succeeds(t)
+				s.transfer(t, "t2").Succeeds(t)
 				duplicate(s.enqueue(t, args...), false)
 			}
 			duplicate(s.enqueue(t, args...), true)
-			s.enqueue(t, append(args, change...)...).fails(t, 65, "was used", "LS001")
+			s.enqueue(t, append(args, change...)...).Fails(t, 65, "was used", "LS001")
 		}
 		s.drain(t)
 	}
@@ -225,8 +227,8 @@ func TestPaymentKeyReused(t *testing.T) {
 func TestExpiresAt(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.authorize(t, "a", "--expires-at", "2099-01-01T12:00:00.25+02:00").succeeds(t)
-	s.authorize(t, "week").succeeds(t)
+	s.authorize(t, "a", "--expires-at", "2099-01-01T12:00:00.25+02:00").Succeeds(t)
+	s.authorize(t, "week").Succeeds(t)
 	var at, week time.Time
 	err := s.pool.QueryRow(t.Context(), `
 		SELECT (SELECT expires_at FROM lastseat.payments WHERE id = 'p-a'), (SELECT expires_at - interval '7 days' FROM lastseat.payments WHERE id = 'p-week')`).Scan(&at, &week)
@@ -236,46 +238,4 @@ func TestExpiresAt(t *testing.T) {
 	if ago := time.Since(week).Abs(); ago > time.Hour {
 		t.Errorf("without a time it expires 7 days after %v", week)
 	}
-}
-
-func TestPaymentUsage(t *testing.T) {
-	t.Parallel()
-	authorize := "authorize --key k --payment p --from bank --to ada --amount 1 --currency EUR "
-	misuses(t, map[string]string{
-		"authorize --key k --from bank --to ada --amount 1 --currency EUR": `"payment" not set`,
-		"authorize --key k --payment p":                                    `"from"`,
-		authorize + "now":                                                  "now",
-		authorize + "--expires-in 0s":                                      "--expires-in is 0s",
-		authorize + "--expires-in -15m":                                    "--expires-in is -15m",
-		authorize + "--expires-in soon":                                    `"soon"`,
-		authorize + "--expires-in 15":                                      `"15"`,
-		authorize + "--expires-at tomorrow":                                "2026-11-23T12:00:00Z",
-		authorize + "--expires-at 2026-11-23":                              "2026-11-23T12:00:00Z",
-		authorize + "--expires-at 2026-11-23T12:00:00":                     "2026-11-23T12:00:00Z",
-		authorize + "--expires-at 0001-01-01T00:00:00Z":                    "2026-11-23T12:00:00Z",
-		authorize + "--expires-in 1m --expires-at 2026-11-23T12:00:00Z":    "expires-at",
-		authorize + "--wait -1s":                                           "--wait is -1s",
-		"capture --key k":                                                  `"payment" not set`,
-		"capture --payment p":                                              `"key" not set`,
-		"capture --key k --payment p --currency EUR":                       "--currency",
-		"refund --key k":                                                   `"payment" not set`,
-		"refund --key k --payment p --wait -1s":                            "--wait is -1s",
-		"void --key k":                                                     `"payment" not set`,
-		"void --key k --payment p --amount 1":                              "--amount",
-		"reverse --key k":                                                  `"transfer" not set`,
-		"reverse --key k --transfer t --payment p":                         "--payment",
-		"balance":                      "accepts 1 arg",
-		"balance a b":                  "accepts 1 arg",
-		"balance a -o csv":             `"text" or "json"`,
-		"payment":                      "accepts 1 arg",
-		"statement":                    "accepts 1 arg",
-		"statement a -o xml":           `"text", "json" or "csv"`,
-		"statement a --from yesterday": "a date like 2026-11-23",
-		"statement a --to 2026-02-30":  "a date like 2026-11-23",
-		"statement a --from 2026-11-24 --to 2026-11-23": "--from is later than --to",
-		"statement a --limit 0":                         "--limit is 0",
-		"statement a --limit -1":                        "--limit is -1",
-		"statement a --limit all":                       `"all"`,
-		"statement a --after-version -1":                "--after-version is -1",
-	})
 }

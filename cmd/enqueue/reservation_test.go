@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/jobs"
 )
 
@@ -12,17 +13,17 @@ import (
 func newHall(t *testing.T) *shop {
 	t.Helper()
 	s := newShop(t)
-	s.enqueue(t, "limit", "--group", "hall", "--per-customer", "4").succeeds(t)
+	s.enqueue(t, "limit", "--group", "hall", "--per-customer", "4").Succeeds(t)
 	for _, seat := range []string{"A1", "A2", "A3", "A=1"} {
-		s.enqueue(t, "resource", "--id", seat, "--capacity", "1", "--group", "hall").succeeds(t)
+		s.enqueue(t, "resource", "--id", seat, "--capacity", "1", "--group", "hall").Succeeds(t)
 	}
-	s.enqueue(t, "resource", "--id", "stock", "--capacity", "10", "--overbook", "2").succeeds(t)
-	s.enqueue(t, "resource", "--id", "room", "--capacity", "1").succeeds(t)
+	s.enqueue(t, "resource", "--id", "stock", "--capacity", "10", "--overbook", "2").Succeeds(t)
+	s.enqueue(t, "resource", "--id", "room", "--capacity", "1").Succeeds(t)
 	return s
 }
 
 // hold asks for 2 of stock as "r-"+key, but for what change says.
-func (s *shop) hold(t *testing.T, key string, change ...string) result {
+func (s *shop) hold(t *testing.T, key string, change ...string) clitest.Result {
 	t.Helper()
 	return s.enqueue(t, append([]string{"hold", "--key", key, "--reservation", "r-" + key, "--item", "stock=2"}, change...)...)
 }
@@ -63,9 +64,9 @@ func TestReservationKinds(t *testing.T) {
 	} {
 		got := s.enqueue(t, append(strings.Fields(step.args), "--wait", "30s")...)
 		if code, refused := strings.CutPrefix(step.want, "refused "); refused {
-			got.refused(t, code)
-		} else if got.succeeds(t); !strings.Contains(got.out, step.want) {
-			t.Errorf("%s: stdout %q, want %q", step.args, got.out, step.want)
+			wantRefused(t, got, code)
+		} else if got.Succeeds(t); !strings.Contains(got.Out, step.want) {
+			t.Errorf("%s: stdout %q, want %q", step.args, got.Out, step.want)
 		}
 	}
 	var noted string
@@ -75,19 +76,19 @@ func TestReservationKinds(t *testing.T) {
 	if ada := s.balance(t, "ada"); ada != 0 {
 		t.Errorf("ada has %d, want 0: the booking was reversed", ada)
 	}
-	if got := s.enqueue(t, "outcome", "lastseat:reservation.grant:r3").out; !strings.Contains(got, "applied  held") {
+	if got := s.enqueue(t, "outcome", "lastseat:reservation.grant:r3").Out; !strings.Contains(got, "applied  held") {
 		t.Errorf("the grant is recorded as %q", got)
 	}
 	again := s.enqueue(t, "cancel", "--key", "x12", "--reservation", "r12", "--wait", "30s", "-o", "json")
-	expectMembers(t, again.out, map[string]any{"key": "x12", "kind": "reservation.cancel", "status": "applied", "code": "cancelled", "duplicate": true})
+	expectMembers(t, again.Out, map[string]any{"key": "x12", "kind": "reservation.cancel", "status": "applied", "code": "cancelled", "duplicate": true})
 }
 
 // What is wrong has exit code 65 and its reason on one line, and nothing is written.
 func TestReservationBadInput(t *testing.T) {
 	t.Parallel()
 	s := newHall(t)
-	s.hold(t, "a").succeeds(t)
-	s.transfer(t, "t").succeeds(t)
+	s.hold(t, "a").Succeeds(t)
+	s.transfer(t, "t").Succeeds(t)
 	hold := "hold --key k --reservation r --item stock "
 	book := "book --key k --reservation r --item stock --from bank --to ada --amount 1 --currency EUR "
 	resource := "resource --id new --capacity 1 "
@@ -150,72 +151,16 @@ func TestReservationBadInput(t *testing.T) {
 	})
 }
 
-func TestReservationUsage(t *testing.T) {
-	t.Parallel()
-	hold := "hold --key k --reservation r --item seat "
-	misuses(t, map[string]string{
-		"hold --key k --reservation r":     `"item" not set`,
-		"hold --key k --item seat":         `"reservation" not set`,
-		"hold --reservation r --item seat": `"key" not set`,
-		hold + "now":                       "now",
-		hold + "--wait":                    "--wait",
-		hold + "--wait -1s":                "--wait is -1s",
-		hold + "--expires-in 0s":           "--expires-in is 0s",
-		hold + "--expires-in -15m":         "--expires-in is -15m",
-		hold + "--expires-in 15":           `"15"`,
-		hold + "--expires-at tomorrow":     "2026-11-23T12:00:00Z",
-		hold + "--expires-in 1m --expires-at 2026-11-23T12:00:00Z":               "expires-at",
-		hold + "--during tomorrow":                                               "2026-12-01T10:00:00Z/2026-12-01T11:30:00Z",
-		hold + "--during=":                                                       "2026-12-01T10:00:00Z/2026-12-01T11:30:00Z",
-		hold + "--during 2026-12-01T10:00:00Z":                                   "a time range like",
-		hold + "--during 2026-12-01T11:00/2026-12-01T10:00":                      "ends after it starts",
-		hold + "--during 2026-12-01T10:00/2026-12-01T10:00":                      "ends after it starts",
-		hold + "--during [2026-12-01T10:00,2026-12-01T11:00]":                    "a time range like",
-		hold + "--during 2026-02-30T10:00/2026-12-01T10:00":                      "a time range like",
-		hold + "--during 2026-12-01T10:00/11:00/2026-12-01T12:00":                "a time range like",
-		hold + "--amount 1":                                                      "--amount",
-		"confirm --key k":                                                        `"reservation" not set`,
-		"confirm --key k --reservation r --item seat":                            "--item",
-		"cancel --reservation r":                                                 `"key" not set`,
-		"cancel --key k --reservation r --wait 1":                                `"1"`,
-		"extend --key k --reservation r":                                         "expires-in expires-at",
-		"extend --key k --reservation r --expires-in 0s":                         "--expires-in is 0s",
-		"extend --key k --reservation r --expires-at 2026-11-23":                 "2026-11-23T12:00:00Z",
-		"book --key k --reservation r --item seat":                               `"from"`,
-		"book --key k --reservation r --from a --to b --amount 1 --currency EUR": `"item" not set`,
-		hold + "--wait-in-line=perhaps":                                          "perhaps",
-		"book --key k --reservation r --item s --from a --to b --amount 1 --currency EUR --expires-in 1m": "--expires-in",
-		"book --key k --reservation r --item s --from a --to b --amount 1 --currency EUR --wait-in-line":  "--wait-in-line",
-		"resource --id r":                                `"capacity" not set`,
-		"resource --capacity 1":                          `"id" not set`,
-		"resource --id r --capacity some":                `"some"`,
-		"resource --id r --capacity 1.5":                 `"1.5"`,
-		"resource --id r --capacity 9223372036854775808": "out of range",
-		"limit --group g":                                `"per-customer" not set`,
-		"limit --per-customer 4":                         `"group" not set`,
-		"reservation":                                    "accepts 1 arg",
-		"reservation r -o csv":                           `"text" or "json"`,
-		"availability":                                   "accepts 1 arg",
-		"availability a b":                               "accepts 1 arg",
-		"availability a -o xml":                          `"text", "json" or "csv"`,
-		"availability a --limit 0":                       "--limit is 0",
-		"availability a --limit -1":                      "--limit is -1",
-		"occupied":                                       "accepts 1 arg",
-		"occupied r --from yesterday":                    "a date like 2026-11-23",
-		"occupied r --from 2026-11-24 --to 2026-11-23":   "--from is later than --to",
-	})
-}
-
 // The same again is a duplicate, with other arguments exit code 65. When a hold ends is no such argument, when it is to be
 // extended to is.
 func TestReservationKeyReused(t *testing.T) {
 	t.Parallel()
 	s := newHall(t)
-	duplicate := func(got result, want bool) {
+	duplicate := func(got clitest.Result, want bool) {
 		t.Helper()
-		got.succeeds(t)
-		if decodeOutcome(t, got.out)["duplicate"] != want {
-			t.Errorf("printed %s, want duplicate: %v", got.out, want)
+		got.Succeeds(t)
+		if decodeOutcome(t, got.Out)["duplicate"] != want {
+			t.Errorf("printed %s, want duplicate: %v", got.Out, want)
 		}
 	}
 	expires := func() (at time.Time) {
@@ -231,7 +176,7 @@ func TestReservationKeyReused(t *testing.T) {
 	if first.Before(before.Add(59*time.Minute)) || first.After(time.Now().Add(61*time.Minute)) {
 		t.Errorf("asked for at %v, it expires at %v: want an hour later", before, first)
 	}
-	s.hold(t, "quarter").succeeds(t)
+	s.hold(t, "quarter").Succeeds(t)
 	if got, err := jobs.ReservationOf(t.Context(), s.pool, "r-quarter"); err != nil || got.ExpiresAt.Sub(got.CreatedAt).Round(time.Minute) != 15*time.Minute {
 		t.Errorf("without a time it expires at %v, made at %v (%v)", got.ExpiresAt, got.CreatedAt, err)
 	}
@@ -245,7 +190,7 @@ func TestReservationKeyReused(t *testing.T) {
 		for _, change := range [][]string{
 			{"--item", "stock"}, {"--customer", "ada"}, {"--reservation", "other"}, {"--wait-in-line"}, {"--during", "2026-12-01T10:00/2026-12-01T11:00", "--item", "room"},
 		} {
-			s.hold(t, "a", change...).fails(t, 65)
+			s.hold(t, "a", change...).Fails(t, 65)
 		}
 		for command, change := range map[string][]string{
 			"extend --key e --reservation r-quarter --expires-at 2099-01-01T00:00:00Z":                     {"--expires-at", "2099-01-01T00:00:01Z"},
@@ -258,9 +203,9 @@ func TestReservationKeyReused(t *testing.T) {
 				duplicate(s.enqueue(t, args...), false)
 			}
 			duplicate(s.enqueue(t, args...), true)
-			s.enqueue(t, append(args, change...)...).fails(t, 65, "was used", "LS001")
+			s.enqueue(t, append(args, change...)...).Fails(t, 65, "was used", "LS001")
 		}
-		s.enqueue(t, "extend", "--key", "e", "--reservation", "r-quarter", "--expires-in", "1h").fails(t, 65, `key "e" was used`, "--expires-in is another time each time")
+		s.enqueue(t, "extend", "--key", "e", "--reservation", "r-quarter", "--expires-in", "1h").Fails(t, 65, `key "e" was used`, "--expires-in is another time each time")
 		s.drain(t)
 	}
 	s.expect(t, "4 accounts, 6 requests, 0 jobs")
@@ -283,15 +228,15 @@ func TestResource(t *testing.T) {
 		{"limit --group hall --per-customer unlimited", "hall  unlimited per customer", false},
 		{"limit --group hall --per-customer 0", "hall  0 per customer", false},
 	} {
-		if got := s.enqueue(t, strings.Fields(step.args)...); got.code != 0 || got.out != step.text+map[bool]string{true: "  (duplicate)"}[step.duplicate]+"\n" {
-			t.Errorf("%s: exit code %d, stdout %q, stderr %q", step.args, got.code, got.out, got.err)
+		if got := s.enqueue(t, strings.Fields(step.args)...); got.Code != 0 || got.Out != step.text+map[bool]string{true: "  (duplicate)"}[step.duplicate]+"\n" {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", step.args, got.Code, got.Out, got.Err)
 		}
-		expectMembers(t, s.enqueue(t, append(strings.Fields(step.args), "-o", "json")...).out, map[string]any{"duplicate": true, "status": "applied"})
+		expectMembers(t, s.enqueue(t, append(strings.Fields(step.args), "-o", "json")...).Out, map[string]any{"duplicate": true, "status": "applied"})
 	}
-	s.hold(t, "h", "--item", "stock=5").succeeds(t)
+	s.hold(t, "h", "--item", "stock=5").Succeeds(t)
 	s.drain(t)
-	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6").fails(t, 65, `of resource "stock" 7 are held`)
-	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6", "--overbook", "1").succeeds(t)
+	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6").Fails(t, 65, `of resource "stock" 7 are held`)
+	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6", "--overbook", "1").Succeeds(t)
 }
 
 // --item takes the digits after the last "=" for a quantity, and nothing else.

@@ -26,7 +26,7 @@ func (s *shop) history(t *testing.T) {
 		{"capture", "--key", "key with blanks", "--payment", "p"},
 		{"refund", "--key", "r", "--payment", "p", "--amount", "0.05"},
 	} {
-		s.enqueue(t, step...).succeeds(t)
+		s.enqueue(t, step...).Succeeds(t)
 		s.drain(t)
 	}
 }
@@ -34,9 +34,9 @@ func (s *shop) history(t *testing.T) {
 func (s *shop) entries(t *testing.T, args ...string) []jobs.Entry {
 	t.Helper()
 	got := s.enqueue(t, append([]string{"statement", "ada", "-o", "json"}, args...)...)
-	got.succeeds(t)
+	got.Succeeds(t)
 	var all []jobs.Entry
-	for line := range strings.Lines(got.out) {
+	for line := range strings.Lines(got.Out) {
 		var e jobs.Entry
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Fatalf("%q: %v", line, err)
@@ -53,7 +53,7 @@ func TestStatementText(t *testing.T) {
 	s := newShop(t)
 	s.history(t)
 	got := s.enqueue(t, "statement", "ada")
-	got.succeeds(t)
+	got.Succeeds(t)
 	const want = `
 VERSION  AT (UTC)             AMOUNT  BALANCE EUR  COUNTERPARTY  KIND              KEY              PAYMENT  DESCRIPTION
          opening balance                     0.00
@@ -64,7 +64,7 @@ VERSION  AT (UTC)             AMOUNT  BALANCE EUR  COUNTERPARTY  KIND           
       5  2026-11-23 12:00:00    0.05        37.55  ben           payment.refund    r                p
          closing balance                    37.55
 `
-	if out := timeOfDay.ReplaceAllString(got.out, "2026-11-23 12:00:00"); out != want[1:] {
+	if out := timeOfDay.ReplaceAllString(got.Out, "2026-11-23 12:00:00"); out != want[1:] {
 		t.Errorf("printed\n%swant%s", out, want)
 	}
 }
@@ -74,8 +74,8 @@ func TestStatementJSON(t *testing.T) {
 	s := newShop(t)
 	s.history(t)
 	got := s.enqueue(t, "statement", "ada", "--output", "json", "--after-version", "3", "--limit", "1")
-	got.succeeds(t)
-	expectMembers(t, got.out, map[string]any{
+	got.Succeeds(t)
+	expectMembers(t, got.Out, map[string]any{
 		"version": 4, "amount": -1250, "balance_after": 3750, "currency": "EUR", "counterparty": "ben", "kind": "payment.capture", "key": "key with blanks", "payment": "p",
 	})
 	if all := s.entries(t); len(all) != 5 || all[1].Description != "=1+1\nnext \x1b[31mline" || all[0].At.Location() != time.UTC {
@@ -89,8 +89,8 @@ func TestStatementCSV(t *testing.T) {
 	s := newShop(t)
 	s.history(t)
 	got := s.enqueue(t, "statement", "ada", "--output", "csv")
-	got.succeeds(t)
-	rows, err := csv.NewReader(strings.NewReader(got.out)).ReadAll()
+	got.Succeeds(t)
+	rows, err := csv.NewReader(strings.NewReader(got.Out)).ReadAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestStatementCSV(t *testing.T) {
 	if !slices.EqualFunc(rows, want, slices.Equal) {
 		t.Errorf("the rows are %q, want %q", rows, want)
 	}
-	if got := s.enqueue(t, "statement", "tokyo", "-o", "csv").out; got != strings.Join(want[0], ",")+"\n" {
+	if got := s.enqueue(t, "statement", "tokyo", "-o", "csv").Out; got != strings.Join(want[0], ",")+"\n" {
 		t.Errorf("without entries it is %q, want the header", got)
 	}
 }
@@ -123,20 +123,20 @@ func TestStatementDecimals(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for id, currency := range map[string]string{"osaka": "JPY", "kuwait": "KWD", "dinar": "KWD"} {
-		s.enqueue(t, "account", "--id", id, "--currency", currency, "--overdraft", "unlimited").succeeds(t)
+		s.enqueue(t, "account", "--id", id, "--currency", currency, "--overdraft", "unlimited").Succeeds(t)
 	}
-	s.transfer(t, "jpy", "--from", "tokyo", "--to", "osaka", "--amount", "1200", "--currency", "JPY").succeeds(t)
-	s.transfer(t, "kwd", "--from", "kuwait", "--to", "dinar", "--amount", "0.005", "--currency", "KWD").succeeds(t)
+	s.transfer(t, "jpy", "--from", "tokyo", "--to", "osaka", "--amount", "1200", "--currency", "JPY").Succeeds(t)
+	s.transfer(t, "kwd", "--from", "kuwait", "--to", "dinar", "--amount", "0.005", "--currency", "KWD").Succeeds(t)
 	s.drain(t)
 	for account, want := range map[string][]string{
 		"osaka": {",1200,1200,JPY,", " 1200         1200  tokyo", "closing balance                     1200\n"}, "tokyo": {",-1200,-1200,JPY,", " -1200        -1200  osaka", " 0\n"},
 		"dinar": {",0.005,0.005,KWD,", "0.005        0.005  kuwait", " 0.000\n"}, "kuwait": {",-0.005,-0.005,KWD,", "-0.005       -0.005  dinar", " 0.000\n"},
 	} {
-		if got := s.enqueue(t, "statement", account, "-o", "csv").out; !strings.Contains(got, want[0]) {
+		if got := s.enqueue(t, "statement", account, "-o", "csv").Out; !strings.Contains(got, want[0]) {
 			t.Errorf("%s: %q does not have %q", account, got, want[0])
 		}
 		for _, part := range want[1:] {
-			if got := s.enqueue(t, "statement", account).out; !strings.Contains(got, part) {
+			if got := s.enqueue(t, "statement", account).Out; !strings.Contains(got, part) {
 				t.Errorf("%s: %q does not have %q", account, got, part)
 			}
 		}
@@ -178,13 +178,13 @@ func TestStatementPeriod(t *testing.T) {
 			t.Errorf("%s: versions %d, want %d", name, versions, c.versions)
 		}
 		text := s.enqueue(t, append([]string{"statement", "ada"}, strings.Fields(c.args)...)...)
-		text.succeeds(t)
+		text.Succeeds(t)
 		var got []string
-		for _, balance := range regexp.MustCompile(`(?:opening|closing) balance +(\S+)\n`).FindAllStringSubmatch(text.out, -1) {
+		for _, balance := range regexp.MustCompile(`(?:opening|closing) balance +(\S+)\n`).FindAllStringSubmatch(text.Out, -1) {
 			got = append(got, balance[1])
 		}
-		if !slices.Equal(got, []string{c.opening, c.closing}) || strings.Count(text.out, "\n") != len(versions)+3 {
-			t.Errorf("%s: balances %q, want %s and %s:\n%s", name, got, c.opening, c.closing, text.out)
+		if !slices.Equal(got, []string{c.opening, c.closing}) || strings.Count(text.Out, "\n") != len(versions)+3 {
+			t.Errorf("%s: balances %q, want %s and %s:\n%s", name, got, c.opening, c.closing, text.Out)
 		}
 	}
 }
@@ -223,11 +223,11 @@ func TestStatementOfManyEntries(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	const entries = 3*tableBlock + 1
-	s.importFile(t, transfers(entries, nil)).succeeds(t)
+	s.importFile(t, transfers(entries, nil)).Succeeds(t)
 	s.drain(t)
 	got := s.enqueue(t, "statement", "ada")
-	got.succeeds(t)
-	lines := strings.Split(strings.TrimSuffix(got.out, "\n"), "\n")
+	got.Succeeds(t)
+	lines := strings.Split(strings.TrimSuffix(got.Out, "\n"), "\n")
 	if len(lines) != entries+3 || !strings.HasSuffix(lines[len(lines)-1], " 6.01") {
 		t.Fatalf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}

@@ -10,24 +10,24 @@ import (
 func TestReservationShown(t *testing.T) {
 	t.Parallel()
 	s := newHall(t)
-	s.enqueue(t, "resource", "--id", "box 7", "--capacity", "9").succeeds(t)
+	s.enqueue(t, "resource", "--id", "box 7", "--capacity", "9").Succeeds(t)
 	show := func(id, want string, members map[string]any) {
 		t.Helper()
 		got := s.enqueue(t, "reservation", id)
-		if got.succeeds(t); got.out != want+"\n" {
-			t.Errorf("printed %q, want %q", got.out, want)
+		if got.Succeeds(t); got.Out != want+"\n" {
+			t.Errorf("printed %q, want %q", got.Out, want)
 		}
-		expectMembers(t, s.enqueue(t, "reservation", id, "--output", "json").out, members)
+		expectMembers(t, s.enqueue(t, "reservation", id, "--output", "json").Out, members)
 	}
-	s.hold(t, "a", "--item", "box 7", "--customer", "Smith, Ann", "--expires-at", "2099-01-01T12:00:00+02:00").succeeds(t)
+	s.hold(t, "a", "--item", "box 7", "--customer", "Smith, Ann", "--expires-at", "2099-01-01T12:00:00+02:00").Succeeds(t)
 	show("r-a", `r-a  pending  customer "Smith, Ann"  expires 2099-01-01T10:00:00Z`,
 		map[string]any{"reservation": "r-a", "status": "pending", "customer": "Smith, Ann", "items": []any{}, "expires_at": "2099-01-01T10:00:00Z", "version": 0, "key": "a"})
 	s.drain(t)
 	show("r-a", `r-a  held  2 x stock, 1 x "box 7"  customer "Smith, Ann"  expires 2099-01-01T10:00:00Z`, map[string]any{
 		"status": "held", "version": 1, "items": []map[string]any{{"resource": "stock", "quantity": 2}, {"resource": "box 7", "quantity": 1}},
 	})
-	s.enqueue(t, "confirm", "--key", "c", "--reservation", "r-a").succeeds(t)
-	s.enqueue(t, "hold", "--key", "b", "--reservation", "r-b", "--item", "room", "--during", "2026-12-01T10:00:00+01:00/2026-12-01T11:30:00.5Z").succeeds(t)
+	s.enqueue(t, "confirm", "--key", "c", "--reservation", "r-a").Succeeds(t)
+	s.enqueue(t, "hold", "--key", "b", "--reservation", "r-b", "--item", "room", "--during", "2026-12-01T10:00:00+01:00/2026-12-01T11:30:00.5Z").Succeeds(t)
 	s.drain(t)
 	show("r-a", `r-a  confirmed  2 x stock, 1 x "box 7"  customer "Smith, Ann"`, map[string]any{"status": "confirmed", "version": 2})
 	s.exec(t, `UPDATE lastseat.reservations SET expires_at = '2099-01-01Z' WHERE id = 'r-b'`)
@@ -39,10 +39,10 @@ func TestReservationShown(t *testing.T) {
 func TestAvailability(t *testing.T) {
 	t.Parallel()
 	s := newHall(t)
-	s.hold(t, "a").succeeds(t)
-	s.hold(t, "b", "--item", "A1", "--customer", "ada").succeeds(t)
-	s.enqueue(t, "confirm", "--key", "c", "--reservation", "r-b").succeeds(t)
-	s.hold(t, "w", "--item", "A1", "--customer", "ben", "--wait-in-line").succeeds(t)
+	s.hold(t, "a").Succeeds(t)
+	s.hold(t, "b", "--item", "A1", "--customer", "ada").Succeeds(t)
+	s.enqueue(t, "confirm", "--key", "c", "--reservation", "r-b").Succeeds(t)
+	s.hold(t, "w", "--item", "A1", "--customer", "ben", "--wait-in-line").Succeeds(t)
 	s.drain(t)
 	for args, want := range map[string]string{
 		"availability stock": `
@@ -63,11 +63,11 @@ RESOURCE  AVAILABLE  CAPACITY  OVERBOOK  HELD  CONFIRMED  WAITING
 resource,available,capacity,overbook,held,confirmed,waiting
 `, "availability none -o json": "\n", "availability A --after A=1 -o json": "\n",
 	} {
-		if got := s.enqueue(t, strings.Fields(args)...); got.code != 0 || got.err != "" || got.out != want[1:] {
-			t.Errorf("%s: exit code %d, stderr %q, printed\n%swant%s", args, got.code, got.err, got.out, want)
+		if got := s.enqueue(t, strings.Fields(args)...); got.Code != 0 || got.Err != "" || got.Out != want[1:] {
+			t.Errorf("%s: exit code %d, stderr %q, printed\n%swant%s", args, got.Code, got.Err, got.Out, want)
 		}
 	}
-	if got := s.enqueue(t, "availability", "").out; strings.Count(got, "\n") != 7 {
+	if got := s.enqueue(t, "availability", "").Out; strings.Count(got, "\n") != 7 {
 		t.Errorf("an empty prefix shows %q, want all six", got)
 	}
 }
@@ -88,8 +88,8 @@ func TestAvailabilityOfMany(t *testing.T) {
 		{"n/0200", 2000, 2001}, {"n/01999", 1999, 1999},
 	} {
 		got := s.enqueue(t, append([]string{"availability", "-o", "csv"}, strings.Fields(c.args)...)...)
-		got.succeeds(t)
-		rows, err := csv.NewReader(strings.NewReader(got.out)).ReadAll()
+		got.Succeeds(t)
+		rows, err := csv.NewReader(strings.NewReader(got.Out)).ReadAll()
 		if err != nil || len(rows) != c.last-c.first+2 {
 			t.Fatalf("%s: %d rows (%v), want %d", c.args, len(rows)-1, err, c.last-c.first+1)
 		}
@@ -100,7 +100,7 @@ func TestAvailabilityOfMany(t *testing.T) {
 		}
 	}
 	for prefix, want := range map[string]int{"n_": 1, "n%": 1, "n": resources + 6, "n/ ü": 1, "N": 1, "x": 0} {
-		if got := s.enqueue(t, "availability", prefix, "-o", "json").out; strings.Count(got, "\n") != want {
+		if got := s.enqueue(t, "availability", prefix, "-o", "json").Out; strings.Count(got, "\n") != want {
 			t.Errorf("prefix %q shows %d resources, want %d", prefix, strings.Count(got, "\n"), want)
 		}
 	}
@@ -143,13 +143,13 @@ func TestOccupied(t *testing.T) {
 	t.Parallel()
 	s := newHall(t)
 	at := func(key, during string) {
-		s.enqueue(t, "hold", "--key", key, "--reservation", "r "+key, "--item", "room", "--during", during).succeeds(t)
+		s.enqueue(t, "hold", "--key", key, "--reservation", "r "+key, "--item", "room", "--during", during).Succeeds(t)
 	}
 	at("b", "2026-12-01T11:30/2026-12-01T12:00")
 	at("a", "2026-12-01T10:00:00.25Z/2026-12-01T11:30:00Z")
 	at("c", "2026-12-02T00:00+01:00/2026-12-03T00:00+01:00")
 	at("d", "2026-12-01T11:00/2026-12-01T11:45") // overlaps
-	s.enqueue(t, "confirm", "--key", "confirm", "--reservation", "r b").succeeds(t)
+	s.enqueue(t, "confirm", "--key", "confirm", "--reservation", "r b").Succeeds(t)
 	s.drain(t)
 	for args, want := range map[string]string{
 		"": `
@@ -168,11 +168,11 @@ start,end,reservation,status
 start,end,reservation,status
 `, "--from 2027-01-01 -o json": "\n",
 	} {
-		if got := s.enqueue(t, append([]string{"occupied", "room"}, strings.Fields(args)...)...); got.code != 0 || got.err != "" || got.out != want[1:] {
-			t.Errorf("%s: exit code %d, stderr %q, printed\n%swant%s", args, got.code, got.err, got.out, want)
+		if got := s.enqueue(t, append([]string{"occupied", "room"}, strings.Fields(args)...)...); got.Code != 0 || got.Err != "" || got.Out != want[1:] {
+			t.Errorf("%s: exit code %d, stderr %q, printed\n%swant%s", args, got.Code, got.Err, got.Out, want)
 		}
 	}
-	if got := s.enqueue(t, "occupied", "stock", "-o", "json"); got.code != 0 || got.out != "" {
-		t.Errorf("what is counted is never occupied: exit code %d, %q", got.code, got.out)
+	if got := s.enqueue(t, "occupied", "stock", "-o", "json"); got.Code != 0 || got.Out != "" {
+		t.Errorf("what is counted is never occupied: exit code %d, %q", got.Code, got.Out)
 	}
 }

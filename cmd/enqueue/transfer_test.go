@@ -62,12 +62,12 @@ func TestTransferBadInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := s.census(t)
 			got := s.transfer(t, name, bad.change...)
-			got.fails(t, 65, "enqueue: ", bad.says)
-			if got.out != "" {
-				t.Errorf("stdout is %q, want nothing", got.out)
+			got.Fails(t, 65, "enqueue: ", bad.says)
+			if got.Out != "" {
+				t.Errorf("stdout is %q, want nothing", got.Out)
 			}
-			if len(got.err) > 1000 {
-				t.Errorf("the line is %d bytes long", len(got.err))
+			if len(got.Err) > 1000 {
+				t.Errorf("the line is %d bytes long", len(got.Err))
 			}
 			s.expect(t, before)
 		})
@@ -85,15 +85,15 @@ func TestTransferAtTheLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.transfer(t, key, "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room)).succeeds(t)
-	s.transfer(t, "too large", "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room+1)).fails(t, 65, "65537 bytes")
-	s.transfer(t, "one cent more", "--amount", "0.01").succeeds(t)
+	s.transfer(t, key, "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room)).Succeeds(t)
+	s.transfer(t, "too large", "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room+1)).Fails(t, 65, "65537 bytes")
+	s.transfer(t, "one cent more", "--amount", "0.01").Succeeds(t)
 	s.drain(t)
 	if got := s.balance(t, "ada"); got != 9223372036854775807 {
 		t.Errorf("ada has %d, want all that a bigint holds", got)
 	}
-	s.enqueue(t, "outcome", key).succeeds(t)
-	if got := s.enqueue(t, "outcome", "one cent more").out; !strings.Contains(got, "rejected  out_of_range") {
+	s.enqueue(t, "outcome", key).Succeeds(t)
+	if got := s.enqueue(t, "outcome", "one cent more").Out; !strings.Contains(got, "rejected  out_of_range") {
 		t.Errorf("one cent more is %q, want rejected, out_of_range", got)
 	}
 }
@@ -104,7 +104,7 @@ func TestTransferKeyReused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	const one = "4 accounts, 1 requests, 1 jobs"
-	s.transfer(t, "k").succeeds(t)
+	s.transfer(t, "k").Succeeds(t)
 	for _, settled := range []bool{false, true} {
 		if settled {
 			s.drain(t)
@@ -114,18 +114,18 @@ func TestTransferKeyReused(t *testing.T) {
 			want = "4 accounts, 1 requests, 0 jobs"
 		}
 		again := s.transfer(t, "k", "--output", "json")
-		again.succeeds(t)
+		again.Succeeds(t)
 		var told struct{ Duplicate bool }
-		if err := json.Unmarshal([]byte(again.out), &told); err != nil || !told.Duplicate {
-			t.Errorf("the same once more prints %q, want a duplicate", again.out)
+		if err := json.Unmarshal([]byte(again.Out), &told); err != nil || !told.Duplicate {
+			t.Errorf("the same once more prints %q, want a duplicate", again.Out)
 		}
 		for _, change := range [][]string{
 			{"--amount", "2.00"}, {"--to", "ben"}, {"--from", "ben"}, {"--description", "new"}, {"--metadata", `{"a":1}`}, {"--currency", "USD"},
 		} {
 			got := s.transfer(t, "k", change...)
-			got.fails(t, 65, `key "k" was used`, "LS001")
-			if got.out != "" {
-				t.Errorf("%v: stdout is %q, want nothing", change, got.out)
+			got.Fails(t, 65, `key "k" was used`, "LS001")
+			if got.Out != "" {
+				t.Errorf("%v: stdout is %q, want nothing", change, got.Out)
 			}
 		}
 		s.expect(t, want)
@@ -139,8 +139,8 @@ func TestTransferKeyReused(t *testing.T) {
 func TestAccount(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	s.enqueue(t, "account", "--id", "shop", "--currency", "KWD", "--overdraft", "1.500").succeeds(t)
-	s.enqueue(t, "account", "--id", "till", "--currency", "EUR", "--overdraft", "unlimited").succeeds(t)
+	s.enqueue(t, "account", "--id", "shop", "--currency", "KWD", "--overdraft", "1.500").Succeeds(t)
+	s.enqueue(t, "account", "--id", "till", "--currency", "EUR", "--overdraft", "unlimited").Succeeds(t)
 	var limit, none *int64
 	err := s.pool.QueryRow(t.Context(), `
 		SELECT (SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'shop'), (SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'till')`).Scan(&limit, &none)
@@ -149,9 +149,9 @@ func TestAccount(t *testing.T) {
 	}
 	const before = "6 accounts, 0 requests, 0 jobs"
 	again := s.enqueue(t, "account", "--id", "shop", "--currency", "KWD", "--overdraft", "1.500", "-o", "json")
-	again.succeeds(t)
-	if !strings.Contains(again.out, `"duplicate":true`) {
-		t.Errorf("the same once more prints %q, want a duplicate", again.out)
+	again.Succeeds(t)
+	if !strings.Contains(again.Out, `"duplicate":true`) {
+		t.Errorf("the same once more prints %q, want a duplicate", again.Out)
 	}
 	for name, bad := range map[string]struct {
 		args []string
@@ -169,7 +169,7 @@ func TestAccount(t *testing.T) {
 		"id not UTF-8":       {[]string{"--id", "a\xff", "--currency", "EUR"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s.enqueue(t, append([]string{"account"}, bad.args...)...).fails(t, 65, bad.says)
+			s.enqueue(t, append([]string{"account"}, bad.args...)...).Fails(t, 65, bad.says)
 			s.expect(t, before)
 		})
 	}

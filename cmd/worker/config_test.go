@@ -15,26 +15,6 @@ var everyCommand = [][]string{
 	{"run"}, {"run", "--drain"}, {"audit"}, {"doctor"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"migrate", "up", "--dry-run"},
 }
 
-func TestUsage(t *testing.T) {
-	t.Parallel()
-	for _, args := range [][]string{
-		{}, {"work"}, {"run", "now"}, {"run", "--fast"}, {"migrate"}, {"migrate", "sideways"}, {"migrate", "up", "5"}, {"audit", "all"},
-		{"doctor", "--output", "xml"}, {"dev", "now"},
-		{"dev", "--ui", "0.0.0.0:0"}, {"dev", "--ui", ":0"}, {"dev", "--ui", "[::]:0"}, {"dev", "--ui", "192.0.2.1:8080"},
-		{"dev", "--ui", "example.com:80"}, {"dev", "--ui", "8080"}, {"dev", "--ui", ""}, {"dev", "--ui", "localhost.example.com:80"},
-	} {
-		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			t.Parallel()
-			got := runIn(t, []string{"DATABASE_URL=postgres://nobody@127.0.0.1:1/none"}, args...)
-			said := strings.Split(strings.TrimSuffix(got.err, "\n"), "\n")
-			hinted := len(said) == 2 && strings.HasPrefix(said[1], "Try ")
-			if got.code != 64 || !strings.HasPrefix(said[0], "worker: ") || len(said) > 1 && !hinted {
-				t.Errorf("exit code %d, stderr %q; want 64 and a line that says what is wrong", got.code, got.err)
-			}
-		})
-	}
-}
-
 // Every mistake is told at once, a line each, before anything is done.
 func TestConfigurationMistakes(t *testing.T) {
 	t.Parallel()
@@ -47,7 +27,7 @@ func TestConfigurationMistakes(t *testing.T) {
 			t.Parallel()
 			got := runIn(t, mistakes, args...)
 			var named []string
-			for line := range strings.Lines(got.err) {
+			for line := range strings.Lines(got.Err) {
 				for _, mistake := range append(mistakes, "DATABASE_URL=") {
 					if name, _, _ := strings.Cut(mistake, "="); strings.Contains(line, "configuration: "+name+" ") {
 						named = append(named, name)
@@ -56,8 +36,8 @@ func TestConfigurationMistakes(t *testing.T) {
 				}
 			}
 			slices.Sort(named)
-			if got.code != 78 || len(named) != 11 || len(slices.Compact(named)) != 11 || strings.Count(got.err, "\n") != 11 || got.out != "" {
-				t.Errorf("exit code %d, %d mistakes named: %v; stderr %q; want 78 and 11 lines", got.code, len(named), named, got.err)
+			if got.Code != 78 || len(named) != 11 || len(slices.Compact(named)) != 11 || strings.Count(got.Err, "\n") != 11 || got.Out != "" {
+				t.Errorf("exit code %d, %d mistakes named: %v; stderr %q; want 78 and 11 lines", got.Code, len(named), named, got.Err)
 			}
 		})
 	}
@@ -79,15 +59,15 @@ func TestConfiguration(t *testing.T) {
 			t.Run(name+"/"+strings.Join(args, " "), func(t *testing.T) {
 				t.Parallel()
 				got := runIn(t, c.environ, args...)
-				got.fails(t, 78, c.says)
-				if strings.Contains(got.err, "hunter2") {
-					t.Errorf("stderr shows the password: %q", got.err)
+				got.Fails(t, 78, c.says)
+				if strings.Contains(got.Err, "hunter2") {
+					t.Errorf("stderr shows the password: %q", got.Err)
 				}
 			})
 		}
 	}
 	// dev makes a database only where none is named; a mistake in the name is not "none".
-	runIn(t, []string{"DATABASE_URL=postgres://localhost:port/shop"}, "dev").fails(t, 78, "DATABASE_URL")
+	runIn(t, []string{"DATABASE_URL=postgres://localhost:port/shop"}, "dev").Fails(t, 78, "DATABASE_URL")
 }
 
 func TestDatabaseDown(t *testing.T) {
@@ -101,7 +81,7 @@ func TestDatabaseDown(t *testing.T) {
 	for _, args := range append(everyCommand, []string{"dev"}) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()
-			runWith(t, url, args...).fails(t, 69, `database "shop"`, "127.0.0.1:", "refused")
+			runWith(t, url, args...).Fails(t, 69, `database "shop"`, "127.0.0.1:", "refused")
 		})
 	}
 }
@@ -140,45 +120,16 @@ func TestSchemaVersion(t *testing.T) {
 				c.change(t, url)
 			}
 			for _, args := range [][]string{{"run"}, {"run", "--drain"}, {"audit"}} {
-				runWith(t, url, args...).fails(t, 78, c.says)
+				runWith(t, url, args...).Fails(t, 78, c.says)
 			}
 			doctor := runWith(t, url, "doctor")
-			doctor.fails(t, 78, c.says)
-			if !strings.HasPrefix(doctor.out, "WRONG") {
-				t.Errorf("doctor prints %q", doctor.out)
+			doctor.Fails(t, 78, c.says)
+			if !strings.HasPrefix(doctor.Out, "WRONG") {
+				t.Errorf("doctor prints %q", doctor.Out)
 			}
 			if c.says == "newer" {
-				runWith(t, url, "migrate", "up").fails(t, 78, c.says)
+				runWith(t, url, "migrate", "up").Fails(t, 78, c.says)
 			}
 		})
-	}
-}
-
-func TestRoles(t *testing.T) {
-	t.Parallel()
-	pool := open(t, testdb.New(t))
-	give(t, pool, "k", 100)
-	producer, viewer, stranger, worker := as(t, pool, "lastseat_producer"), as(t, pool, "lastseat_viewer"), as(t, pool, ""), as(t, pool, "lastseat_worker")
-	for name, url := range map[string]string{"producer": producer, "stranger": stranger} {
-		for _, args := range [][]string{{"run"}, {"run", "--drain"}, {"migrate", "down"}, {"audit"}} {
-			if runWith(t, url, args...).fails(t, 77); t.Failed() {
-				t.Fatalf("%v as %s", args, name)
-			}
-		}
-	}
-	// A viewer gets as far as River, which logs its own errors too.
-	for _, args := range [][]string{{"run"}, {"run", "--drain"}} {
-		if got := runWith(t, viewer, args...); got.code != 77 || !strings.Contains(got.err, "\nworker: ") && !strings.HasPrefix(got.err, "worker: ") {
-			t.Errorf("%v as viewer: exit code %d, stderr %q; want 77", args, got.code, got.err)
-		}
-	}
-	runWith(t, stranger, "doctor").fails(t, 77, "permission denied")
-	if got := testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests`); got != "pending" {
-		t.Errorf("the request is %s", got)
-	}
-	runWith(t, worker, "run", "--drain").succeeds(t)
-	runWith(t, viewer, "audit").succeeds(t)
-	if got := testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests`); got != "applied" {
-		t.Errorf("the request is %s after lastseat_worker's drain", got)
 	}
 }

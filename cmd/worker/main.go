@@ -5,9 +5,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,14 +16,7 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	// The first signal asks for an end, the second gets one: the default handler is back as soon as ctx is done.
-	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ()})
-	stop()
-	os.Exit(code)
-}
+func main() { cli.Main(run) }
 
 // program is what the commands share.
 type program struct {

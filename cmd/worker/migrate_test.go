@@ -5,15 +5,16 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
 type step struct{ Migration, State string }
 
-func states(t *testing.T, r result) map[string]int {
+func states(t *testing.T, r clitest.Result) map[string]int {
 	t.Helper()
 	count := make(map[string]int)
-	for _, s := range lines[step](t, r) {
+	for _, s := range clitest.Lines[step](t, r) {
 		count[s.State]++
 	}
 	return count
@@ -23,10 +24,10 @@ func TestMigrate(t *testing.T) {
 	t.Parallel()
 	url := testdb.Empty(t)
 	pool := testdb.Pool(t, url)
-	migrate := func(args ...string) result {
+	migrate := func(args ...string) clitest.Result {
 		t.Helper()
 		got := runWith(t, url, append([]string{"migrate", "-o", "json"}, args...)...)
-		got.succeeds(t)
+		got.Succeeds(t)
 		return got
 	}
 	there := func() bool { return testdb.Scalar[bool](t, pool, `SELECT to_regnamespace('lastseat') IS NOT NULL`) }
@@ -38,26 +39,26 @@ func TestMigrate(t *testing.T) {
 	if got := states(t, migrate("up", "--dry-run")); got["would apply"] != all || there() {
 		t.Errorf("dry run of up: %v, and the schema is there: %t", got, there())
 	}
-	if got := migrate("down", "--dry-run"); got.out != "" {
-		t.Errorf("dry run of down on nothing: %q", got.out)
+	if got := migrate("down", "--dry-run"); got.Out != "" {
+		t.Errorf("dry run of down on nothing: %q", got.Out)
 	}
 	if got := states(t, migrate("up")); got["applied"] != all {
 		t.Errorf("up: %v, want %d applied", got, all)
 	}
-	if got := migrate("up"); got.out != "" {
-		t.Errorf("up once more: %q", got.out)
+	if got := migrate("up"); got.Out != "" {
+		t.Errorf("up once more: %q", got.Out)
 	}
-	if got := runWith(t, url, "migrate", "up"); got.out != "nothing to do\n" {
-		t.Errorf("up once more says %q", got.out)
+	if got := runWith(t, url, "migrate", "up"); got.Out != "nothing to do\n" {
+		t.Errorf("up once more says %q", got.Out)
 	}
-	dry := lines[step](t, migrate("down", "--dry-run"))
+	dry := clitest.Lines[step](t, migrate("down", "--dry-run"))
 	if len(dry) != 1 || dry[0].State != "would take back" {
 		t.Fatalf("dry run of down: %v", dry)
 	}
 	if got := states(t, migrate("status")); got["applied"] != all || got["missing"] != 0 {
 		t.Errorf("after the dry run: %v, want all applied", got)
 	}
-	down := lines[step](t, migrate("down"))
+	down := clitest.Lines[step](t, migrate("down"))
 	if len(down) != 1 || down[0].Migration != dry[0].Migration || down[0].State != "taken back" {
 		t.Errorf("down: %v, want %s taken back", down, dry[0].Migration)
 	}
@@ -67,7 +68,7 @@ func TestMigrate(t *testing.T) {
 	if got := states(t, migrate("up")); got["applied"] != 1 {
 		t.Errorf("up again: %v, want one applied", got)
 	}
-	runWith(t, url, "run", "--drain").succeeds(t)
+	runWith(t, url, "run", "--drain").Succeeds(t)
 }
 
 // A ledger with rows in it is not taken away, and nothing else is said.
@@ -79,9 +80,9 @@ func TestMigrateDownRefuses(t *testing.T) {
 	for range 10 {
 		before := states(t, runWith(t, url, "migrate", "status", "-o", "json"))
 		got := runWith(t, url, "migrate", "down", "-o", "json")
-		if got.code != 0 {
-			if got.fails(t, got.code, "not empty"); got.out != "" {
-				t.Errorf("it prints %q, and took nothing back", got.out)
+		if got.Code != 0 {
+			if got.Fails(t, got.Code, "not empty"); got.Out != "" {
+				t.Errorf("it prints %q, and took nothing back", got.Out)
 			}
 			if after := states(t, runWith(t, url, "migrate", "status", "-o", "json")); after["applied"] != before["applied"] {
 				t.Errorf("%d migrations are left of %d", after["applied"], before["applied"])
@@ -101,14 +102,14 @@ func TestMigrateAtOnce(t *testing.T) {
 	url := testdb.Empty(t)
 	all := states(t, runWith(t, url, "migrate", "status", "-o", "json"))["missing"]
 	var wg sync.WaitGroup
-	results := make([]result, 4)
+	results := make([]clitest.Result, 4)
 	for i := range results {
 		wg.Go(func() { results[i] = runWith(t, url, "migrate", "up", "-o", "json") })
 	}
 	wg.Wait()
 	applied := 0
 	for _, got := range results {
-		got.succeeds(t)
+		got.Succeeds(t)
 		applied += states(t, got)["applied"]
 	}
 	if applied != all {
@@ -119,9 +120,9 @@ func TestMigrateAtOnce(t *testing.T) {
 func TestMigrateWithoutRight(t *testing.T) {
 	t.Parallel()
 	url := testdb.Empty(t)
-	stranger := as(t, testdb.Pool(t, url), "")
-	runWith(t, stranger, "migrate", "up").fails(t, 77)
-	runWith(t, stranger, "migrate", "status").succeeds(t)
+	stranger := testdb.As(t, testdb.Pool(t, url), "")
+	runWith(t, stranger, "migrate", "up").Fails(t, 77)
+	runWith(t, stranger, "migrate", "status").Succeeds(t)
 }
 
 // A dry run prints SQL that a DBA can run by hand: afterwards there is nothing left to do, and a worker runs.
@@ -129,17 +130,17 @@ func TestMigrateDryRunPrintsSQL(t *testing.T) {
 	t.Parallel()
 	url := testdb.Empty(t)
 	printed := runWith(t, url, "migrate", "up", "--dry-run")
-	printed.succeeds(t)
-	testdb.Exec(t, testdb.Pool(t, url), printed.out)
-	if got := runWith(t, url, "migrate", "up"); got.out != "nothing to do\n" {
-		t.Errorf("up after the printed SQL: %q, %q", got.out, got.err)
+	printed.Succeeds(t)
+	testdb.Exec(t, testdb.Pool(t, url), printed.Out)
+	if got := runWith(t, url, "migrate", "up"); got.Out != "nothing to do\n" {
+		t.Errorf("up after the printed SQL: %q, %q", got.Out, got.Err)
 	}
-	if got := runWith(t, url, "migrate", "up", "--dry-run"); got.out != "-- nothing to do\n" {
-		t.Errorf("another dry run prints %q", got.out)
+	if got := runWith(t, url, "migrate", "up", "--dry-run"); got.Out != "-- nothing to do\n" {
+		t.Errorf("another dry run prints %q", got.Out)
 	}
 	status := runWith(t, url, "migrate", "status")
-	if status.succeeds(t); !strings.Contains(status.out, "functions 1 (") || strings.Contains(status.out, "missing") {
-		t.Errorf("the status is %q", status.out)
+	if status.Succeeds(t); !strings.Contains(status.Out, "functions 1 (") || strings.Contains(status.Out, "missing") {
+		t.Errorf("the status is %q", status.Out)
 	}
-	runWith(t, url, "run", "--drain").succeeds(t)
+	runWith(t, url, "run", "--drain").Succeeds(t)
 }

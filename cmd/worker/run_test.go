@@ -10,32 +10,9 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
-
-func TestDrain(t *testing.T) {
-	t.Parallel()
-	url := testdb.New(t)
-	pool := open(t, url)
-	give(t, pool, "k1", 100)
-	give(t, pool, "k2", 50)
-	testdb.Exec(t, pool, `SELECT lastseat.transfer('k3', 'ada', 'bank', 151, 'EUR')`)
-	testdb.Exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'k4', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
-	got := runWith(t, url, "run", "--drain", "--output", "json")
-	got.succeeds(t)
-	told := lines[map[string]int](t, got)
-	if len(told) != 1 || told[0]["applied"] != 2 || told[0]["rejected"] != 1 {
-		t.Errorf("drain prints %q, want 2 applied, 1 rejected", got.out)
-	}
-	if waits := testdb.Scalar[string](t, pool, `SELECT string_agg(key, ' ') FROM lastseat.requests WHERE status = 'pending'`); waits != "k4" {
-		t.Errorf("pending after the drain: %s, want k4, which is not due", waits)
-	}
-	empty := runWith(t, url, "run", "--drain", "--output", "json")
-	empty.succeeds(t)
-	if told := lines[map[string]int](t, empty); len(told) != 1 || told[0]["applied"] != 0 {
-		t.Errorf("a drain of nothing prints %q", empty.out)
-	}
-}
 
 // pay is what a service of somebody else's sends: a plain River job of our kind.
 type pay struct {
@@ -97,7 +74,7 @@ func TestRiverClientsJob(t *testing.T) {
 			give(t, pool, "before "+name, 1)
 			id := insertRiver(t, pool, c.args)
 			give(t, pool, "after "+name, 1)
-			runWith(t, url, "run", "--drain").succeeds(t)
+			runWith(t, url, "run", "--drain").Succeeds(t)
 			balance += 2
 			if c.status == "applied" {
 				balance += 1000
@@ -112,7 +89,7 @@ func TestRiverClientsJob(t *testing.T) {
 			}
 		})
 	}
-	runWith(t, url, "audit").succeeds(t)
+	runWith(t, url, "audit").Succeeds(t)
 }
 
 // Arguments that are no object at all can't come from a struct; from SQL they can.
@@ -130,13 +107,13 @@ func TestRawJobs(t *testing.T) {
 			testdb.Exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
 			give(t, pool, "after", 1)
 
-			done := make(chan result, 1)
+			done := make(chan clitest.Result, 1)
 			go func() { done <- runWith(t, url, "run", "--drain") }()
-			eventually(t, "the requests around it to be settled", func() bool {
+			clitest.Eventually(t, "the requests around it to be settled", func() bool {
 				return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`) == 2
 			})
-			eventually(t, "the drain to end", func() bool { return len(done) > 0 })
-			(<-done).succeeds(t)
+			clitest.Eventually(t, "the drain to end", func() bool { return len(done) > 0 })
+			(<-done).Succeeds(t)
 			got := testdb.Scalar[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', status, code), '; '), 'nothing') FROM lastseat.requests WHERE key NOT IN ('before', 'after')`)
 			if got != "rejected invalid_args" {
 				t.Errorf("the job became %q, want rejected invalid_args", got)
@@ -156,7 +133,7 @@ func TestRiverClientsKeys(t *testing.T) {
 	fresh := insertRiver(t, pool, pay{"f", "bank", "ada", 10, "EUR", 0})
 	insertRiver(t, pool, pay{"f", "bank", "ada", 10, "EUR", 0})
 	for range 2 {
-		runWith(t, url, "run", "--drain").succeeds(t)
+		runWith(t, url, "run", "--drain").Succeeds(t)
 		if got := testdb.Scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); got != 110 {
 			t.Errorf("ada has %d, want 110", got)
 		}
@@ -174,8 +151,8 @@ func TestRiverClientsKeys(t *testing.T) {
 	if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`); got != 2 {
 		t.Errorf("%d applied requests, want k and f", got)
 	}
-	if got := runWith(t, url, "audit"); got.code != 0 {
-		t.Errorf("audit: %s", got.out)
+	if got := runWith(t, url, "audit"); got.Code != 0 {
+		t.Errorf("audit: %s", got.Out)
 	}
 }
 
@@ -187,7 +164,7 @@ func TestKeptJobStartedAgain(t *testing.T) {
 	give(t, pool, "k", 100)
 	drain := func() {
 		t.Helper()
-		runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LOG_LEVEL=error", "LASTSEAT_KEEP_COMPLETED=1h"}, "run", "--drain").succeeds(t)
+		runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LOG_LEVEL=error", "LASTSEAT_KEEP_COMPLETED=1h"}, "run", "--drain").Succeeds(t)
 		if got := testdb.Scalar[string](t, pool, `SELECT state::text FROM lastseat.river_job`); got != "completed" {
 			t.Errorf("the job is %s", got)
 		}
@@ -198,5 +175,5 @@ func TestKeptJobStartedAgain(t *testing.T) {
 	drain()
 	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now(), finalized_at = NULL`)
 	drain()
-	runWith(t, url, "audit").succeeds(t)
+	runWith(t, url, "audit").Succeeds(t)
 }

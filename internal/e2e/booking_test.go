@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -169,14 +170,14 @@ func TestBookingsWhileWorkersAreKilled(t *testing.T) {
 			kills := testdb.Soak(5, 40)
 			for n := range kills {
 				goal := before + n*s.bookings/(kills+1) + rand.IntN(s.bookings/(kills+1))
-				eventually(t, "the workers to get ahead", func() bool { return settled(t, pool) >= goal })
+				clitest.Eventually(t, "the workers to get ahead", func() bool { return settled(t, pool) >= goal })
 				if n := testdb.Scalar[int](t, pool, apart, seatPrice); n != 0 {
 					t.Errorf("on the way, of %d bookings money and seats are apart", n)
 				}
 				workers[0].killed(t)
 				workers = append(workers[1:], start(t, on(url, environ...), "worker", "run"))
 			}
-			eventually(t, "all to be settled", func() bool { return settled(t, pool) == before+s.bookings })
+			clitest.Eventually(t, "all to be settled", func() bool { return settled(t, pool) == before+s.bookings })
 			for _, w := range workers {
 				w.signal(t, syscall.SIGTERM)
 				w.exits(t, 0)

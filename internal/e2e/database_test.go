@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
@@ -58,7 +59,7 @@ func balance(t *testing.T, pool *pgxpool.Pool, account string) int64 {
 // nobodyLeft demands that no session of the programs stays in the database.
 func nobodyLeft(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
-	eventually(t, "the programs' sessions to be gone", func() bool {
+	clitest.Eventually(t, "the programs' sessions to be gone", func() bool {
 		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lastseat%'`) == 0
 	})
 }
@@ -74,7 +75,7 @@ func copyOf(t *testing.T, original string) string {
 	name := "lastseat_copy_" + strings.ToLower(rand.Text())
 	admin := testdb.Pool(t, testdb.ServerURL(t))
 	const objectInUse = "55006"
-	eventually(t, "the original to be free", func() bool {
+	clitest.Eventually(t, "the original to be free", func() bool {
 		_, err := admin.Exec(t.Context(), `CREATE DATABASE `+name+` TEMPLATE `+source)
 		if busy := (*pgconn.PgError)(nil); err != nil && (!errors.As(err, &busy) || busy.Code != objectInUse) {
 			t.Fatal(err)

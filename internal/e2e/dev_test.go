@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lastseat/lastseat/internal/audit"
+	"github.com/lastseat/lastseat/internal/clitest"
 )
 
 // processesIn counts the processes that name a directory on their command line, as Postgres does its data directory.
@@ -50,7 +51,7 @@ func TestDemo(t *testing.T) {
 			tmp := ownDir(t)
 			p := start(t, []string{"TMPDIR=" + tmp}, "worker", "demo", "-o", output)
 			ran := false
-			eventually(t, "the demo to run its Postgres", func() bool {
+			clitest.Eventually(t, "the demo to run its Postgres", func() bool {
 				ran = ran || processesIn(t, tmp) > 0
 				return ran || !p.running()
 			})
@@ -116,7 +117,7 @@ var (
 func dev(t *testing.T, environ []string, args ...string) (p *process, url, ui string) {
 	t.Helper()
 	p = start(t, environ, "worker", append([]string{"dev"}, args...)...)
-	eventually(t, "worker dev to be up", func() bool {
+	clitest.Eventually(t, "worker dev to be up", func() bool {
 		if !p.running() {
 			t.Fatalf("worker dev has ended: %s", p.errs.String())
 		}

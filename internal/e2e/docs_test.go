@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -53,14 +54,14 @@ func TestDocsRun(t *testing.T) {
 			url := testdb.New(t)
 			pool := testdb.Pool(t, url)
 			worker := start(t, on(url), "worker", "run")
-			eventually(t, "the worker to take its lane", func() bool { return strings.Contains(worker.errs.String(), "lane taken") })
+			clitest.Eventually(t, "the worker to take its lane", func() bool { return strings.Contains(worker.errs.String(), "lane taken") })
 
 			var asked [2]int
 			for round := range asked {
 				for _, block := range blocks {
 					runBlock(t, url, block[1], block[2])
 				}
-				eventually(t, "every request to be settled", func() bool {
+				clitest.Eventually(t, "every request to be settled", func() bool {
 					return testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = 'pending'`) == 0
 				})
 				asked[round] = testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE key NOT LIKE 'lastseat:%'`)
@@ -120,7 +121,7 @@ func runShell(t *testing.T, url, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "sh", "-eux", "-c", text)
 	shell.Dir = root

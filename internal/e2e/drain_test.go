@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -105,7 +106,7 @@ func (b *bank) killed(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 		p := start(t, on(url, environ...), "worker", "run", "--drain")
 		for n := range kills {
 			goal := (n + 1) * len(b.keys) / (kills + 2)
-			eventually(t, "the worker to get ahead", func() bool { return settled(t, pool) >= goal || !p.running() })
+			clitest.Eventually(t, "the worker to get ahead", func() bool { return settled(t, pool) >= goal || !p.running() })
 			p.killed(t)
 			had := settled(t, pool)
 			if had >= len(b.keys) {
@@ -115,7 +116,7 @@ func (b *bank) killed(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 			p = start(t, on(url, environ...), "worker", "run", "--drain")
 			// What is beyond one batch is not the last commit of the killed one. There is no stuck-job timeout to wait
 			// for: River's own would be an hour, and patience ends long before.
-			eventually(t, "work to go on", func() bool { return settled(t, pool) > had+batch })
+			clitest.Eventually(t, "work to go on", func() bool { return settled(t, pool) > had+batch })
 			t.Logf("killed at %d of %d; work went on within %v of the next start", had, len(b.keys),
 				time.Since(began).Round(time.Millisecond))
 		}
@@ -133,7 +134,7 @@ func (b *bank) shared(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 		}
 		for n := range 2 {
 			goal := (n + 1) * len(b.keys) / 3
-			eventually(t, "the workers to get ahead", func() bool { return settled(t, pool) >= goal })
+			clitest.Eventually(t, "the workers to get ahead", func() bool { return settled(t, pool) >= goal })
 			holder := slices.IndexFunc(workers, func(w *process) bool { return w.running() && strings.Contains(w.errs.String(), "lane taken") })
 			if holder < 0 {
 				t.Fatal("nobody says that he has taken the lane")
@@ -141,7 +142,7 @@ func (b *bank) shared(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 			workers[holder].signal(t, syscall.SIGTERM)
 			workers[holder].exits(t, 0)
 		}
-		eventually(t, "everything to be settled", func() bool { return settled(t, pool) == len(b.keys) })
+		clitest.Eventually(t, "everything to be settled", func() bool { return settled(t, pool) == len(b.keys) })
 		total, busy := 0, 0
 		for _, w := range workers {
 			w.signal(t, syscall.SIGTERM)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -63,8 +64,8 @@ func TestAuthorizationsExpire(t *testing.T) {
 			for done := 0; done < transfers; done += chunk {
 				testdb.Exec(t, pool, `SELECT lastseat.transfer('t' || $1::int + n, 'bank', 'ada', 1, 'EUR') FROM generate_series(1, $2::int) n`, done, chunk)
 			}
-			eventually(t, "all to expire", func() bool { return expired(t, pool) == payments })
-			eventually(t, "all to be settled", func() bool { return settled(t, pool) == transfers+2*payments })
+			clitest.Eventually(t, "all to expire", func() bool { return expired(t, pool) == payments })
+			clitest.Eventually(t, "all to be settled", func() bool { return settled(t, pool) == transfers+2*payments })
 			run.signal(t, syscall.SIGTERM)
 			run.exits(t, 0)
 			if strings.Contains(run.errs.String(), "swept") {
@@ -87,10 +88,10 @@ func TestWorkerIsKilledWhileAuthorizationsExpire(t *testing.T) {
 	for round := range rounds {
 		runOut(t, pool, fmt.Sprintf("%d-", round), each, 500*time.Millisecond, 10*time.Millisecond)
 		give(t, pool, fmt.Sprint("t", round))
-		eventually(t, "some to expire", func() bool { return expired(t, pool) > round*each })
+		clitest.Eventually(t, "some to expire", func() bool { return expired(t, pool) > round*each })
 		run.killed(t)
 		run = start(t, on(url), "worker", "run")
-		eventually(t, "the others to expire", func() bool { return expired(t, pool) == (round+1)*each })
+		clitest.Eventually(t, "the others to expire", func() bool { return expired(t, pool) == (round+1)*each })
 	}
 	run.signal(t, syscall.SIGTERM)
 	run.exits(t, 0)
@@ -116,7 +117,7 @@ func TestWorkerWasDownOverTheExpiry(t *testing.T) {
 			start(t, on(url, environ...), "worker", "run", "--drain").exits(t, 0)
 			testdb.Exec(t, pool, `SELECT lastseat.capture('in time', 'p1'), lastseat.void('void in time', 'p2')`)
 			give(t, pool, "another")
-			eventually(t, "all to have run out", func() bool {
+			clitest.Eventually(t, "all to have run out", func() bool {
 				return testdb.Scalar[bool](t, pool, `SELECT max(expires_at) < clock_timestamp() FROM lastseat.payments`)
 			})
 			testdb.Exec(t, pool, `SELECT lastseat.capture('too late', 'p3'), lastseat.void('void too late', 'p4'), lastseat.capture('in time and too late', 'p1')`)

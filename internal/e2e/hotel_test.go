@@ -294,7 +294,7 @@ func (h *hotel) proves(prove func(*testing.T, string, *pgxpool.Pool)) func(*test
 	}
 }
 
-// importInParts imports the requests, no more at a time than a busy machine has the patience for.
+// importInParts imports the requests, no more at a time than a busy machine has the clitest.Patience for.
 func (h *hotel) importInParts(t *testing.T, url string) {
 	t.Helper()
 	file, err := os.ReadFile(h.transfers)

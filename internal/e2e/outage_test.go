@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/localpg"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/schema"
@@ -62,7 +63,7 @@ func TestPostgresRestarts(t *testing.T) {
 	give(t, pool, "in the middle")
 	blocked(t, pool)
 	drain := start(t, on(url), "worker", "run", "--drain")
-	eventually(t, "the drain to connect", func() bool {
+	clitest.Eventually(t, "the drain to connect", func() bool {
 		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'lastseat lane'`) == 2
 	})
 	pool.Reset()
@@ -110,7 +111,7 @@ func lockAccount(t *testing.T, pool *pgxpool.Pool, account string) (release func
 // blocked waits until a batch is in hand that can't go on.
 func blocked(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
-	eventually(t, "a batch to wait for the account", func() bool {
+	clitest.Eventually(t, "a batch to wait for the account", func() bool {
 		return testdb.Scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = 'lastseat lane' AND wait_event_type = 'Lock')`)
 	})
@@ -206,7 +207,7 @@ func TestEnqueueIsCutOff(t *testing.T) {
 	}
 	cable := newProxy(t)
 	p := start(t, on(cable.to(t, direct)), "enqueue", "transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "0.01", "--currency", "EUR")
-	eventually(t, "enqueue to wait for the key", func() bool {
+	clitest.Eventually(t, "enqueue to wait for the key", func() bool {
 		return testdb.Scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = 'lastseat enqueue' AND wait_event_type = 'Lock')`)
 	})
@@ -244,7 +245,7 @@ func TestImportIsCutOff(t *testing.T) {
 			row := func(n int) string { return fmt.Sprintf("k%d,bank,ada,1,EUR\n", n) }
 			const header = "key,from_account,to_account,amount,currency\n"
 			write(t, pour, header+row(1)+row(2))
-			eventually(t, "the first chunk to be in", func() bool {
+			clitest.Eventually(t, "the first chunk to be in", func() bool {
 				return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests`) == 2
 			})
 			c.away(cable)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -9,20 +8,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unicode"
-)
 
-// patience is how long anything may take on the slowest machine before a test gives up.
-const patience = 3 * time.Minute
+	"github.com/lastseat/lastseat/internal/clitest"
+)
 
 // process is a run of one of the programs. It does not outlive the test.
 type process struct {
 	cmd       *exec.Cmd
-	out, errs buffer
+	out, errs clitest.Buffer
 	done      chan struct{} // closed when it has exited
 }
 
@@ -73,7 +70,7 @@ func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(clitest.Patience):
 		t.Fatalf("%v does not end; stderr %q", p.cmd.Args, p.errs.String())
 	}
 	return p.cmd.ProcessState.ExitCode()
@@ -116,31 +113,3 @@ func enqueue(t *testing.T, url string, args ...string) *process {
 
 // on is the environment for a database.
 func on(url string, more ...string) []string { return append(more, "DATABASE_URL="+url) }
-
-// eventually waits for what must come.
-func eventually(t *testing.T, what string, come func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !come(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
-// buffer is written to by a process while a test reads it.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
@@ -107,10 +108,10 @@ func TestLastSeat(t *testing.T) {
 					}
 				})
 			}
-			eventually(t, "the first to be settled", func() bool { return settled(t, pool) > 0 })
+			clitest.Eventually(t, "the first to be settled", func() bool { return settled(t, pool) > 0 })
 			workers[0].killed(t)
 			buyers.Wait()
-			eventually(t, "all to be settled", func() bool { return settled(t, pool) == processes*buyersEach })
+			clitest.Eventually(t, "all to be settled", func() bool { return settled(t, pool) == processes*buyersEach })
 			if got := codes(t, pool, "reservation.hold"); got != "held:1 sold_out:499" {
 				t.Errorf("%s, want one held", got)
 			}
@@ -131,7 +132,7 @@ func TestLastSeat(t *testing.T) {
 				})
 			}
 			buyers.Wait()
-			eventually(t, "all to be settled", func() bool {
+			clitest.Eventually(t, "all to be settled", func() bool {
 				return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'pending'`) == 0
 			})
 			over()
@@ -156,7 +157,7 @@ func TestLastSeat(t *testing.T) {
 func tryAgain(t *testing.T, pool *pgxpool.Pool, key string) {
 	t.Helper()
 	holdSeat(t, pool, key)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
 	defer cancel()
 	outcomes, err := outbox.Wait(ctx, pool, key)
 	if err != nil {
@@ -202,7 +203,7 @@ func TestManyHoldsRunOutAtOnce(t *testing.T) {
 			for live := holds; live > 0; {
 				key := fmt.Sprint("meanwhile", between)
 				give(t, pool, key)
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
 				if _, err := outbox.Wait(ctx, pool, key); err != nil {
 					t.Fatal(err)
 				}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -102,7 +103,7 @@ func TestTakeOver(t *testing.T) {
 	}
 	lanes := func(n int) {
 		t.Helper()
-		eventually(t, "the workers to connect", func() bool {
+		clitest.Eventually(t, "the workers to connect", func() bool {
 			return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lastseat lane'`) == n
 		})
 	}

@@ -6,36 +6,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
-
-// openTerminal makes a pseudo-terminal: what is written to tty can be read from screen.
-func openTerminal(t *testing.T) (screen, tty *os.File) {
-	t.Helper()
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no terminal can be made here: ", err)
-	}
-	t.Cleanup(func() { _ = screen.Close() })
-	ioctl := func(request uintptr, value *int32) {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 {
-			t.Skip("no terminal can be made here: ", errno)
-		}
-	}
-	var number, unlocked int32
-	ioctl(syscall.TIOCSPTLCK, &unlocked)
-	ioctl(syscall.TIOCGPTN, &number)
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("no terminal can be made here: ", err)
-	}
-	return screen, tty
-}
 
 // The bar of an import is for a terminal; that nothing of it goes elsewhere is what all the other tests see.
 func TestProgressOnATerminal(t *testing.T) {
@@ -55,7 +31,7 @@ func TestProgressOnATerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	screen, tty := openTerminal(t)
+	screen, tty := clitest.Terminal(t)
 	cmd := exec.Command(filepath.Join(dir, "enqueue"), "import", name, "--chunk", "10")
 	cmd.Env = on(url, "TERM=xterm")
 	cmd.Stderr = tty
@@ -86,7 +62,7 @@ func TestProgressOnATerminal(t *testing.T) {
 		if !strings.Contains(bar, "importing") || !strings.Contains(bar, "%") {
 			t.Errorf("the terminal shows %q, want a bar", bar)
 		}
-	case <-time.After(patience):
+	case <-time.After(clitest.Patience):
 		t.Error("the terminal is still open")
 	}
 	if !strings.HasPrefix(out.String(), "1000 requests: 1000 new") {

@@ -13,7 +13,9 @@ package testdb
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,6 +186,25 @@ func Scalar[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) T 
 		t.Fatal(err)
 	}
 	return got
+}
+
+// As returns the URL of a login role of its own that is a member of role, if that is not empty, and of nothing else. The
+// role is dropped when the test ends.
+func As(t testing.TB, pool *pgxpool.Pool, role string) string {
+	t.Helper()
+	name := pool.Config().ConnConfig.Database + "_" + strings.TrimPrefix(role, "lastseat_")
+	name = name[max(0, len(name)-63):]
+	Exec(t, pool, fmt.Sprintf(`CREATE ROLE %q LOGIN PASSWORD 'secret'`, name))
+	t.Cleanup(func() { _, _ = pool.Exec(context.Background(), fmt.Sprintf(`DROP ROLE %q`, name)) })
+	if role != "" {
+		Exec(t, pool, fmt.Sprintf(`GRANT %s TO %q`, role, name))
+	}
+	at, err := url.Parse(pool.Config().ConnString())
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	at.User = url.UserPassword(name, "secret")
+	return at.String()
 }
 
 // Soak is how often a test that injects faults does so: short in a run of the tests, long under make soak.

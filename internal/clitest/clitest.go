@@ -1,0 +1,119 @@
+// Package clitest tests a command line program: inside of the test's process with [Program], and as a process of its
+// own by the scripts of testdata ([Scripts]).
+package clitest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/lastseat/lastseat/internal/cli"
+)
+
+// Program is a program under test.
+type Program struct {
+	Name string
+	Run  func(ctx context.Context, args []string, streams cli.Streams) int
+}
+
+// Result is what a run of a program left.
+type Result struct {
+	Code     int
+	Out, Err string
+}
+
+// In runs the program in this process, with this environment and nothing else. A nil stdin is empty.
+func (p Program) In(t *testing.T, environ []string, stdin io.Reader, args ...string) Result {
+	t.Helper()
+	if stdin == nil {
+		stdin = strings.NewReader("")
+	}
+	var out, errs Buffer
+	code := p.Run(t.Context(), args, cli.Streams{In: stdin, Out: &out, Err: &errs, Environ: environ})
+	return Result{Code: code, Out: out.String(), Err: errs.String()}
+}
+
+// Succeeds demands exit code 0 and a silent error stream.
+func (r Result) Succeeds(t *testing.T) {
+	t.Helper()
+	if r.Code != 0 || r.Err != "" {
+		t.Fatalf("exit code %d, stderr %q; want 0 and nothing", r.Code, r.Err)
+	}
+}
+
+// Fails demands an exit code, and one line on stderr that begins with the program's name, contains all the words, and
+// has no control character.
+func (r Result) Fails(t *testing.T, code int, words ...string) {
+	t.Helper()
+	if r.Code != code {
+		t.Errorf("exit code %d, want %d; stderr %q", r.Code, code, r.Err)
+	}
+	if !oneLine(r.Err) {
+		t.Errorf("stderr is %q, want one line", r.Err)
+	}
+	for _, word := range words {
+		if !strings.Contains(r.Err, word) {
+			t.Errorf("stderr is %q, want it to say %q", r.Err, word)
+		}
+	}
+}
+
+var saysWho = regexp.MustCompile(`^(worker|enqueue): .`)
+
+// oneLine tells whether an error stream is one line of one of our programs, without a control character.
+func oneLine(errs string) bool {
+	line, ended := strings.CutSuffix(errs, "\n")
+	return ended && saysWho.MatchString(line) && !strings.ContainsFunc(line, unicode.IsControl)
+}
+
+// Lines are the JSON objects of stdout.
+func Lines[T any](t *testing.T, r Result) []T {
+	t.Helper()
+	var all []T
+	for line := range strings.Lines(r.Out) {
+		var one T
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			t.Fatalf("stdout has the line %q: %v", line, err)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// Buffer may be written to by a program while a test reads it.
+type Buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// Patience is how long anything may take on the slowest machine before a test gives up.
+const Patience = 3 * time.Minute
+
+// Eventually waits for what must come.
+func Eventually(t *testing.T, what string, come func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !come(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
