@@ -31,9 +31,9 @@ func (p *program) accountCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&account.ID, "id", "", "the account's id, your own text")
-	cmd.Flags().StringVar(&account.Currency, "currency", "", "ISO 4217: EUR")
-	cmd.Flags().StringVar(&overdraft, "overdraft", "0", "how far below zero it may go, or unlimited")
+	cmd.Flags().StringVar(&account.ID, "id", "", "the account's id, any text of 1 to 200 characters")
+	cmd.Flags().StringVar(&account.Currency, "currency", "", "the ISO 4217 code, such as EUR")
+	cmd.Flags().StringVar(&overdraft, "overdraft", "0", "how far below zero the balance may go, or unlimited")
 	cli.Require(cmd, "id", "currency")
 	return cmd
 }

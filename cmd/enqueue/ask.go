@@ -14,27 +14,27 @@ import (
 	"github.com/lastseat/lastseat/txn"
 )
 
-// asking holds the flags of every command that asks for something.
+// asking holds the flags of every command that makes a request.
 type asking struct {
 	key  string
 	wait time.Duration
 }
 
 func (a *asking) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.key, "key", "", "the idempotency key: one for one request")
-	cmd.Flags().DurationVar(&a.wait, "wait", 0, "wait so long for the outcome")
+	cmd.Flags().StringVar(&a.key, "key", "", "the idempotency key, a new one for each request")
+	cmd.Flags().DurationVar(&a.wait, "wait", 0, "how long to wait for the outcome")
 	cli.Require(cmd, "key")
 }
 
-// argsOf says what to ask for, with a look into the database where that takes one.
+// argsOf returns the arguments of the request; it may read them from the database.
 type argsOf func(tx pgx.Tx) (outbox.Args, error)
 
-// plain needs no look.
+// plain is an argsOf that reads nothing.
 func plain(args outbox.Args) argsOf {
 	return func(pgx.Tx) (outbox.Args, error) { return args, nil }
 }
 
-// ask enqueues one request in a transaction of its own, and shows what is known of it.
+// ask enqueues one request in a transaction of its own, and prints its outcome as far as it is known.
 func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 	if asking.wait < 0 {
 		return cli.Usage("--wait is %v: 0s or longer", asking.wait)
@@ -67,14 +67,14 @@ func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 	return p.output.PrintOutcome(p.streams.Out, outcomes[0], receipt.Duplicate)
 }
 
-// moving holds the flags of what takes money from one account for another.
+// moving holds the flags of commands that move money between two accounts.
 type moving struct{ from, to, amount, currency string }
 
 func (m *moving) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&m.from, "from", "", "the account that gives")
-	cmd.Flags().StringVar(&m.to, "to", "", "the account that gets")
-	cmd.Flags().StringVar(&m.amount, "amount", "", "in the currency's unit: 12.50")
-	cmd.Flags().StringVar(&m.currency, "currency", "", "ISO 4217: EUR")
+	cmd.Flags().StringVar(&m.from, "from", "", "the account to take the money from")
+	cmd.Flags().StringVar(&m.to, "to", "", "the account to pay the money to")
+	cmd.Flags().StringVar(&m.amount, "amount", "", "the amount in the currency's unit, such as 12.50")
+	cmd.Flags().StringVar(&m.currency, "currency", "", "the ISO 4217 code, such as EUR")
 	cli.Require(cmd, "from", "to", "amount", "currency")
 }
 
@@ -86,12 +86,12 @@ func (m *moving) minor() (int64, error) {
 	return parseAmount(m.amount, m.currency)
 }
 
-// noting holds the flags of what a transfer leaves behind.
+// noting holds the flags of a transfer's description and metadata.
 type noting struct{ description, metadata string }
 
 func (n *noting) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&n.description, "description", "", "for the accounts' statements")
-	cmd.Flags().StringVar(&n.metadata, "metadata", "", "a JSON object that stays with the transfer")
+	cmd.Flags().StringVar(&n.description, "description", "", "shown in the statements of both accounts")
+	cmd.Flags().StringVar(&n.metadata, "metadata", "", "a JSON object to store with the transfer")
 }
 
 // json is the metadata; nil: none.

@@ -11,7 +11,7 @@ import (
 	"github.com/lastseat/lastseat/internal/cli"
 )
 
-// expiring holds the flags of what ends by itself.
+// expiring holds the flags of what expires.
 type expiring struct {
 	in time.Duration
 	at timeFlag
@@ -23,7 +23,7 @@ func (e *expiring) flags(cmd *cobra.Command, in, at string) {
 	cmd.MarkFlagsMutuallyExclusive("expires-in", "expires-at")
 }
 
-// check finds what cobra can't see.
+// check finds usage errors that cobra can't find.
 func (e *expiring) check(cmd *cobra.Command) error {
 	if e.in <= 0 && cmd.Flags().Changed("expires-in") {
 		return cli.Usage("--expires-in is %v: longer than 0s", e.in)
@@ -31,7 +31,8 @@ func (e *expiring) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// time is when it ends; zero: that is not given. It is reckoned from the database's clock, which is the one that ends it.
+// time is when it expires; zero means that no time is given. --expires-in counts from the database's clock, because the
+// database decides what has expired.
 func (e *expiring) time(ctx context.Context, tx pgx.Tx) (at time.Time, err error) {
 	if e.in <= 0 {
 		return e.at.at, nil

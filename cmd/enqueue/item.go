@@ -11,7 +11,7 @@ import (
 	"github.com/lastseat/lastseat/jobs"
 )
 
-// taking holds the flags of what takes resources.
+// taking holds the flags of commands that reserve resources.
 type taking struct {
 	reservation string
 	asked       []string
@@ -21,8 +21,8 @@ type taking struct {
 
 func (t *taking) flags(cmd *cobra.Command) {
 	reservationFlag(cmd, &t.reservation)
-	cmd.Flags().StringArrayVar(&t.asked, "item", nil, "a resource, or RESOURCE=N; once for each item")
-	cmd.Flags().Var(&t.during, "during", "the time for which it takes the resources as a whole: START/END")
+	cmd.Flags().StringArrayVar(&t.asked, "item", nil, "a resource, or RESOURCE=N; may be given several times")
+	cmd.Flags().Var(&t.during, "during", "reserve the resources as a whole for a time: START/END")
 	cmd.Flags().StringVar(&t.customer, "customer", "", "whose limit it counts for")
 	cli.Require(cmd, "item")
 }
@@ -47,13 +47,13 @@ func parseItem(text string) (jobs.Item, error) {
 		return jobs.Item{Resource: text}, nil
 	}
 	quantity, err := strconv.ParseInt(text[at+1:], 10, 64)
-	if err != nil || quantity < 1 { // 0 would be left out, and stand for 1
+	if err != nil || quantity < 1 { // the JSON would leave 0 out, which means 1
 		return jobs.Item{}, cli.BadData("--item %q: a quantity is a whole number, from 1 to 9223372036854775807", text)
 	}
 	return jobs.Item{Resource: text[:at], Quantity: quantity}, nil
 }
 
-// rangeFlag is a time range on the command line; nil: it is not given.
+// rangeFlag is a time range on the command line; nil means that it is not given.
 type rangeFlag struct{ given *jobs.TimeRange }
 
 // String, Set and Type make it a flag.
@@ -64,7 +64,7 @@ func (f *rangeFlag) String() string {
 	return f.given.String()
 }
 
-// Set accepts START/END, as ISO 8601 has it, and [START,END), as Postgres has it.
+// Set accepts START/END as in ISO 8601, and [START,END) as in Postgres.
 func (f *rangeFlag) Set(value string) error {
 	if start, end, iso := strings.Cut(value, "/"); iso {
 		value = "[" + start + "," + end + ")"

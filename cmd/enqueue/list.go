@@ -30,21 +30,21 @@ func (f *listFormat) Set(value string) error {
 // Type is what the help shows.
 func (f *listFormat) Type() string { return "text|json|csv" }
 
-// flag is --output for a command of its own.
+// flag adds --output to a command, in place of the program's.
 func (f *listFormat) flag(cmd *cobra.Command) {
 	*f = "text"
-	cmd.Flags().VarP(f, "output", "o", "how it is written")
+	cmd.Flags().VarP(f, "output", "o", "how to print results")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// list writes rows as they come, in one of three formats.
+// list writes rows one by one, in one of three formats.
 type list struct {
 	json  *json.Encoder // or
 	csv   *csv.Writer   // or
 	table *table
 }
 
-// newList begins with the names of the columns, but for JSON. right: which of them are numbers.
+// newList writes the names of the columns first, except in JSON. right tells which columns are numbers.
 func newList(format listFormat, out io.Writer, right []bool, columns ...string) (*list, error) {
 	switch format {
 	case "json":
@@ -61,7 +61,7 @@ func newList(format listFormat, out io.Writer, right []bool, columns ...string) 
 	}
 }
 
-// add writes the value, or its cells.
+// add writes the value as JSON, or its cells.
 func (l *list) add(value any, cells ...string) error {
 	switch {
 	case l.json != nil:

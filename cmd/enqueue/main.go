@@ -1,5 +1,5 @@
-// Command enqueue asks for payments and reservations from the command line, imports files of them, and shows what became
-// of them, what accounts have, and what can still be taken. It talks to the database that DATABASE_URL names; the role
+// Command enqueue requests payments and reservations from the command line, imports files of requests, and shows their
+// outcomes, the balances of accounts and what is still available. It connects to the database of DATABASE_URL; the role
 // lastseat_producer is enough.
 package main
 
@@ -17,7 +17,7 @@ import (
 
 func main() { cli.Main(run) }
 
-// program is what the commands share.
+// program holds what all commands use.
 type program struct {
 	streams cli.Streams
 	output  *cli.Output
@@ -26,15 +26,23 @@ type program struct {
 func run(ctx context.Context, args []string, streams cli.Streams) int {
 	root := &cobra.Command{
 		Use:   "enqueue",
-		Short: "Ask for payments and reservations, once each",
-		Long: `Ask for payments and reservations, once each.
+		Short: "Request payments and reservations, exactly once",
+		Long: `Request payments and reservations, exactly once.
 
-The database is the one that DATABASE_URL names. Amounts are decimals in the currency's unit: 12.50 EUR, 1200 JPY.
-A key is used once: the same command again changes nothing and shows what became of the first.
+Set DATABASE_URL to the database. Amounts are decimals in the currency's unit: 12.50 EUR, 1200 JPY.
 
-Exit codes: 0 done (with --wait: applied), 3 with --wait: rejected or failed, 64 usage, 65 bad data or a key reused with
-other arguments, 69 the database can't be reached, 75 not known yet (ask again with the same key), 77 the role may not
-do that, 78 configuration or schema version.`,
+Each request has a key. Running a command again with the same key changes nothing and shows the outcome of the first
+run.
+
+Exit codes:
+  0   done; with --wait: applied
+  3   with --wait: rejected or failed
+  64  wrong usage
+  65  bad data, or a key reused with other arguments
+  69  the database can't be reached
+  75  not known yet: run it again with the same key
+  77  the role lacks a right
+  78  wrong configuration or schema version`,
 		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR\n  enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --wait 10s\n  enqueue outcome order-1042",
 		Version: cli.Version(),
 	}
@@ -62,7 +70,7 @@ func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	}
 	err = schema.Check(ctx, pool)
 	if version := (*schema.VersionError)(nil); errors.As(err, &version) && version.Newer() {
-		err = nil // functions gain arguments, and lose none
+		err = nil // a newer schema keeps every function and argument of an older one
 	}
 	if err != nil {
 		pool.Close()

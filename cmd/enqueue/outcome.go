@@ -20,7 +20,7 @@ import (
 func (p *program) outcomeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "outcome KEY...",
-		Short:   "Show what became of requests",
+		Short:   "Show the outcomes of requests",
 		Example: "  enqueue outcome order-1042 order-1043 --output json",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {
@@ -53,11 +53,11 @@ func (p *program) waitCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "wait KEY...",
-		Short: "Wait until requests are settled, and show what became of them",
-		Long: `Wait until requests are settled, and show what became of them.
+		Short: "Wait until requests are settled, and show their outcomes",
+		Long: `Wait until requests are settled, and show their outcomes.
 
-Exits with 0 if all were applied, with 3 if one was rejected or has failed, with 75 if one is still pending at the end
-of the time.`,
+The exit code is 0 if all were applied, 3 if one was rejected or failed, and 75 if one is still pending at the end of
+--timeout.`,
 		Example: "  enqueue wait order-1042 --timeout 30s",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {
@@ -110,11 +110,11 @@ func (p *program) printAll(outcomes []outbox.Outcome, duplicate bool) error {
 func (p *program) retryCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "retry KEY...",
-		Short: "Run failed requests once more",
-		Long: `Run failed requests once more, under their keys: all of them, or with an error none.
+		Short: "Run failed requests again",
+		Long: `Run failed requests again under the same keys. If one of them can't be run again, none is.
 
-A request fails when its job has used all its attempts, or was cancelled. What was rejected stays rejected: ask again
-with a new key.`,
+A request fails when its job has used up its attempts, or was cancelled. A rejected request stays rejected: make a new
+one with a new key.`,
 		Example: "  enqueue retry order-1042",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, keys []string) error {

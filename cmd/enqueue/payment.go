@@ -19,8 +19,8 @@ func (p *program) authorizeCommand() *cobra.Command {
 		Short: "Hold money for a payment, to be captured later",
 		Long: `Hold money for a payment, to be captured later.
 
-The hold ends by itself after 7 days, after --expires-in, or at --expires-at. That time is no part of what makes two
-requests the same: asked again, the first one's stays.`,
+The hold expires after 7 days, after --expires-in, or at --expires-at. Running the command again with the same key may
+give a different time; the first one is kept.`,
 		Example: "  enqueue authorize --key order-1045 --payment p-1045 --from customer:7 --to shop --amount 12.50 --currency EUR --expires-in 15m",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,7 +48,7 @@ func (p *program) captureCommand() *cobra.Command {
 	return p.partCommand(&cobra.Command{
 		Use:   "capture --key KEY --payment ID [--amount AMOUNT]",
 		Short: "Move the money of an authorized payment",
-		Long: `Move the money of an authorized payment, once: the whole, or --amount of it in the payment's currency. The rest is
+		Long: `Move the money of an authorized payment, once: all of it, or --amount of it in the payment's currency. The rest is
 released.`,
 		Example: "  enqueue capture --key order-1045-shipped --payment p-1045 --amount 10.00 --wait 10s",
 	}, func(payment string, amount int64) outbox.Args { return jobs.Capture{Payment: payment, Amount: amount} })
@@ -58,8 +58,8 @@ func (p *program) refundCommand() *cobra.Command {
 	return p.partCommand(&cobra.Command{
 		Use:   "refund --key KEY --payment ID [--amount AMOUNT]",
 		Short: "Pay a captured payment back",
-		Long: `Pay a captured payment back: what is left of it, or --amount in the payment's currency. There may be several refunds,
-up to what was captured.`,
+		Long: `Pay a captured payment back: all that is not refunded yet, or --amount in the payment's currency. A payment may have
+several refunds, up to the captured amount in total.`,
 		Example: "  enqueue refund --key order-1045-returned --payment p-1045 --amount 5.00 --wait 10s",
 	}, func(payment string, amount int64) outbox.Args { return jobs.Refund{Payment: payment, Amount: amount} })
 }
@@ -93,7 +93,7 @@ func (p *program) voidCommand() *cobra.Command {
 	var void jobs.Void
 	cmd := &cobra.Command{
 		Use:     "void --key KEY --payment ID",
-		Short:   "Give an authorized payment up, and release its money",
+		Short:   "Cancel an authorized payment, and release its money",
 		Example: "  enqueue void --key order-1045-cancelled --payment p-1045 --wait 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -12,10 +12,12 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-const itemHelp = `--item is a resource's id, or ID=N for N of them, once for each item; the same resource twice counts twice. An id may hold "="
-itself: only the last one counts, and only if nothing but digits follows, so that "row=7" is seven of "row", and "row=7=1" one
-of "row=7". --during takes the resources as a whole for a time: START/END or "[START,END)"; START belongs to it, END does not,
-and a time without an offset is UTC.`
+const itemHelp = `--item is a resource, or RESOURCE=N for N of it. It may be given several times, and the same resource counts each time.
+If an id contains "=", the last "=" separates the number, and only if nothing but digits follows: "row=7" means seven
+of "row", "row=7=1" means one of "row=7".
+
+--during reserves the resources as a whole for a time: START/END or "[START,END)". START is included, END is not. A
+time without an offset is UTC.`
 
 func (p *program) holdCommand() *cobra.Command {
 	var asking asking
@@ -25,14 +27,15 @@ func (p *program) holdCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hold --key KEY --reservation ID --item RESOURCE[=N]...",
 		Short: "Hold resources for a while, all of them or none",
-		Long: `Hold resources for a while, all of them or none: until it is confirmed or cancelled, and at most 15 minutes, for
---expires-in, or until --expires-at. That time is no part of what makes two requests the same: asked again, the first one's
-stays.
+		Long: `Hold resources for a while, all of them or none.
+
+A hold ends when it is confirmed or cancelled. It expires after 15 minutes, after --expires-in, or at --expires-at.
+Running the command again with the same key may give a different time; the first one is kept.
 
 ` + itemHelp + `
 
---wait-in-line has it wait where something is taken, until it is granted, cancelled, or its time has come: the request is
-then applied, waiting. --wait is another thing: how long this command waits for the outcome.`,
+With --wait-in-line, a hold of taken resources waits in line until they are free, it is cancelled, or it expires. Its
+request is applied at once, with the code waiting. --wait is different: how long this command waits for the outcome.`,
 		Example: `  enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --customer ada --expires-in 10m --wait 10s
   enqueue hold --key stay-8 --reservation r-8 --item double/2026-12-24=2 --item double/2026-12-25=2 --wait-in-line
   enqueue hold --key desk-9 --reservation r-9 --item room/1 --during 2026-12-01T10:00:00Z/2026-12-01T11:30:00Z`,
@@ -53,15 +56,15 @@ then applied, waiting. --wait is another thing: how long this command waits for 
 	}
 	asking.flags(cmd)
 	taking.flags(cmd)
-	expiring.flags(cmd, "how long it is held: 10m (default 15m)", "until when it is held")
-	cmd.Flags().BoolVar(&inLine, "wait-in-line", false, "where something is taken, wait for it")
+	expiring.flags(cmd, "how long to hold it, such as 10m (default 15m)", "until when to hold it")
+	cmd.Flags().BoolVar(&inLine, "wait-in-line", false, "if a resource is taken, wait in line for it")
 	return cmd
 }
 
 func (p *program) confirmCommand() *cobra.Command {
 	return p.reservationStep(&cobra.Command{
 		Use:     "confirm --key KEY --reservation ID",
-		Short:   "Make a hold lasting",
+		Short:   "Confirm a hold, so that it no longer expires",
 		Example: "  enqueue confirm --key cart-7-paid --reservation r-7 --wait 10s",
 	}, func(reservation string) outbox.Args { return jobs.Confirm{Reservation: reservation} })
 }
@@ -69,15 +72,15 @@ func (p *program) confirmCommand() *cobra.Command {
 func (p *program) cancelCommand() *cobra.Command {
 	return p.reservationStep(&cobra.Command{
 		Use:   "cancel --key KEY --reservation ID",
-		Short: "Give up a reservation: held, confirmed, or waiting",
-		Long: `Give up a reservation: one that is held, confirmed, or waits. What becomes free is granted to those who wait.
+		Short: "Cancel a reservation that is held, confirmed or waiting",
+		Long: `Cancel a reservation that is held, confirmed or waiting. Its resources go to the next reservations in line.
 
-Money is not moved: what a booking has paid is paid back by enqueue reverse --transfer, with the booking's key.`,
+No money moves: to pay back a booking, run enqueue reverse --transfer with the booking's key.`,
 		Example: "  enqueue cancel --key cart-7-left --reservation r-7 --wait 10s",
 	}, func(reservation string) outbox.Args { return jobs.Cancel{Reservation: reservation} })
 }
 
-// reservationStep asks for what takes a reservation and nothing else.
+// reservationStep is a command whose request names a reservation and nothing else.
 func (p *program) reservationStep(cmd *cobra.Command, args func(reservation string) outbox.Args) *cobra.Command {
 	var asking asking
 	var reservation string
@@ -96,11 +99,11 @@ func (p *program) extendCommand() *cobra.Command {
 	var expiring expiring
 	cmd := &cobra.Command{
 		Use:   "extend --key KEY --reservation ID --expires-in DURATION|--expires-at TIME",
-		Short: "Have a hold run out at another time",
-		Long: `Have a hold, or a reservation that waits, run out at another time: --expires-in from now, or --expires-at.
+		Short: "Change when a hold expires",
+		Long: `Change when a held or waiting reservation expires: --expires-in from now, or at --expires-at.
 
-The time is what is asked for, and --expires-in is reckoned anew each time: to ask again with the same key, give the
-same --expires-at.`,
+The time is part of the request, and --expires-in gives a new time with every run. To run the command again with the
+same key, use --expires-at.`,
 		Example: "  enqueue extend --key cart-7-longer --reservation r-7 --expires-in 10m --wait 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -112,14 +115,14 @@ same --expires-at.`,
 				return jobs.Extend{Reservation: reservation, ExpiresAt: at}, err
 			})
 			if errors.Is(err, outbox.ErrKeyReused) && expiring.in > 0 {
-				return fmt.Errorf("%w; --expires-in is another time each time: enqueue outcome shows what became of the first", err)
+				return fmt.Errorf("%w; --expires-in gives a new time with every run: enqueue outcome shows the outcome of the first", err)
 			}
 			return err
 		},
 	}
 	asking.flags(cmd)
 	reservationFlag(cmd, &reservation)
-	expiring.flags(cmd, "how long from now: 10m", "until when it is held")
+	expiring.flags(cmd, "how long from now, such as 10m", "until when to hold it")
 	cmd.MarkFlagsOneRequired("expires-in", "expires-at")
 	return cmd
 }
@@ -131,12 +134,12 @@ func (p *program) bookCommand() *cobra.Command {
 	var noting noting
 	cmd := &cobra.Command{
 		Use:   "book --key KEY --reservation ID --item RESOURCE[=N]... --from ID --to ID --amount AMOUNT --currency CODE",
-		Short: "Take resources and pay for them, both or neither",
-		Long: `Take resources and pay for them, both or neither: the reservation is confirmed at once.
+		Short: "Reserve resources and pay for them, both or neither",
+		Long: `Reserve resources and pay for them, both or neither. The reservation is confirmed at once.
 
 ` + itemHelp + `
 
-To take a booking back, cancel the reservation, and reverse the transfer with the booking's key: neither does the other.`,
+To undo a booking, run both enqueue cancel for the reservation and enqueue reverse with the booking's key.`,
 		Example: "  enqueue book --key order-10 --reservation r-10 --item hall/A3=1 --customer ada --from customer:7 --to shop --amount 45.00 --currency EUR --wait 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -166,6 +169,6 @@ To take a booking back, cancel the reservation, and reverse the transfer with th
 }
 
 func reservationFlag(cmd *cobra.Command, reservation *string) {
-	cmd.Flags().StringVar(reservation, "reservation", "", "the reservation's id, your own text")
+	cmd.Flags().StringVar(reservation, "reservation", "", "the reservation's id, any text of 1 to 200 characters")
 	cli.Require(cmd, "reservation")
 }

@@ -205,7 +205,7 @@ func TestReservationKeyReused(t *testing.T) {
 			duplicate(s.enqueue(t, args...), true)
 			s.enqueue(t, append(args, change...)...).Fails(t, 65, "was used", "LS001")
 		}
-		s.enqueue(t, "extend", "--key", "e", "--reservation", "r-quarter", "--expires-in", "1h").Fails(t, 65, `key "e" was used`, "--expires-in is another time each time")
+		s.enqueue(t, "extend", "--key", "e", "--reservation", "r-quarter", "--expires-in", "1h").Fails(t, 65, `key "e" was used`, "--expires-in gives a new time with every run")
 		s.drain(t)
 	}
 	s.expect(t, "4 accounts, 6 requests, 0 jobs")

@@ -18,11 +18,11 @@ func (p *program) resourceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resource --id ID --capacity N [--overbook N] [--group GROUP]",
 		Short: "Define a resource, or change its capacity",
-		Long: `Define something to be reserved, or change its capacity: a seat (capacity 1), the rooms of a type on a night, a room
-by the hour.
+		Long: `Define a resource that can be reserved, or change its capacity. A resource is a seat (capacity 1), all rooms of a type
+on one night, or a room that is rented by the hour.
 
-The capacity can't go below what is held and confirmed. What is added is granted to those who wait, within two seconds.
---group is the group whose limit for each customer it counts for; see enqueue limit. A resource keeps its group.`,
+The capacity can't go below what is held and confirmed. Added capacity goes to waiting reservations within two seconds.
+--group adds the resource to a group with a limit for each customer (see enqueue limit). A resource stays in its group.`,
 		Example: "  enqueue resource --id hall/A1 --capacity 1 --group hall\n  enqueue resource --id double/2026-12-24 --capacity 40 --overbook 2",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,10 +31,10 @@ The capacity can't go below what is held and confirmed. What is added is granted
 			})
 		},
 	}
-	cmd.Flags().StringVar(&resource.ID, "id", "", "the resource's id, your own text")
-	cmd.Flags().Int64Var(&resource.Capacity, "capacity", 0, "how many there are")
-	cmd.Flags().Int64Var(&resource.Overbook, "overbook", 0, "how many more may be taken")
-	cmd.Flags().StringVar(&resource.LimitGroup, "group", "", "the limit group that it counts for")
+	cmd.Flags().StringVar(&resource.ID, "id", "", "the resource's id, any text of 1 to 200 characters")
+	cmd.Flags().Int64Var(&resource.Capacity, "capacity", 0, "how many can be reserved")
+	cmd.Flags().Int64Var(&resource.Overbook, "overbook", 0, "how many more may be reserved beyond the capacity")
+	cmd.Flags().StringVar(&resource.LimitGroup, "group", "", "the group whose limit the resource counts towards")
 	cli.Require(cmd, "id", "capacity")
 	return cmd
 }
@@ -43,10 +43,11 @@ func (p *program) limitCommand() *cobra.Command {
 	var group, most string
 	cmd := &cobra.Command{
 		Use:   "limit --group GROUP --per-customer N|unlimited",
-		Short: "Limit what one customer may reserve of a group of resources",
-		Long: `Limit what one customer may hold and have confirmed at a time of all the resources of a group together.
+		Short: "Limit how much of a group of resources one customer may reserve",
+		Long: `Limit how much one customer may hold and have confirmed at the same time, of all resources in a group together.
 
-Where there is a limit, whoever asks has to name the customer. A lower one takes nothing away from anybody.`,
+With a limit, every hold and booking of these resources must name its customer. A lower limit leaves existing
+reservations as they are.`,
 		Example: "  enqueue limit --group hall --per-customer 4",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,13 +64,13 @@ Where there is a limit, whoever asks has to name the customer. A lower one takes
 			})
 		},
 	}
-	cmd.Flags().StringVar(&group, "group", "", "the group's id, your own text")
-	cmd.Flags().StringVar(&most, "per-customer", "", "the sum of the quantities, or unlimited")
+	cmd.Flags().StringVar(&group, "group", "", "the group's id, any text of 1 to 200 characters")
+	cmd.Flags().StringVar(&most, "per-customer", "", "the most that one customer may have, or unlimited")
 	cli.Require(cmd, "group", "per-customer")
 	return cmd
 }
 
-// define makes something at once, in a transaction of its own, and shows its receipt.
+// define runs do in a transaction of its own, and prints its receipt. It needs no worker.
 func (p *program) define(cmd *cobra.Command, text string, do func(context.Context, pgx.Tx) (outbox.Receipt, error)) error {
 	ctx := cmd.Context()
 	pool, err := p.connect(ctx)

@@ -23,11 +23,11 @@ func (p *program) statementCommand() *cobra.Command {
 	var format listFormat
 	cmd := &cobra.Command{
 		Use:   "statement ACCOUNT",
-		Short: "Show an account's entries, with the balance after each",
-		Long: `Show an account's entries in their order, with the balance after each.
+		Short: "Show an account's entries with running balance",
+		Long: `Show an account's entries in order, with the balance after each.
 
-A date is its first moment, UTC; --to is the first moment that is not shown. A page after another one begins --after-version
-the last version seen. Amounts are decimals in the account's currency, in JSON minor units; what was taken is negative.`,
+A date means 00:00 UTC. --from is included, --to is not. To read page by page, pass the last version of a page to
+--after-version. Amounts are decimals in the account's currency, and minor units in JSON; withdrawals are negative.`,
 		Example: "  enqueue statement customer:7 --from 2026-11-01 --to 2026-12-01 --output csv",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -45,10 +45,10 @@ the last version seen. Amounts are decimals in the account's currency, in JSON m
 			})
 		},
 	}
-	cmd.Flags().Var(&from, "from", "from this time or date on")
-	cmd.Flags().Var(&to, "to", "until before this time or date")
-	cmd.Flags().Int64Var(&period.AfterVersion, "after-version", 0, "only what comes after this entry")
-	cmd.Flags().Int64Var(&period.MaxEntries, "limit", 0, "at most so many entries (default all)")
+	cmd.Flags().Var(&from, "from", "first time or date to show")
+	cmd.Flags().Var(&to, "to", "first time or date not to show")
+	cmd.Flags().Int64Var(&period.AfterVersion, "after-version", 0, "show only entries after this version")
+	cmd.Flags().Int64Var(&period.MaxEntries, "limit", 0, "show at most this many entries (default all)")
 	format.flag(cmd)
 	return cmd
 }

@@ -59,11 +59,12 @@ func (p *program) availabilityCommand() *cobra.Command {
 	var format listFormat
 	cmd := &cobra.Command{
 		Use:   "availability PREFIX",
-		Short: "Show how much of each resource can still be taken",
-		Long: `Show how much of each resource whose id begins with PREFIX can still be taken, in the order of the ids; an empty PREFIX
-stands for all.
+		Short: "Show how much of each resource is available",
+		Long: `Show how much of each resource is available whose id begins with PREFIX, in the order of the ids. An empty PREFIX means
+all resources.
 
-A page after another one begins --after the last id seen. Items with a time range are not counted: see enqueue occupied.`,
+To read page by page, pass the last id of a page to --after. Reservations for a time range are not counted: see enqueue
+occupied.`,
 		Example: "  enqueue availability hall/\n  enqueue availability double/2026-12- --limit 31 --output csv",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,8 +76,8 @@ A page after another one begins --after the last id seen. Items with a time rang
 			})
 		},
 	}
-	cmd.Flags().StringVar(&after, "after", "", "only what comes after this id")
-	cmd.Flags().Int64Var(&limit, "limit", 0, "at most so many resources (default all)")
+	cmd.Flags().StringVar(&after, "after", "", "show only resources after this id")
+	cmd.Flags().Int64Var(&limit, "limit", 0, "show at most this many resources (default all)")
 	format.flag(cmd)
 	return cmd
 }
@@ -128,11 +129,10 @@ func (p *program) occupiedCommand() *cobra.Command {
 	var format listFormat
 	cmd := &cobra.Command{
 		Use:   "occupied RESOURCE",
-		Short: "Show the times for which a resource is taken as a whole",
-		Long: `Show the times for which a resource is held or confirmed as a whole, as far as they overlap a period, in their order.
+		Short: "Show when a resource is taken as a whole",
+		Long: `Show when a resource is held or confirmed as a whole: all time ranges that overlap --from to --to, in order.
 
-A date is its first moment, UTC; --to is the first moment that does not belong to the period. Times are UTC; a range's
-start belongs to it, its end does not.`,
+Times are UTC, and a date means 00:00 UTC. The start of a range is included, its end is not.`,
 		Example: "  enqueue occupied room/1 --from 2026-12-01 --to 2026-12-02",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -156,8 +156,8 @@ start belongs to it, its end does not.`,
 			})
 		},
 	}
-	cmd.Flags().Var(&from, "from", "from this time or date on")
-	cmd.Flags().Var(&to, "to", "until before this time or date")
+	cmd.Flags().Var(&from, "from", "start of the period, a time or date")
+	cmd.Flags().Var(&to, "to", "end of the period, a time or date")
 	format.flag(cmd)
 	return cmd
 }

@@ -10,10 +10,10 @@ import (
 // tableBlock is how many rows are aligned together. A row may be 64 KiB long.
 const tableBlock = 200
 
-// table aligns columns without holding all of its rows: a block at a time, each at least as wide as those before.
+// table aligns columns without keeping all rows in memory: it aligns one block at a time, at least as wide as the last.
 type table struct {
 	out    io.Writer
-	right  []bool // of every column: aligned to the right
+	right  []bool // for each column: align it to the right
 	widths []int
 	rows   [][]string
 }

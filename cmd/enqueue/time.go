@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// timeFlag is a time on the command line. The zero time stands for one that is not given.
+// timeFlag is a time on the command line. The zero time means that none is given.
 type timeFlag struct {
 	at    time.Time
-	dates bool // a date is one too: its first moment, UTC
+	dates bool // a date is accepted too, and means 00:00 UTC
 }
 
 // String, Set and Type make it a flag.

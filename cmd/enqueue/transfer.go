@@ -44,7 +44,8 @@ func (p *program) reverseCommand() *cobra.Command {
 		Short: "Take a transfer back",
 		Long: `Take a transfer back: the same amount, the other way, once.
 
---transfer is the key with which the transfer was asked for. A captured payment is refunded instead.`,
+--transfer is the key of the transfer's request. To pay a captured payment back, use enqueue refund.
+To undo a booking, also cancel its reservation.`,
 		Example: "  enqueue reverse --key order-1042-back --transfer order-1042 --wait 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -27,7 +27,7 @@ const (
 func (p *program) crashCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "crash",
-		Short:   "Kill the worker in the middle of its work, and prove that nothing is lost or done twice",
+		Short:   "Kill the worker while it works, and prove that nothing is lost or done twice",
 		Example: "  worker demo crash",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

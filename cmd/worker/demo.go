@@ -29,10 +29,12 @@ var sample []byte
 func (p *program) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "The tour: a service, its requests, a worker, and the proof",
-		Long: `The tour: a shop writes orders and asks for payments in the same transactions, a worker settles them, and the audit proves
-the result. It takes place in a database of its own, which is dropped at the end: on the server of DATABASE_URL, or if
-that is not set on a private Postgres.`,
+		Short: "Show a service, its requests, a worker, and the proof",
+		Long: `Show what Lastseat does: a shop writes orders and requests payments in the same transactions, a worker settles them,
+and the audit proves the result.
+
+The demo makes a database of its own and drops it at the end. The server is that of DATABASE_URL or, if that is not
+set, a private Postgres.`,
 		Example: "  worker demo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -102,11 +104,11 @@ func (p *program) demo(ctx context.Context, loaded config.Config, pool *pgxpool.
 	if err := p.audit(ctx, pool, false); err != nil {
 		return err
 	}
-	p.say("\nThat was all. Next: worker dev, and the README.")
+	p.say("\nThat is all. Next: worker dev, and the README.")
 	return nil
 }
 
-// say tells the story: among the results for who reads it, beside them for a program that reads JSON.
+// say prints a line of the story: on stdout for people, on stderr for a program that reads JSON from stdout.
 func (p *program) say(format string, args ...any) {
 	out := p.streams.Out
 	if *p.output == "json" {

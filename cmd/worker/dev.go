@@ -26,9 +26,11 @@ func (p *program) devCommand() *cobra.Command {
 	var data, ui string
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Postgres if none is given, schema, worker, River UI",
-		Long: `Everything that a developer needs, until Ctrl-C: a private Postgres if DATABASE_URL is not set, the schema, a worker, and
-River UI. River UI has no login and can cancel and delete jobs: it listens on this machine only.`,
+		Short: "Run all that a developer needs: Postgres, schema, worker, River UI",
+		Long: `Run all that a developer needs, until Ctrl-C: the schema, a worker, River UI and, if DATABASE_URL is not set, a private
+Postgres.
+
+River UI has no login, and can cancel and delete jobs. So it only listens on this machine.`,
 		Example: "  worker dev\n  worker dev --data ./postgres",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,8 +52,8 @@ River UI. River UI has no login and can cancel and delete jobs: it listens on th
 			})
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "keep the private Postgres's data in this directory; else it is thrown away")
-	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:0", "where River UI listens; port 0: any that is free")
+	cmd.Flags().StringVar(&data, "data", "", "directory to keep the data of the private Postgres; without it, the data is deleted at the end")
+	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:0", "where River UI listens; port 0 picks a free port")
 	return cmd
 }
 

@@ -17,10 +17,10 @@ import (
 func (p *program) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "doctor",
-		Short: "Is this set up right?",
-		Long: `Is this set up right? Checks the configuration, the database, its schema, the role's rights, and that a worker holds the lane.
+		Short: "Check the setup, and that a worker is at work",
+		Long: `Check the configuration, the database, its schema, the rights of the role, and that a worker holds the lane.
 
-Serves as a health check: it exits with 0 only if requests are being settled.`,
+Use it as a health check: the exit code is 0 only while requests are being settled.`,
 		Example: "  worker doctor",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,7 +52,7 @@ Serves as a health check: it exits with 0 only if requests are being settled.`,
 					return err
 				}
 				if err != nil && check.name == "schema" {
-					break // the others would only say the same
+					break // the other checks would fail for the same reason
 				}
 			}
 			if len(failed) > 0 {
@@ -69,7 +69,7 @@ func checkSchema(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	return "Postgres " + version + ", schema up to date", errors.Join(err, schema.Check(ctx, pool))
 }
 
-// checkRights asks for one right of each sort that a worker needs.
+// checkRights looks for one right of each kind that a worker needs.
 func checkRights(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var role string
 	var enough bool
@@ -77,13 +77,13 @@ func checkRights(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 		SELECT current_user, has_table_privilege('lastseat.river_job', 'SELECT, UPDATE, DELETE') AND has_table_privilege('lastseat.transfers', 'INSERT')
 		   AND has_table_privilege('lastseat.requests', 'UPDATE') AND has_sequence_privilege('lastseat.transfers_id_seq', 'USAGE')`).Scan(&role, &enough)
 	if err == nil && !enough {
-		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a role of your own that is a member of it", role)}
+		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a member of it", role)}
 	}
 	return "role " + role, err
 }
 
-// checkSession looks for a pooler in transaction mode, which takes the lane's lock away: a setting made for the
-// session is gone in the next transaction, or stands in somebody else's.
+// checkSession looks for a connection pooler in transaction mode. Under one, the lane would lose its lock, because the next
+// transaction may run in another session.
 func checkSession(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func checkSession(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 		}
 	}
 	if before != after || uint32(before) != conn.Conn().PgConn().PID() {
-		return "", &cli.Error{Code: cli.ExitConfig, Err: errors.New("a connection pooler changes the session between statements: let the worker connect to Postgres itself, or pool by session")}
+		return "", &cli.Error{Code: cli.ExitConfig, Err: errors.New("a connection pooler changes the session between statements: connect the worker to Postgres directly, or use session pooling")}
 	}
 	return "connections are sessions", nil
 }

@@ -1,5 +1,5 @@
-// Command worker settles the requests of a database: payments and reservations, exactly once and in order. It also
-// migrates the database, proves it, and shows itself.
+// Command worker settles the requests of a database, payments and reservations, exactly once and in order. It also
+// migrates the database, audits it, and has a demo.
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 
 func main() { cli.Main(run) }
 
-// program is what the commands share.
+// program holds what all commands use.
 type program struct {
 	streams cli.Streams
 	output  *cli.Output
@@ -30,10 +30,15 @@ func run(ctx context.Context, args []string, streams cli.Streams) int {
 		Short: "Settle payments and reservations, exactly once and in order",
 		Long: `Settle payments and reservations, exactly once and in order.
 
-Configuration is by environment only; docs/operations.md lists the variables.
+Environment variables configure it; docs/operations.md lists them.
 
-Exit codes: 0 done, 1 audit or doctor found something, or an error without a code of its own, 64 usage, 69 the database can't be reached, 77 the role may not do that,
-78 configuration or schema version.`,
+Exit codes:
+  0   done
+  1   audit or doctor found a problem, or an error without a code of its own
+  64  wrong usage
+  69  the database can't be reached
+  77  the role lacks a right
+  78  wrong configuration or schema version`,
 		Example: "  worker demo\n  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
 		Version: cli.Version(),
 	}
@@ -42,7 +47,7 @@ Exit codes: 0 done, 1 audit or doctor found something, or an error without a cod
 	return cli.Execute(ctx, root, args, streams)
 }
 
-// workerConnections are for River: its leader, its producer and its listener, and one to spare.
+// workerConnections is the size of the pool. River needs three (leader, producer, listener); the rest are to spare.
 const workerConnections = 8
 
 // open loads the configuration and connects.

@@ -16,10 +16,10 @@ func (p *program) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [--drain]",
 		Short: "Settle requests as they come",
-		Long: `Settle requests as they come, until SIGTERM or SIGINT: then the batch in hand is finished first.
+		Long: `Settle requests as they come, until SIGTERM or SIGINT. The worker finishes its current batch before it stops.
 
-Any number of workers may run; one at a time holds a lane, the others take over when it goes. Once it has started, a
-worker outlives its database: it connects again.`,
+You may run any number of workers. One of them holds the lane, and another takes over when it stops. A running worker
+reconnects when the database has been away.`,
 		Example: "  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -46,14 +46,14 @@ worker outlives its database: it connects again.`,
 			return p.printStats(ctx, pool, worker.Stats(), drain)
 		},
 	}
-	cmd.Flags().BoolVar(&drain, "drain", false, "settle what is due, then exit")
+	cmd.Flags().BoolVar(&drain, "drain", false, "settle all requests that are due, then exit")
 	return cmd
 }
 
 const waitingSQL = `
 	SELECT count(*) FROM lastseat.river_job WHERE queue = $1 AND state IN ('available', 'retryable', 'scheduled', 'pending')`
 
-// printStats tells what was done; after a drain also how many jobs are left that were not due.
+// printStats prints what was done and, after a drain, how many jobs are left because they are not due yet.
 func (p *program) printStats(ctx context.Context, pool *pgxpool.Pool, s outbox.Snapshot, drained bool) error {
 	text := fmt.Sprintf("%d applied, %d rejected, %d duplicates, %d failed attempts; %d batches, %d conflicts retried",
 		s.Applied, s.Rejected, s.Duplicates, s.Failures, s.Batches, s.Conflicts)

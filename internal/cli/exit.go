@@ -1,4 +1,4 @@
-// Package cli is what the two commands have in common: exit codes, output, and how a cobra command becomes a program.
+// Package cli holds what the two commands share: exit codes, output, and how a cobra command becomes a program.
 package cli
 
 import (
@@ -33,7 +33,7 @@ const (
 	ExitConfig      = 78 // configuration or schema version
 )
 
-// Error is an error that has its exit code with it. A nil Err prints nothing.
+// Error is an error with an exit code. With a nil Err nothing is printed.
 type Error struct {
 	Code int
 	Err  error
@@ -48,7 +48,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// BadData is an error of the data on the command line or in a file.
+// BadData is an error in the data on the command line or in a file.
 func BadData(format string, args ...any) error {
 	return &Error{Code: ExitData, Err: fmt.Errorf(format, args...)}
 }
@@ -78,7 +78,7 @@ func ExitCode(err error) int {
 	}
 }
 
-// connectionLost tells whether a connection broke, or was found broken. pgx has no error for it that it exports.
+// connectionLost tells whether a connection broke. pgx exports no error for it.
 func connectionLost(err error) bool {
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) ||
 		errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "conn closed")

@@ -34,7 +34,7 @@ func (o *Output) Type() string { return "text|json" }
 // AddOutput gives root and all its commands the flag --output.
 func AddOutput(root *cobra.Command) *Output {
 	output := Output("text")
-	root.PersistentFlags().VarP(&output, "output", "o", "how results are written")
+	root.PersistentFlags().VarP(&output, "output", "o", "how to print results")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return &output
 }
@@ -48,7 +48,7 @@ func (o *Output) Print(w io.Writer, value any, text string) error {
 	return err
 }
 
-// outcome is an outcome as the commands print it: a code that is not there is null.
+// outcome is an outcome as the commands print it: a missing code is null.
 type outcome struct {
 	Key         string          `json:"key"`
 	Kind        string          `json:"kind"`
@@ -62,7 +62,7 @@ type outcome struct {
 	Duplicate   bool            `json:"duplicate"`
 }
 
-// PrintOutcome writes an outcome. duplicate: this call asked for what had been asked for before.
+// PrintOutcome writes an outcome. duplicate says that the key had been used before, for the same request.
 func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) error {
 	line := outcome{
 		Key: of.Key, Kind: of.Kind, Status: of.Status, Detail: of.Detail, Attempts: of.Attempts, JobID: of.JobID,
@@ -90,7 +90,7 @@ func Word(id string) string {
 	return OneLine(id)
 }
 
-// OneLine quotes a text that would not stay on its line, or would do something to a terminal.
+// OneLine quotes a text with line breaks or control characters.
 func OneLine(text string) string {
 	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
 		return quoted

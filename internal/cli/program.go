@@ -13,19 +13,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Streams are the ends of a program that a test takes the place of. Data goes to Out, all else to Err.
+// Streams are the inputs and outputs of a program, which a test replaces. Data goes to Out, everything else to Err.
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Environ  []string
 }
 
-// Execute runs root with args and returns the exit code. Whatever cobra itself finds wrong is usage; whatever a
-// command returns is said in one line on the error stream.
+// Execute runs root with args and returns the exit code. Errors that cobra finds are usage errors; the error of a command
+// is printed in one line on the error stream.
 func Execute(ctx context.Context, root *cobra.Command, args []string, streams Streams) int {
 	for _, arg := range args {
 		if !utf8.ValidString(arg) {
-			// encoding/json would replace the byte in silence
+			// encoding/json would replace the byte silently
 			_, _ = fmt.Fprintf(streams.Err, "%s: the argument %q is not UTF-8\n", root.Name(), arg)
 			return ExitData
 		}
@@ -51,7 +51,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string, streams St
 	return ExitCode(err)
 }
 
-// markRun notes when a command's own code begins: an error before that is one of the command line.
+// markRun notes when a command's own code begins: an earlier error is a usage error.
 func markRun(cmd *cobra.Command, ran *bool) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -76,13 +76,13 @@ func markRun(cmd *cobra.Command, ran *bool) {
 	}
 }
 
-// Usage is an error of the command line that cobra can't see.
+// Usage is a usage error that cobra can't find.
 func Usage(format string, args ...any) error {
 	return &Error{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// Line is err on one line, or on several where it has several things to say. A database that can't be reached is named
-// once and not once for every address.
+// Line is err on one line, or on several lines if err joins several errors. A database that can't be reached is named once,
+// not once for each address.
 func Line(err error) string {
 	if refused := (*pgconn.ConnectError)(nil); errors.As(err, &refused) {
 		where := fmt.Sprintf("database %q at %s", refused.Config.Database, net.JoinHostPort(refused.Config.Host, fmt.Sprint(refused.Config.Port)))
@@ -100,7 +100,7 @@ func Line(err error) string {
 		return fmt.Sprintf("%s can't be reached: %s", where, lines[len(lines)-1])
 	}
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" {
-		return refused.Message + ": connect as a role that has the right (lastseat_producer asks, lastseat_worker settles, lastseat_viewer reads; worker migrate takes CREATEROLE, and CREATE on the database)"
+		return refused.Message + ": connect as a role that has the right (lastseat_producer makes requests, lastseat_worker settles them, lastseat_viewer reads; worker migrate needs CREATEROLE, and CREATE on the database)"
 	}
 	if connectionLost(err) {
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())

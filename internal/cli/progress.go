@@ -8,10 +8,10 @@ import (
 	"golang.org/x/term"
 )
 
-// Progress is a bar on the error stream, if that is a terminal; else it is nothing.
+// Progress is a bar on the error stream if that is a terminal, and nothing elsewhere.
 type Progress struct{ bar *progressbar.ProgressBar }
 
-// NewProgress makes the bar for an input of size bytes, -1: unknown.
+// NewProgress makes the bar for an input of size bytes; -1 means unknown.
 func NewProgress(stderr io.Writer, size int64) *Progress {
 	file, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
@@ -31,7 +31,7 @@ func (p *Progress) Reader(r io.Reader) io.Reader {
 	return &reader
 }
 
-// Finish takes the bar away.
+// Finish removes the bar.
 func (p *Progress) Finish() {
 	if p.bar != nil {
 		_ = p.bar.Finish()
