@@ -16,14 +16,16 @@ import (
 )
 
 // transferArgs are a command that nothing but the database can refuse.
-var transferArgs = []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR"}
+var transferArgs = []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1", "--currency",
+	"EUR"}
 
 // everyCommand talks to the database.
 var everyCommand = map[string][]string{
-	"account":        {"account", "--id", "a", "--currency", "EUR"},
-	"transfer":       transferArgs,
-	"reverse":        {"reverse", "--key", "u", "--transfer", "k"},
-	"authorize":      {"authorize", "--key", "a", "--payment", "p", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR", "--expires-in", "15m"},
+	"account":  {"account", "--id", "a", "--currency", "EUR"},
+	"transfer": transferArgs,
+	"reverse":  {"reverse", "--key", "u", "--transfer", "k"},
+	"authorize": {"authorize", "--key", "a", "--payment", "p", "--from", "bank", "--to", "ada", "--amount", "1",
+		"--currency", "EUR", "--expires-in", "15m"},
 	"capture":        {"capture", "--key", "c", "--payment", "p"},
 	"capture a part": {"capture", "--key", "part", "--payment", "p", "--amount", "0.50"},
 	"refund":         {"refund", "--key", "r", "--payment", "p", "--amount", "0.10"},
@@ -37,18 +39,21 @@ var everyCommand = map[string][]string{
 	"statement":      {"statement", "ada"},
 	"limit":          {"limit", "--group", "hall", "--per-customer", "9"},
 	"resource":       {"resource", "--id", "seat", "--capacity", "9", "--group", "hall"},
-	"hold":           {"hold", "--key", "h", "--reservation", "r", "--item", "seat=2", "--customer", "ada", "--expires-in", "15m"},
-	"extend":         {"extend", "--key", "e", "--reservation", "r", "--expires-at", "2099-01-01T00:00:00Z"},
-	"confirm":        {"confirm", "--key", "s", "--reservation", "r"},
-	"cancel":         {"cancel", "--key", "x", "--reservation", "r"},
-	"book":           {"book", "--key", "b", "--reservation", "q", "--item", "seat", "--customer", "ada", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR"},
-	"reservation":    {"reservation", "r"},
-	"availability":   {"availability", "seat"},
-	"occupied":       {"occupied", "seat", "--from", "2026-11-23"},
+	"hold": {"hold", "--key", "h", "--reservation", "r", "--item", "seat=2", "--customer", "ada",
+		"--expires-in", "15m"},
+	"extend":  {"extend", "--key", "e", "--reservation", "r", "--expires-at", "2099-01-01T00:00:00Z"},
+	"confirm": {"confirm", "--key", "s", "--reservation", "r"},
+	"cancel":  {"cancel", "--key", "x", "--reservation", "r"},
+	"book": {"book", "--key", "b", "--reservation", "q", "--item", "seat", "--customer", "ada", "--from", "bank",
+		"--to", "ada", "--amount", "1", "--currency", "EUR"},
+	"reservation":  {"reservation", "r"},
+	"availability": {"availability", "seat"},
+	"occupied":     {"occupied", "seat", "--from", "2026-11-23"},
 }
 
 // askingCommands write, in an order in which each finds what it needs.
-var askingCommands = []string{"account", "transfer", "import", "retry", "reverse", "authorize", "capture", "capture a part", "refund", "void",
+var askingCommands = []string{"account", "transfer", "import", "retry", "reverse", "authorize", "capture",
+	"capture a part", "refund", "void",
 	"limit", "resource", "hold", "extend", "confirm", "cancel", "book"}
 
 const oneRow = "key,from_account,to_account,amount,currency\nk,bank,ada,1,EUR\n"
@@ -133,7 +138,8 @@ func TestNotLetIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := func(password, database string) string {
-		return "postgres://" + config.User + ":" + password + "@127.0.0.1:" + portOf(config) + "/" + database + "?sslmode=disable"
+		return "postgres://" + config.User + ":" + password + "@127.0.0.1:" + portOf(config) + "/" + database +
+			"?sslmode=disable"
 	}
 	if config.Password != "" {
 		runIn(t, url("wrong", config.Database), nil, "outcome", "k").Fails(t, 77, "password authentication failed")
@@ -152,7 +158,8 @@ func TestSchema(t *testing.T) {
 		has      int // migrations; -1: no schema
 		commands []string
 	}{
-		"missing": {-1, all}, "only river's": {0, all}, "without requests": {1, all}, "without transfers": {2, all}, "without payments": {4, all},
+		"missing": {-1, all}, "only river's": {0, all}, "without requests": {1, all}, "without transfers": {2, all},
+		"without payments":     {4, all},
 		"without reservations": {5, all}, "without the interface": {6, all},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +204,8 @@ func older(t *testing.T, has int) string {
 // written counts rows in tables that may be missing.
 func written(t *testing.T, pool *pgxpool.Pool) (rows int) {
 	t.Helper()
-	for _, table := range []string{"lastseat.requests", "lastseat.accounts", "lastseat.river_job", "lastseat.resources", "lastseat.limit_groups", "lastseat.reservations"} {
+	for _, table := range []string{"lastseat.requests", "lastseat.accounts", "lastseat.river_job", "lastseat.resources",
+		"lastseat.limit_groups", "lastseat.reservations"} {
 		var there bool
 		err := pool.QueryRow(t.Context(), `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&there)
 		if err == nil && there {
@@ -231,7 +239,8 @@ func TestRoles(t *testing.T) {
 	s.expect(t, "5 accounts, 12 requests, 12 jobs")
 	s.drain(t)
 	runIn(t, producer, nil, "wait", "k").Succeeds(t)
-	for _, command := range []string{"outcome", "balance", "payment", "statement", "reservation", "availability", "occupied"} {
+	for _, command := range []string{"outcome", "balance", "payment", "statement", "reservation", "availability",
+		"occupied"} {
 		runIn(t, producer, nil, everyCommand[command]...).Succeeds(t)
 		runIn(t, viewer, nil, everyCommand[command]...).Succeeds(t)
 	}

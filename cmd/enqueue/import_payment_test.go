@@ -20,7 +20,8 @@ func payments(prefix string, bad map[int]string) string {
 	}
 	for n := 1; n <= 4; n++ {
 		payment := fmt.Sprintf(`"payment":"@p%d"`, n)
-		add("authorize", fmt.Sprintf("a%d", n), payment+`,"from":"bank","to":"ada","amount":1000,"currency":"EUR","expires_at":"2099-01-01T00:00:00Z"`)
+		add("authorize", fmt.Sprintf("a%d", n), payment+
+			`,"from":"bank","to":"ada","amount":1000,"currency":"EUR","expires_at":"2099-01-01T00:00:00Z"`)
 		if n == 4 {
 			add("void", "v", payment)
 			break
@@ -58,7 +59,8 @@ func TestImportPayments(t *testing.T) {
 	}
 	var wrong, held int
 	err := s.pool.QueryRow(t.Context(), `
-		SELECT (SELECT count(*) FROM lastseat.requests WHERE status <> 'applied'), (SELECT sum(held) FROM lastseat.accounts)`).Scan(&wrong, &held)
+		SELECT (SELECT count(*) FROM lastseat.requests WHERE status <> 'applied'), (SELECT sum(held)
+		  FROM lastseat.accounts)`).Scan(&wrong, &held)
 	if err != nil || wrong != 0 || held != 0 {
 		t.Errorf("%d requests are not applied, %d is held (%v)", wrong, held, err)
 	}
@@ -71,24 +73,36 @@ func TestImportBadPayment(t *testing.T) {
 	const authorize = `{"kind":"payment.authorize","key":"@17","args":{"payment":"@p17","from":"bank","to":"ada","amount":1,"currency":"EUR"}}`
 	cases := 0
 	for name, bad := range map[string]struct{ row, says string }{
-		"payment taken":           {strings.Replace(authorize, "@p17", "@p2", 1), `payment "@p2" was asked for with the key "@a2"`},
-		"no payment":              {strings.Replace(authorize, `"payment":"@p17",`, "", 1), `"payment" is missing`},
-		"unknown account":         {strings.Replace(authorize, "bank", "nobody", 1), `there is no account "nobody"`},
-		"amount as text":          {strings.Replace(authorize, `:1,`, `:"1",`, 1), `"amount" is "1"`},
-		"a day that is not":       {strings.Replace(authorize, `"amount"`, `"expires_at":"2026-02-30T00:00:00Z","amount"`, 1), "there is no such day"},
-		"a time without offset":   {strings.Replace(authorize, `"amount"`, `"expires_at":"2026-02-03T00:00:00","amount"`, 1), "RFC 3339"},
-		"a description":           {strings.Replace(authorize, `"amount"`, `"description":"x","amount"`, 1), `no argument "description"`},
-		"capture of none":         {`{"kind":"payment.capture","key":"@17","args":{"payment":"@none"}}`, `there is no payment "@none"`},
-		"capture of 0":            {`{"kind":"payment.capture","key":"@17","args":{"payment":"@p1","amount":0}}`, `"amount" is 0`},
-		"capture of a decimal":    {`{"kind":"payment.capture","key":"@17","args":{"payment":"@p1","amount":1.5}}`, `"amount" is 1.5`},
-		"capture with currency":   {`{"kind":"payment.capture","key":"@17","args":{"payment":"@p1","currency":"EUR"}}`, `no argument "currency"`},
-		"void of a part":          {`{"kind":"payment.void","key":"@17","args":{"payment":"@p1","amount":1}}`, `no argument "amount"`},
-		"refund of a later one":   {`{"kind":"payment.refund","key":"@17","args":{"payment":"@p18"}}`, `there is no payment "@p18"`},
+		"payment taken": {strings.Replace(authorize, "@p17", "@p2", 1),
+			`payment "@p2" was asked for with the key "@a2"`},
+		"no payment":      {strings.Replace(authorize, `"payment":"@p17",`, "", 1), `"payment" is missing`},
+		"unknown account": {strings.Replace(authorize, "bank", "nobody", 1), `there is no account "nobody"`},
+		"amount as text":  {strings.Replace(authorize, `:1,`, `:"1",`, 1), `"amount" is "1"`},
+		"a day that is not": {strings.Replace(authorize, `"amount"`, `"expires_at":"2026-02-30T00:00:00Z","amount"`,
+			1), "there is no such day"},
+		"a time without offset": {strings.Replace(authorize, `"amount"`, `"expires_at":"2026-02-03T00:00:00","amount"`, 1),
+			"RFC 3339"},
+		"a description": {strings.Replace(authorize, `"amount"`, `"description":"x","amount"`, 1),
+			`no argument "description"`},
+		"capture of none": {`{"kind":"payment.capture","key":"@17","args":{"payment":"@none"}}`,
+			`there is no payment "@none"`},
+		"capture of 0": {`{"kind":"payment.capture","key":"@17","args":{"payment":"@p1","amount":0}}`,
+			`"amount" is 0`},
+		"capture of a decimal": {`{"kind":"payment.capture","key":"@17","args":{"payment":"@p1","amount":1.5}}`,
+			`"amount" is 1.5`},
+		"capture with currency": {`{"kind":"payment.capture","key":"@17","args":{"payment":"@p1","currency":"EUR"}}`,
+			`no argument "currency"`},
+		"void of a part": {`{"kind":"payment.void","key":"@17","args":{"payment":"@p1","amount":1}}`,
+			`no argument "amount"`},
+		"refund of a later one": {`{"kind":"payment.refund","key":"@17","args":{"payment":"@p18"}}`,
+			`there is no payment "@p18"`},
 		"refund, key reused":      {`{"kind":"payment.refund","key":"@r1","args":{"payment":"@p1","amount":51}}`, `"@r1" `},
 		"capture, key of another": {`{"kind":"payment.capture","key":"@a1","args":{"payment":"@p1"}}`, `"@a1" `},
-		"reverse of a later one":  {`{"kind":"payment.reverse","key":"@17","args":{"transfer":"@t3"}}`, `no transfer was asked for with the key "@t3"`},
-		"reverse of a capture":    {`{"kind":"payment.reverse","key":"@17","args":{"transfer":"@c1"}}`, "it is a payment.capture"},
-		"expire":                  {`{"kind":"payment.expire","key":"@17","args":{"payment":"@p1"}}`, `there is no kind "payment.expire"`},
+		"reverse of a later one": {`{"kind":"payment.reverse","key":"@17","args":{"transfer":"@t3"}}`,
+			`no transfer was asked for with the key "@t3"`},
+		"reverse of a capture": {`{"kind":"payment.reverse","key":"@17","args":{"transfer":"@c1"}}`,
+			"it is a payment.capture"},
+		"expire": {`{"kind":"payment.expire","key":"@17","args":{"payment":"@p1"}}`, `there is no kind "payment.expire"`},
 	} {
 		cases++
 		prefix := fmt.Sprintf("case-%d-", cases)
@@ -138,7 +152,8 @@ func TestImportOpensAccountsOfPayments(t *testing.T) {
 	counted(t, again, importCounts{Lines: 4, Requests: 4, Duplicates: 4})
 	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE kind = 'own.kind'`)
 	s.drain(t)
-	for account, want := range map[string]string{"mint": "mint  -5.00 USD  held 0.00  available unlimited  overdraft unlimited\n", "shop": "shop  4.00 USD  held 0.00  available unlimited  overdraft unlimited\n"} {
+	for account, want := range map[string]string{"mint": "mint  -5.00 USD  held 0.00  available unlimited  overdraft " +
+		"unlimited\n", "shop": "shop  4.00 USD  held 0.00  available unlimited  overdraft unlimited\n"} {
 		if got := s.enqueue(t, "balance", account).Out; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}

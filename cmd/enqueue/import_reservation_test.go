@@ -20,14 +20,17 @@ func reservations(prefix string, bad map[int]string) string {
 	}
 	for n := 1; n <= 4; n++ {
 		reservation := fmt.Sprintf(`"reservation":"@r%d"`, n)
-		add("reservation.hold", fmt.Sprintf("h%d", n), reservation+`,"items":[{"resource":"stock","quantity":2},{"resource":"stock"}],"customer":"ada","expires_at":"2099-01-01T00:00:00Z"`)
+		add("reservation.hold", fmt.Sprintf("h%d", n), reservation+
+			`,"items":[{"resource":"stock","quantity":2},{"resource":"stock"}],"customer":"ada","expires_at":"2099-01-01T00:00:00Z"`)
 		add("reservation.extend", fmt.Sprintf("e%d", n), reservation+`,"expires_at":"2100-01-01T00:00:00Z"`)
 		add("reservation.confirm", fmt.Sprintf("c%d", n), reservation)
 		add("reservation.cancel", fmt.Sprintf("x%d", n), reservation)
 	}
-	add("reservation.hold", "h5", `"reservation":"@r5","items":[{"resource":"room","during":"[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z)"}],"wait":true`)
+	add("reservation.hold", "h5",
+		`"reservation":"@r5","items":[{"resource":"room","during":"[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z)"}],"wait":true`)
 	add("reservation.cancel", "x5", `"reservation":"@r5"`)
-	add("booking.book", "b", `"reservation":"@b","items":[{"resource":"stock"}],"from":"bank","to":"ada","amount":10,"currency":"EUR","description":"seat","metadata":{"row":1}`)
+	add("booking.book", "b",
+		`"reservation":"@b","items":[{"resource":"stock"}],"from":"bank","to":"ada","amount":10,"currency":"EUR","description":"seat","metadata":{"row":1}`)
 	add("reservation.cancel", "xb", `"reservation":"@b"`)
 	return file.String()
 }
@@ -49,7 +52,8 @@ func TestImportReservations(t *testing.T) {
 		}
 	}
 	var codes string
-	err := s.pool.QueryRow(t.Context(), `SELECT string_agg(c, ' ' ORDER BY c) FROM (SELECT concat(code, ':', count(*)) AS c FROM lastseat.requests GROUP BY code) codes`).Scan(&codes)
+	err := s.pool.QueryRow(t.Context(), `SELECT string_agg(c, ' ' ORDER BY c)
+		FROM (SELECT concat(code, ':', count(*)) AS c FROM lastseat.requests GROUP BY code) codes`).Scan(&codes)
 	if want := "booked:3 cancelled:18 confirmed:12 extended:12 held:15"; err != nil || codes != want {
 		t.Errorf("the outcomes are %s (%v), want %s", codes, err, want)
 	}
@@ -68,27 +72,38 @@ func TestImportBadReservation(t *testing.T) {
 	)
 	cases := 0
 	for name, bad := range map[string]struct{ row, says string }{
-		"reservation taken":      {strings.Replace(hold, "@r17", "@r2", 1), `reservation "@r2" was asked for with the key "@h2"`},
-		"no items":               {strings.Replace(hold, `{"resource":"stock"}`, "", 1), `"items" is []`},
-		"items an object":        {strings.Replace(hold, `[{"resource":"stock"}]`, `{"resource":"stock"}`, 1), `"items" is {`},
-		"items as text":          {strings.Replace(hold, `{"resource":"stock"}`, `"stock"`, 1), "item 1 is"},
-		"unknown resource":       {strings.Replace(hold, "stock", "none", 1), `there is no resource "none"`},
-		"quantity 0":             {strings.Replace(hold, `"stock"`, `"stock","quantity":0`, 1), `quantity of item 1" is 0`},
-		"quantity of a decimal":  {strings.Replace(hold, `"stock"`, `"stock","quantity":1.5`, 1), `quantity of item 1" is 1.5`},
-		"a range that is closed": {strings.Replace(hold, `"stock"`, `"room","during":"[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z]"`, 1), `during of item 1" is`},
-		"a range without end":    {strings.Replace(hold, `"stock"`, `"room","during":"[2026-12-01T10:00:00Z,)"`, 1), `during of item 1" is`},
-		"wait as text":           {strings.Replace(hold, `"items"`, `"wait":"yes","items"`, 1), `"wait" is "yes"`},
-		"an amount":              {strings.Replace(hold, `"items"`, `"amount":1,"items"`, 1), `no argument "amount"`},
-		"confirm of none":        {`{"kind":"reservation.confirm","key":"@17","args":{"reservation":"@none"}}`, `there is no reservation "@none"`},
-		"confirm of a later one": {`{"kind":"reservation.confirm","key":"@17","args":{"reservation":"@b"}}`, `there is no reservation "@b"`},
-		"extend without a time":  {`{"kind":"reservation.extend","key":"@17","args":{"reservation":"@r1"}}`, `"expires_at" is missing`},
-		"cancel of a part":       {`{"kind":"reservation.cancel","key":"@17","args":{"reservation":"@r1","items":[]}}`, `no argument "items"`},
+		"reservation taken": {strings.Replace(hold, "@r17", "@r2", 1),
+			`reservation "@r2" was asked for with the key "@h2"`},
+		"no items": {strings.Replace(hold, `{"resource":"stock"}`, "", 1), `"items" is []`},
+		"items an object": {strings.Replace(hold, `[{"resource":"stock"}]`, `{"resource":"stock"}`, 1),
+			`"items" is {`},
+		"items as text":    {strings.Replace(hold, `{"resource":"stock"}`, `"stock"`, 1), "item 1 is"},
+		"unknown resource": {strings.Replace(hold, "stock", "none", 1), `there is no resource "none"`},
+		"quantity 0":       {strings.Replace(hold, `"stock"`, `"stock","quantity":0`, 1), `quantity of item 1" is 0`},
+		"quantity of a decimal": {strings.Replace(hold, `"stock"`, `"stock","quantity":1.5`, 1),
+			`quantity of item 1" is 1.5`},
+		"a range that is closed": {strings.Replace(hold, `"stock"`,
+			`"room","during":"[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z]"`, 1), `during of item 1" is`},
+		"a range without end": {strings.Replace(hold, `"stock"`, `"room","during":"[2026-12-01T10:00:00Z,)"`, 1),
+			`during of item 1" is`},
+		"wait as text": {strings.Replace(hold, `"items"`, `"wait":"yes","items"`, 1), `"wait" is "yes"`},
+		"an amount":    {strings.Replace(hold, `"items"`, `"amount":1,"items"`, 1), `no argument "amount"`},
+		"confirm of none": {`{"kind":"reservation.confirm","key":"@17","args":{"reservation":"@none"}}`,
+			`there is no reservation "@none"`},
+		"confirm of a later one": {`{"kind":"reservation.confirm","key":"@17","args":{"reservation":"@b"}}`,
+			`there is no reservation "@b"`},
+		"extend without a time": {`{"kind":"reservation.extend","key":"@17","args":{"reservation":"@r1"}}`,
+			`"expires_at" is missing`},
+		"cancel of a part": {`{"kind":"reservation.cancel","key":"@17","args":{"reservation":"@r1","items":[]}}`,
+			`no argument "items"`},
 		"cancel, key of another": {`{"kind":"reservation.cancel","key":"@h1","args":{"reservation":"@r1"}}`, `"@h1" `},
 		"book to wait":           {strings.Replace(book, `"items"`, `"wait":true,"items"`, 1), `no argument "wait"`},
 		"book without money":     {strings.Replace(book, `"amount":1,`, "", 1), `"amount" is missing`},
 		"book from nobody":       {strings.Replace(book, `"bank"`, `"nobody"`, 1), `there is no account "nobody"`},
-		"expire":                 {`{"kind":"reservation.expire","key":"@17","args":{"reservation":"@r1"}}`, `there is no kind "reservation.expire"`},
-		"grant":                  {`{"kind":"reservation.grant","key":"@17","args":{"reservation":"@r1"}}`, `there is no kind "reservation.grant"`},
+		"expire": {`{"kind":"reservation.expire","key":"@17","args":{"reservation":"@r1"}}`,
+			`there is no kind "reservation.expire"`},
+		"grant": {`{"kind":"reservation.grant","key":"@17","args":{"reservation":"@r1"}}`,
+			`there is no kind "reservation.grant"`},
 	} {
 		cases++
 		prefix := fmt.Sprintf("case-%d-", cases)
@@ -116,7 +131,8 @@ func TestImportBadReservation(t *testing.T) {
 
 func (s *shop) reservationCount(t *testing.T, prefix string) (n int) {
 	t.Helper()
-	if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM lastseat.reservations WHERE starts_with(id, $1)`, prefix).Scan(&n); err != nil {
+	if err := s.pool.QueryRow(t.Context(), `SELECT count(*) FROM lastseat.reservations WHERE starts_with(id, $1)`,
+		prefix).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -137,7 +153,8 @@ func TestImportResources(t *testing.T) {
 	}
 	changed := s.importFile(t, "capacity,resource\n2,hall/1\n9,hall/2\n")
 	counted(t, changed, importCounts{Lines: 3, Resources: 2})
-	if got, want := s.enqueue(t, "availability", "hall", "-o", "csv").Out, `resource,available,capacity,overbook,held,confirmed,waiting
+	if got, want := s.enqueue(t, "availability", "hall", "-o", "csv").Out,
+		`resource,available,capacity,overbook,held,confirmed,waiting
 "hall, left",22,20,2,0,0,0
 hall/1,2,2,0,0,0,0
 hall/2,9,9,0,0,0,0

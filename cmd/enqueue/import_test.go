@@ -111,7 +111,8 @@ func (s *shop) asked(t *testing.T, prefix string, want int) {
 	t.Helper()
 	var requests, jobs int
 	err := s.pool.QueryRow(t.Context(), `
-		SELECT (SELECT count(*) FROM lastseat.requests WHERE starts_with(key, $1)), (SELECT count(*) FROM lastseat.river_job WHERE starts_with(args ->> 'key', $1))`, prefix).Scan(&requests, &jobs)
+		SELECT (SELECT count(*) FROM lastseat.requests WHERE starts_with(key, $1)), (SELECT count(*) FROM lastseat.river_job
+		  WHERE starts_with(args ->> 'key', $1))`, prefix).Scan(&requests, &jobs)
 	if err != nil || requests != want || jobs != want {
 		t.Errorf("%d requests and %d jobs are in (%v), want %d", requests, jobs, err, want)
 	}
@@ -127,7 +128,8 @@ func TestImportOpensNothingInVain(t *testing.T) {
 	s.importFile(t, file, "--open-accounts", "--chunk", "15").Fails(t, 65, "line 17: ", "up to line 16 is in")
 	s.expect(t, "6 accounts, 15 requests, 15 jobs")
 	var limit *int64
-	if err := s.pool.QueryRow(t.Context(), `SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'newer'`).Scan(&limit); err != nil || limit != nil {
+	if err := s.pool.QueryRow(t.Context(),
+		`SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'newer'`).Scan(&limit); err != nil || limit != nil {
 		t.Errorf("newer's limit is %v, %v; want none", limit, err)
 	}
 }
@@ -136,38 +138,46 @@ func TestImportOpensNothingInVain(t *testing.T) {
 func TestImportBadFile(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	const line = `{"kind":"payment.transfer","key":"k","args":{"from":"bank","to":"ada","amount":1,"currency":"EUR"}}` + "\n"
+	const line = `{"kind":"payment.transfer","key":"k","args":{"from":"bank","to":"ada","amount":1,"currency":"EUR"}}` +
+		"\n"
 	wide := strings.Replace(line, `"amount"`, `"description":"`+strings.Repeat("d", 64<<10)+`","amount"`, 1)
 	for name, bad := range map[string]struct{ content, says string }{
-		"empty":                {"", "empty"},
-		"of blanks":            {"\n \n", "empty"},
-		"unknown column":       {"key,from_account,to_account,amount,currency,colour\n", `line 1: column "colour" is unknown`},
-		"missing column":       {"key,from_account,to_account,amount\n", `line 1: column "currency" is missing`},
-		"column twice":         {"key,key,from_account,to_account,amount,currency\n", "line 1: column \"key\" is there twice"},
-		"no header":            {"k,bank,ada,1,EUR,\n", "line 1: the header"},
-		"binary":               {"\x7fELF\x00\x01\x02", "line 1: "},
-		"UTF-16":               {"\xff\xfek\x00e\x00y\x00", "line 1: "},
-		"cut in a row":         {transfers(3, nil) + "k9,bank,a", "line 5: the row has 3 fields"},
-		"cut in a quote":       {transfers(3, nil) + `k9,bank,ada,1,EUR,"and`, "line 5: a quote in this row is never closed"},
-		"cut in an object":     {line + line[:40], "line 2: the file ends inside a JSON object"},
-		"a JSON array":         {"[" + line + "]", "line 1: a JSON array"},
-		"args an array":        {line + `{"kind":"payment.transfer","key":"l","args":[1]}`, "line 2: args"},
-		"args a number":        {line + `{"kind":"payment.transfer","key":"l","args":7}`, "line 2: args"},
-		"args null":            {line + `{"kind":"payment.transfer","key":"l","args":null}`, "line 2: args"},
-		"no args":              {line + `{"kind":"payment.transfer","key":"l"}`, `line 2: member "args" is missing`},
-		"unknown member":       {line + `{"kind":"payment.transfer","key":"l","args":{},"at":1}`, `line 2: member "at" is unknown`},
-		"unknown kind":         {line + `{"kind":"payment.gift","key":"l","args":{}}`, `line 2: there is no kind "payment.gift"`},
-		"unknown argument":     {line + strings.Replace(line, `"amount"`, `"tip":1,"amount"`, 1), `line 2: payment.transfer has no argument "tip"`},
-		"argument in capitals": {line + strings.Replace(line, `"amount"`, `"Amount"`, 1), `line 2: payment.transfer has no argument "Amount"`},
+		"empty":     {"", "empty"},
+		"of blanks": {"\n \n", "empty"},
+		"unknown column": {"key,from_account,to_account,amount,currency,colour\n",
+			`line 1: column "colour" is unknown`},
+		"missing column": {"key,from_account,to_account,amount\n", `line 1: column "currency" is missing`},
+		"column twice": {"key,key,from_account,to_account,amount,currency\n",
+			"line 1: column \"key\" is there twice"},
+		"no header":        {"k,bank,ada,1,EUR,\n", "line 1: the header"},
+		"binary":           {"\x7fELF\x00\x01\x02", "line 1: "},
+		"UTF-16":           {"\xff\xfek\x00e\x00y\x00", "line 1: "},
+		"cut in a row":     {transfers(3, nil) + "k9,bank,a", "line 5: the row has 3 fields"},
+		"cut in a quote":   {transfers(3, nil) + `k9,bank,ada,1,EUR,"and`, "line 5: a quote in this row is never closed"},
+		"cut in an object": {line + line[:40], "line 2: the file ends inside a JSON object"},
+		"a JSON array":     {"[" + line + "]", "line 1: a JSON array"},
+		"args an array":    {line + `{"kind":"payment.transfer","key":"l","args":[1]}`, "line 2: args"},
+		"args a number":    {line + `{"kind":"payment.transfer","key":"l","args":7}`, "line 2: args"},
+		"args null":        {line + `{"kind":"payment.transfer","key":"l","args":null}`, "line 2: args"},
+		"no args":          {line + `{"kind":"payment.transfer","key":"l"}`, `line 2: member "args" is missing`},
+		"unknown member": {line + `{"kind":"payment.transfer","key":"l","args":{},"at":1}`,
+			`line 2: member "at" is unknown`},
+		"unknown kind": {line + `{"kind":"payment.gift","key":"l","args":{}}`,
+			`line 2: there is no kind "payment.gift"`},
+		"unknown argument": {line + strings.Replace(line, `"amount"`, `"tip":1,"amount"`, 1),
+			`line 2: payment.transfer has no argument "tip"`},
+		"argument in capitals": {line + strings.Replace(line, `"amount"`, `"Amount"`, 1),
+			`line 2: payment.transfer has no argument "Amount"`},
 		"amount as text":       {strings.Replace(line, ":1,", `:"1",`, 1), `line 1: "amount" is "1"`},
 		"amount with decimals": {strings.Replace(line, ":1,", `:1.5,`, 1), `line 1: "amount" is 1.5`},
-		"amount beyond int64":  {strings.Replace(line, ":1,", `:9223372036854775808,`, 1), `line 1: "amount" is 9223372036854775808`},
-		"amount beyond float":  {strings.Replace(line, ":1,", `:1e400,`, 1), `line 1: `},
-		"another key in args":  {strings.Replace(line, `"amount"`, `"key":"other","amount"`, 1), "line 1: the arguments"},
-		"NUL in a key":         {strings.Replace(line, `"k"`, `"\u0000"`, 1), "line 1: the escape"},
-		"NUL in an argument":   {strings.Replace(line, `"ada"`, `"a\u0000"`, 1), "line 1: the escape"},
-		"64 KiB of arguments":  {line + strings.Replace(wide, `"k"`, `"l"`, 1), "64 KiB"},
-		"key in line break":    {strings.Replace(line, `"bank"`, `"a\nb"`, 1), "line 1: there is no account"},
+		"amount beyond int64": {strings.Replace(line, ":1,", `:9223372036854775808,`, 1),
+			`line 1: "amount" is 9223372036854775808`},
+		"amount beyond float": {strings.Replace(line, ":1,", `:1e400,`, 1), `line 1: `},
+		"another key in args": {strings.Replace(line, `"amount"`, `"key":"other","amount"`, 1), "line 1: the arguments"},
+		"NUL in a key":        {strings.Replace(line, `"k"`, `"\u0000"`, 1), "line 1: the escape"},
+		"NUL in an argument":  {strings.Replace(line, `"ada"`, `"a\u0000"`, 1), "line 1: the escape"},
+		"64 KiB of arguments": {line + strings.Replace(wide, `"k"`, `"l"`, 1), "64 KiB"},
+		"key in line break":   {strings.Replace(line, `"bank"`, `"a\nb"`, 1), "line 1: there is no account"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := s.census(t)
@@ -187,10 +197,12 @@ func TestImportBadFile(t *testing.T) {
 func TestImportFormats(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	const accounts = "account,currency,overdraft\r\n" + `"Smith, Ann",EUR,100.00` + "\r\nshop,EUR,\r\nmint,EUR,unlimited\r\n"
+	const accounts = "account,currency,overdraft\r\n" + `"Smith, Ann",EUR,100.00` +
+		"\r\nshop,EUR,\r\nmint,EUR,unlimited\r\n"
 	const lines = `{"kind":"payment.transfer","key":"j1","args":{"from":"Smith, Ann","to":"shop","amount":250,"currency":"EUR","metadata":{"order":7}}}
 {"kind":"own.kind","key":"j2","args":{}}`
-	const rows = "\xef\xbb\xbfamount,currency,key,to_account,from_account\n1.50,EUR,c1,shop,mint\n\n2,EUR,c2,\"Smith, Ann\",shop\n"
+	const rows = "\xef\xbb\xbfamount,currency,key,to_account,from_account\n1.50,EUR,c1,shop,mint\n\n2,EUR,c2,\"Smith, " +
+		"Ann\",shop\n"
 	for _, want := range []struct {
 		file          string
 		first, second importCounts
@@ -207,7 +219,8 @@ func TestImportFormats(t *testing.T) {
 		second.Succeeds(t)
 		counted(t, second, want.second)
 	}
-	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE kind = 'own.kind'`) // nobody here settles it
+	// nobody here settles it
+	s.exec(t, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE kind = 'own.kind'`)
 	s.drain(t)
 	for account, want := range map[string]int64{"Smith, Ann": -50, "shop": 200, "mint": -150} {
 		if got := s.balance(t, account); got != want {

@@ -34,7 +34,8 @@ func (f *listFormat) Type() string { return "text|json|csv" }
 func (f *listFormat) flag(cmd *cobra.Command) {
 	*f = "text"
 	cmd.Flags().VarP(f, "output", "o", "how to print results")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "csv"},
+		cobra.ShellCompDirectiveNoFileComp))
 }
 
 // list writes rows one by one, in one of three formats.

@@ -43,14 +43,16 @@ Exit codes:
   75  not known yet: run it again with the same key
   77  the role lacks a right
   78  wrong configuration or schema version`,
-		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR\n  enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --wait 10s\n  enqueue outcome order-1042",
+		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR\n  " +
+			"enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --wait 10s\n  enqueue outcome order-1042",
 		Version: cli.Version(),
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}
 	root.AddCommand(
 		p.accountCommand(), p.transferCommand(), p.reverseCommand(),
 		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
-		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(), p.bookCommand(),
+		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(),
+		p.bookCommand(),
 		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.retryCommand(),
 		p.balanceCommand(), p.paymentCommand(), p.statementCommand(),
 		p.reservationCommand(), p.availabilityCommand(), p.occupiedCommand(),

@@ -54,7 +54,8 @@ func (s *shop) refuses(t *testing.T, inputs map[string]badInput) {
 	}
 }
 
-// shop is a migrated database with accounts: bank (EUR, unlimited), ada and ben (EUR, not below zero), tokyo (JPY, unlimited).
+// shop is a migrated database with accounts: bank (EUR, unlimited), ada and ben (EUR, not below zero), tokyo (JPY,
+// unlimited).
 type shop struct {
 	url  string
 	pool *pgxpool.Pool
@@ -111,7 +112,8 @@ func (s *shop) census(t *testing.T) string {
 	t.Helper()
 	var accounts, requests, waiting int
 	err := s.pool.QueryRow(t.Context(), `
-		SELECT (SELECT count(*) FROM lastseat.accounts), (SELECT count(*) FROM lastseat.requests), (SELECT count(*) FROM lastseat.river_job)`).
+		SELECT (SELECT count(*) FROM lastseat.accounts), (SELECT count(*) FROM lastseat.requests), (SELECT count(*)
+		  FROM lastseat.river_job)`).
 		Scan(&accounts, &requests, &waiting)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +130,8 @@ func (s *shop) expect(t *testing.T, want string) {
 
 func (s *shop) balance(t *testing.T, account string) (balance int64) {
 	t.Helper()
-	if err := s.pool.QueryRow(t.Context(), `SELECT balance FROM lastseat.accounts WHERE id = $1`, account).Scan(&balance); err != nil {
+	if err := s.pool.QueryRow(t.Context(), `SELECT balance FROM lastseat.accounts WHERE id = $1`,
+		account).Scan(&balance); err != nil {
 		t.Fatal(err)
 	}
 	return balance

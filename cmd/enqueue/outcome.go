@@ -77,7 +77,8 @@ The exit code is 0 if all were applied, 3 if one was rejected or failed, and 75 
 }
 
 // await waits for outcomes and prints them; its error has the exit code that they ask for.
-func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration, duplicate bool, keys ...string) error {
+func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration, duplicate bool,
+	keys ...string) error {
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	outcomes, err := outbox.Wait(limited, pool, keys...)
@@ -85,7 +86,8 @@ func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Du
 		return err
 	}
 	if limited.Err() != nil && errors.Is(err, limited.Err()) {
-		return &cli.Error{Code: cli.ExitUnknown, Err: fmt.Errorf("not settled after %v: ask again with the same key; worker doctor tells whether one is at work", timeout)}
+		return &cli.Error{Code: cli.ExitUnknown, Err: fmt.Errorf("not settled after %v: ask again with the same key; "+
+			"worker doctor tells whether one is at work", timeout)}
 	}
 	if err != nil {
 		return err

@@ -11,7 +11,8 @@ import (
 )
 
 // members are those of an outcome in JSON, in their order: design.md, section 6.
-var members = []string{"key", "kind", "status", "code", "detail", "attempts", "job_id", "requested_at", "settled_at", "duplicate"}
+var members = []string{"key", "kind", "status", "code", "detail", "attempts", "job_id", "requested_at", "settled_at",
+	"duplicate"}
 
 // outcome reads a line of JSON, and demands that it has just these members.
 func decodeOutcome(t *testing.T, line string) map[string]any {
@@ -66,10 +67,12 @@ func TestOutcomeJSON(t *testing.T) {
 
 	all := s.outcomes(t, "waits", "poor", "paid", "failed") // in the order of the keys
 	for i, want := range []struct{ key, status, code string }{
-		{"waits", "pending", ""}, {"poor", "rejected", "insufficient_funds"}, {"paid", "applied", "transferred"}, {"failed", "failed", ""},
+		{"waits", "pending", ""}, {"poor", "rejected", "insufficient_funds"}, {"paid", "applied", "transferred"},
+		{"failed", "failed", ""},
 	} {
 		got := all[i]
-		if got["key"] != want.key || got["kind"] != "payment.transfer" || got["status"] != want.status || got["duplicate"] != false {
+		if got["key"] != want.key || got["kind"] != "payment.transfer" || got["status"] != want.status ||
+			got["duplicate"] != false {
 			t.Errorf("outcome %d is %v, want %v", i, got, want)
 		}
 		if want.code != "" && got["code"] != want.code {
@@ -161,7 +164,8 @@ func TestWait(t *testing.T) {
 	}
 	s.enqueue(t, "wait", "paid", "none").Fails(t, 65, `"none"`)
 	// A future request is still open when the others are settled.
-	s.exec(t, `SELECT lastseat.enqueue('payment.transfer', 'later', '{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
+	s.exec(t, `SELECT lastseat.enqueue('payment.transfer', 'later',
+		'{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '1 hour')`)
 	s.enqueue(t, "wait", "paid", "later", "--timeout", "100ms").Fails(t, 75)
 }
 

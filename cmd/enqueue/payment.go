@@ -21,8 +21,9 @@ func (p *program) authorizeCommand() *cobra.Command {
 
 The hold expires after 7 days, after --expires-in, or at --expires-at. Running the command again with the same key may
 give a different time; the first one is kept.`,
-		Example: "  enqueue authorize --key order-1045 --payment p-1045 --from customer:7 --to shop --amount 12.50 --currency EUR --expires-in 15m",
-		Args:    cobra.NoArgs,
+		Example: "  enqueue authorize --key order-1045 --payment p-1045 --from customer:7 --to shop --amount 12.50 " +
+			"--currency EUR --expires-in 15m",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			amount, err := moving.minor()
 			if err == nil {
@@ -33,7 +34,8 @@ give a different time; the first one is kept.`,
 			}
 			return p.ask(cmd, asking, func(tx pgx.Tx) (outbox.Args, error) {
 				at, err := expiring.time(cmd.Context(), tx)
-				return jobs.Authorize{Payment: payment, From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, ExpiresAt: at}, err
+				return jobs.Authorize{Payment: payment, From: moving.from, To: moving.to, Amount: amount,
+					Currency: moving.currency, ExpiresAt: at}, err
 			})
 		},
 	}
@@ -48,8 +50,9 @@ func (p *program) captureCommand() *cobra.Command {
 	return p.partCommand(&cobra.Command{
 		Use:   "capture --key KEY --payment ID [--amount AMOUNT]",
 		Short: "Move the money of an authorized payment",
-		Long: `Move the money of an authorized payment, once: all of it, or --amount of it in the payment's currency. The rest is
-released.`,
+		Long: `Move the money of an authorized payment, once.
+
+This captures all of it, or --amount of it in the payment's currency. The rest is released.`,
 		Example: "  enqueue capture --key order-1045-shipped --payment p-1045 --amount 10.00 --wait 10s",
 	}, func(payment string, amount int64) outbox.Args { return jobs.Capture{Payment: payment, Amount: amount} })
 }
@@ -58,8 +61,10 @@ func (p *program) refundCommand() *cobra.Command {
 	return p.partCommand(&cobra.Command{
 		Use:   "refund --key KEY --payment ID [--amount AMOUNT]",
 		Short: "Pay a captured payment back",
-		Long: `Pay a captured payment back: all that is not refunded yet, or --amount in the payment's currency. A payment may have
-several refunds, up to the captured amount in total.`,
+		Long: `Pay a captured payment back.
+
+This refunds all that is not refunded yet, or --amount in the payment's currency. A payment may have several refunds,
+up to the captured amount in total.`,
 		Example: "  enqueue refund --key order-1045-returned --payment p-1045 --amount 5.00 --wait 10s",
 	}, func(payment string, amount int64) outbox.Args { return jobs.Refund{Payment: payment, Amount: amount} })
 }

@@ -12,7 +12,8 @@ import (
 // authorize asks for the payment "p-"+key of 10.00 EUR from bank to ada, but for what change says.
 func (s *shop) authorize(t *testing.T, key string, change ...string) clitest.Result {
 	t.Helper()
-	args := []string{"authorize", "--key", key, "--payment", "p-" + key, "--from", "bank", "--to", "ada", "--amount", "10.00", "--currency", "EUR"}
+	args := []string{"authorize", "--key", key, "--payment", "p-" + key, "--from", "bank", "--to", "ada", "--amount",
+		"10.00", "--currency", "EUR"}
 	return s.enqueue(t, append(args, change...)...)
 }
 
@@ -48,13 +49,16 @@ func TestPaymentKinds(t *testing.T) {
 		want string // "refused code", or what stdout says
 		ada  int64  // then
 	}{
-		{"authorize --key a --payment p --from bank --to ada --amount 10.00 --currency EUR", "a  payment.authorize  applied  authorized", 0},
+		{"authorize --key a --payment p --from bank --to ada --amount 10.00 --currency EUR",
+			"a  payment.authorize  applied  authorized", 0},
 		{"refund --key r0 --payment p", "refused amount_exceeds_captured", 0},
 		{"capture --key c0 --payment p --amount 10.01", "refused amount_exceeds_authorized", 0},
-		{"capture --key c --payment p --amount 7.5", `c  payment.capture  applied  captured  {"captured": 750, "released": 250}`, 750},
+		{"capture --key c --payment p --amount 7.5",
+			`c  payment.capture  applied  captured  {"captured": 750, "released": 250}`, 750},
 		{"capture --key c2 --payment p", "refused already_captured", 750},
 		{"void --key v0 --payment p", "refused already_captured", 750},
-		{"refund --key r1 --payment p --amount 2.00", `r1  payment.refund  applied  refunded  {"left": 550, "refunded": 200}`, 550},
+		{"refund --key r1 --payment p --amount 2.00",
+			`r1  payment.refund  applied  refunded  {"left": 550, "refunded": 200}`, 550},
 		{"refund --key r2 --payment p --amount 5.51", "refused amount_exceeds_captured", 550},
 		{"refund --key r3 --payment p", `r3  payment.refund  applied  refunded  {"left": 0, "refunded": 550}`, 0},
 
@@ -65,9 +69,11 @@ func TestPaymentKinds(t *testing.T) {
 
 		{"authorize --key d --payment r --from bank --to ada --amount 4 --currency EUR", "authorized", 0},
 		{"capture --key c4 --payment r", "captured", 400},
-		{"authorize --key poor --payment none --from ben --to ada --amount 0.01 --currency EUR", "refused insufficient_funds", 400},
+		{"authorize --key poor --payment none --from ben --to ada --amount 0.01 --currency EUR",
+			"refused insufficient_funds", 400},
 		{"capture --key c5 --payment none", "refused not_authorized", 400},
-		{"authorize --key late --payment late --from bank --to ada --amount 1 --currency EUR --expires-at 2020-01-01T00:00:00+02:00", "refused authorization_expired", 400},
+		{"authorize --key late --payment late --from bank --to ada --amount 1 --currency EUR --expires-at " +
+			"2020-01-01T00:00:00+02:00", "refused authorization_expired", 400},
 
 		{"transfer --key t --from bank --to ada --amount 1.00 --currency EUR", "transferred", 500},
 		{"reverse --key u --transfer t", "u  payment.reverse  applied  reversed", 400},
@@ -83,7 +89,8 @@ func TestPaymentKinds(t *testing.T) {
 			t.Errorf("after %s ada has %d, want %d", step.args, ada, step.ada)
 		}
 	}
-	if got := decodeOutcome(t, s.enqueue(t, "refund", "--key", "r3", "--payment", "p", "--wait", "30s", "-o", "json").Out); got["duplicate"] != true || got["code"] != "refunded" {
+	if got := decodeOutcome(t, s.enqueue(t, "refund", "--key", "r3", "--payment", "p", "--wait", "30s", "-o",
+		"json").Out); got["duplicate"] != true || got["code"] != "refunded" {
 		t.Errorf("asked again: %v, want a duplicate, refunded", got)
 	}
 }
@@ -99,7 +106,8 @@ func TestPaymentDecimals(t *testing.T) {
 	s.authorize(t, "kwd", "--from", "kuwait", "--to", "dinar", "--amount", "1.234", "--currency", "KWD").Succeeds(t)
 	s.authorize(t, "jpy", "--from", "tokyo", "--to", "osaka", "--amount", "1200", "--currency", "JPY").Succeeds(t)
 	for _, command := range []string{"capture", "refund"} {
-		s.enqueue(t, command, "--key", "x", "--payment", "p-kwd", "--amount", "1.2345").Fails(t, 65, "4 decimals and KWD has 3")
+		s.enqueue(t, command, "--key", "x", "--payment", "p-kwd", "--amount", "1.2345").Fails(t, 65,
+			"4 decimals and KWD has 3")
 		s.enqueue(t, command, "--key", "x", "--payment", "p-jpy", "--amount", "5.0").Fails(t, 65, "JPY has no decimals")
 	}
 	s.enqueue(t, "capture", "--key", "c-kwd", "--payment", "p-kwd", "--amount", "1.005").Succeeds(t)
@@ -108,7 +116,8 @@ func TestPaymentDecimals(t *testing.T) {
 	if kwd, jpy := s.balance(t, "dinar"), s.balance(t, "osaka"); kwd != 1005 || jpy != 5 {
 		t.Errorf("captured %d and %d, want 1005 and 5", kwd, jpy)
 	}
-	if got := s.enqueue(t, "payment", "p-kwd").Out; !strings.Contains(got, "1.234 KWD from kuwait to dinar  captured 1.005  refunded 0.000") {
+	if got := s.enqueue(t, "payment", "p-kwd").Out; !strings.Contains(got,
+		"1.234 KWD from kuwait to dinar  captured 1.005  refunded 0.000") {
 		t.Errorf("the payment is shown as %q", got)
 	}
 }
@@ -166,8 +175,8 @@ func TestPaymentBadInput(t *testing.T) {
 	})
 }
 
-// The same again is a duplicate, with other arguments exit code 65. The time at which the hold ends is no such argument:
-// whoever asks again reckons it anew.
+// The same again is a duplicate, with other arguments exit code 65. The time at which the hold ends is no such
+// argument: whoever asks again reckons it anew.
 func TestPaymentKeyReused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
@@ -180,7 +189,8 @@ func TestPaymentKeyReused(t *testing.T) {
 	}
 	expires := func() (at time.Time) {
 		t.Helper()
-		if err := s.pool.QueryRow(t.Context(), `SELECT expires_at FROM lastseat.payments WHERE id = 'p-a'`).Scan(&at); err != nil {
+		if err := s.pool.QueryRow(t.Context(),
+			`SELECT expires_at FROM lastseat.payments WHERE id = 'p-a'`).Scan(&at); err != nil {
 			t.Fatal(err)
 		}
 		return at
@@ -194,7 +204,8 @@ func TestPaymentKeyReused(t *testing.T) {
 	s.transfer(t, "t").Succeeds(t)
 	for _, later := range []string{"pending", "settled"} {
 		for _, again := range [][]string{
-			{"--expires-in", "15m"}, {"--expires-in", "1h"}, {"--expires-at", "2099-01-01T00:00:00Z"}, {"--expires-at", "2020-01-01T00:00:00+01:00"}, {},
+			{"--expires-in", "15m"}, {"--expires-in", "1h"}, {"--expires-at", "2099-01-01T00:00:00Z"},
+			{"--expires-at", "2020-01-01T00:00:00+01:00"}, {},
 		} {
 			duplicate(s.authorize(t, "a", append(again, "-o", "json")...), true)
 			if got := expires(); !got.Equal(first) {
@@ -231,7 +242,8 @@ func TestExpiresAt(t *testing.T) {
 	s.authorize(t, "week").Succeeds(t)
 	var at, week time.Time
 	err := s.pool.QueryRow(t.Context(), `
-		SELECT (SELECT expires_at FROM lastseat.payments WHERE id = 'p-a'), (SELECT expires_at - interval '7 days' FROM lastseat.payments WHERE id = 'p-week')`).Scan(&at, &week)
+		SELECT (SELECT expires_at FROM lastseat.payments WHERE id = 'p-a'), (SELECT expires_at - interval '7 days'
+		  FROM lastseat.payments WHERE id = 'p-week')`).Scan(&at, &week)
 	if want := time.Date(2099, 1, 1, 10, 0, 0, 250_000_000, time.UTC); err != nil || !at.Equal(want) {
 		t.Errorf("it expires at %v (%v), want %v", at, err, want)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-const itemHelp = `--item is a resource, or RESOURCE=N for N of it. It may be given several times, and the same resource counts each time.
-If an id contains "=", the last "=" separates the number, and only if nothing but digits follows: "row=7" means seven
+const itemHelp = `--item is a resource, or RESOURCE=N for N of it. It may be given several times, and the same resource counts each
+time. If an id contains "=", the last "=" separates the number, and only if nothing but digits follows: "row=7" means seven
 of "row", "row=7=1" means one of "row=7".
 
 --during reserves the resources as a whole for a time: START/END or "[START,END)". START is included, END is not. A
@@ -36,7 +36,7 @@ Running the command again with the same key may give a different time; the first
 
 With --wait-in-line, a hold of taken resources waits in line until they are free, it is cancelled, or it expires. Its
 request is applied at once, with the code waiting. --wait is different: how long this command waits for the outcome.`,
-		Example: `  enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --customer ada --expires-in 10m --wait 10s
+		Example: `  enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --customer ada --wait 10s
   enqueue hold --key stay-8 --reservation r-8 --item double/2026-12-24=2 --item double/2026-12-25=2 --wait-in-line
   enqueue hold --key desk-9 --reservation r-9 --item room/1 --during 2026-12-01T10:00:00Z/2026-12-01T11:30:00Z`,
 		Args: cobra.NoArgs,
@@ -50,7 +50,8 @@ request is applied at once, with the code waiting. --wait is different: how long
 			}
 			return p.ask(cmd, asking, func(tx pgx.Tx) (outbox.Args, error) {
 				at, err := expiring.time(cmd.Context(), tx)
-				return jobs.Hold{Reservation: taking.reservation, Items: items, Customer: taking.customer, ExpiresAt: at, Wait: inLine}, err
+				return jobs.Hold{Reservation: taking.reservation, Items: items, Customer: taking.customer, ExpiresAt: at,
+					Wait: inLine}, err
 			})
 		},
 	}
@@ -115,7 +116,8 @@ same key, use --expires-at.`,
 				return jobs.Extend{Reservation: reservation, ExpiresAt: at}, err
 			})
 			if errors.Is(err, outbox.ErrKeyReused) && expiring.in > 0 {
-				return fmt.Errorf("%w; --expires-in gives a new time with every run: enqueue outcome shows the outcome of the first", err)
+				return fmt.Errorf(
+					"%w; --expires-in gives a new time with every run: enqueue outcome shows the outcome of the first", err)
 			}
 			return err
 		},
@@ -140,8 +142,9 @@ func (p *program) bookCommand() *cobra.Command {
 ` + itemHelp + `
 
 To undo a booking, run both enqueue cancel for the reservation and enqueue reverse with the booking's key.`,
-		Example: "  enqueue book --key order-10 --reservation r-10 --item hall/A3=1 --customer ada --from customer:7 --to shop --amount 45.00 --currency EUR --wait 10s",
-		Args:    cobra.NoArgs,
+		Example: "  enqueue book --key order-10 --reservation r-10 --item hall/A3=1 --customer ada --from customer:7 --to " +
+			"shop --amount 45.00 --currency EUR --wait 10s",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			items, err := taking.items()
 			if err != nil {
@@ -157,7 +160,8 @@ To undo a booking, run both enqueue cancel for the reservation and enqueue rever
 			}
 			return p.ask(cmd, asking, plain(jobs.Book{
 				Reservation: taking.reservation, Items: items, Customer: taking.customer,
-				From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, Description: noting.description, Metadata: metadata,
+				From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, Description: noting.description,
+				Metadata: metadata,
 			}))
 		},
 	}

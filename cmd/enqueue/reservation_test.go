@@ -25,7 +25,8 @@ func newHall(t *testing.T) *shop {
 // hold asks for 2 of stock as "r-"+key, but for what change says.
 func (s *shop) hold(t *testing.T, key string, change ...string) clitest.Result {
 	t.Helper()
-	return s.enqueue(t, append([]string{"hold", "--key", key, "--reservation", "r-" + key, "--item", "stock=2"}, change...)...)
+	return s.enqueue(t, append([]string{"hold", "--key", key, "--reservation", "r-" + key, "--item", "stock=2"},
+		change...)...)
 }
 
 // Every kind, waited for: what is done is exit code 0, what is refused 3.
@@ -35,30 +36,37 @@ func TestReservationKinds(t *testing.T) {
 	s.works(t)
 	for _, step := range []struct{ args, want string }{ // "refused code", or what stdout says
 		{"hold --key h1 --reservation r1 --item A1 --item A2=1 --customer ada", "h1  reservation.hold  applied  held"},
-		{"hold --key h2 --reservation r2 --item A3 --item A1 --customer ben", `refused sold_out  {"asked": 1, "resource": "A1", "available": 0}`},
-		{"hold --key h3 --reservation r3 --item A1 --customer ben --wait-in-line --expires-in 1h", "h3  reservation.hold  applied  waiting"},
+		{"hold --key h2 --reservation r2 --item A3 --item A1 --customer ben",
+			`refused sold_out  {"asked": 1, "resource": "A1", "available": 0}`},
+		{"hold --key h3 --reservation r3 --item A1 --customer ben --wait-in-line --expires-in 1h",
+			"h3  reservation.hold  applied  waiting"},
 		{"hold --key h4 --reservation r4 --item A3", "refused customer_limit"},
 		{"hold --key h5 --reservation r5 --item A=1=1 --customer ada", "h5  reservation.hold  applied  held"},
 		{"hold --key h6 --reservation r6 --item stock=12", "held"},
 		{"hold --key h7 --reservation r7 --item stock", "refused sold_out"},
 		{"hold --key h8 --reservation r8 --item room --during 2026-12-01T10:00:00Z/2026-12-01T11:30:00Z", "held"},
-		{"hold --key h9 --reservation r9 --item room --during [2026-12-01T12:00:00+01:00,2026-12-01T13:00:00+01:00)", "refused overlap"},
+		{"hold --key h9 --reservation r9 --item room --during [2026-12-01T12:00:00+01:00,2026-12-01T13:00:00+01:00)",
+			"refused overlap"},
 		{"hold --key h10 --reservation r10 --item room --during 2026-12-01T11:30/2026-12-01T12:00", "held"},
 		{"hold --key h11 --reservation r11 --item stock --expires-at 2020-01-01T00:00:00+02:00", "refused hold_expired"},
 		{"confirm --key c1 --reservation r1", "c1  reservation.confirm  applied  confirmed"},
 		{"confirm --key c1b --reservation r1", "refused not_held"},
 		{"confirm --key c2 --reservation r2", "refused not_held"},
-		{"extend --key e1 --reservation r8 --expires-at 2099-01-01T01:00:00+01:00", `e1  reservation.extend  applied  extended  {"expires_at": "2099-01-01T00:00:00Z"}`},
+		{"extend --key e1 --reservation r8 --expires-at 2099-01-01T01:00:00+01:00",
+			`e1  reservation.extend  applied  extended  {"expires_at": "2099-01-01T00:00:00Z"}`},
 		{"extend --key e2 --reservation r8 --expires-in 2h", "extended"},
 		{"extend --key e3 --reservation r1 --expires-in 2h", "refused not_held"},
 		{"extend --key e4 --reservation r8 --expires-at 2020-01-01T00:00:00Z", "refused hold_expired"},
 		{"cancel --key x1 --reservation r1", "x1  reservation.cancel  applied  cancelled"},
 		{"cancel --key x1b --reservation r1", "refused not_held"},
 		{"confirm --key c3 --reservation r3", "confirmed"}, // it was granted
-		{"book --key b1 --reservation r12 --item A2 --item A3 --customer ada --from bank --to ada --amount 45.00 --currency EUR --description seats --metadata {\"row\":1}",
+		{"book --key b1 --reservation r12 --item A2 --item A3 --customer ada --from bank --to ada --amount 45.00 " +
+			"--currency EUR --description seats --metadata {\"row\":1}",
 			"b1  booking.book  applied  booked"},
-		{"book --key b2 --reservation r13 --item A2 --customer ben --from bank --to ada --amount 45.00 --currency EUR", "refused sold_out"},
-		{"book --key b3 --reservation r14 --item room --during 2027-01-01T00:00/2027-01-02T00:00 --from ben --to ada --amount 0.01 --currency EUR", "refused insufficient_funds"},
+		{"book --key b2 --reservation r13 --item A2 --customer ben --from bank --to ada --amount 45.00 --currency EUR",
+			"refused sold_out"},
+		{"book --key b3 --reservation r14 --item room --during 2027-01-01T00:00/2027-01-02T00:00 --from ben --to ada " +
+			"--amount 0.01 --currency EUR", "refused insufficient_funds"},
 		{"reverse --key u1 --transfer b1", "reversed"},
 		{"cancel --key x12 --reservation r12", "cancelled"},
 	} {
@@ -70,7 +78,9 @@ func TestReservationKinds(t *testing.T) {
 		}
 	}
 	var noted string
-	if err := s.pool.QueryRow(t.Context(), `SELECT concat(description, metadata) FROM lastseat.transfers WHERE key = 'b1'`).Scan(&noted); err != nil || noted != `seats{"row": 1}` {
+	if err := s.pool.QueryRow(t.Context(),
+		`SELECT concat(description, metadata) FROM lastseat.transfers WHERE key = 'b1'`).Scan(&noted); err != nil ||
+		noted != `seats{"row": 1}` {
 		t.Errorf("the booking's transfer has %q (%v)", noted, err)
 	}
 	if ada := s.balance(t, "ada"); ada != 0 {
@@ -80,7 +90,8 @@ func TestReservationKinds(t *testing.T) {
 		t.Errorf("the grant is recorded as %q", got)
 	}
 	again := s.enqueue(t, "cancel", "--key", "x12", "--reservation", "r12", "--wait", "30s", "-o", "json")
-	expectMembers(t, again.Out, map[string]any{"key": "x12", "kind": "reservation.cancel", "status": "applied", "code": "cancelled", "duplicate": true})
+	expectMembers(t, again.Out, map[string]any{"key": "x12", "kind": "reservation.cancel", "status": "applied",
+		"code": "cancelled", "duplicate": true})
 }
 
 // What is wrong has exit code 65 and its reason on one line, and nothing is written.
@@ -151,8 +162,8 @@ func TestReservationBadInput(t *testing.T) {
 	})
 }
 
-// The same again is a duplicate, with other arguments exit code 65. When a hold ends is no such argument, when it is to be
-// extended to is.
+// The same again is a duplicate, with other arguments exit code 65. When a hold ends is no such argument, when it is
+// to be extended to is.
 func TestReservationKeyReused(t *testing.T) {
 	t.Parallel()
 	s := newHall(t)
@@ -165,7 +176,8 @@ func TestReservationKeyReused(t *testing.T) {
 	}
 	expires := func() (at time.Time) {
 		t.Helper()
-		if err := s.pool.QueryRow(t.Context(), `SELECT expires_at FROM lastseat.reservations WHERE id = 'r-a'`).Scan(&at); err != nil {
+		if err := s.pool.QueryRow(t.Context(),
+			`SELECT expires_at FROM lastseat.reservations WHERE id = 'r-a'`).Scan(&at); err != nil {
 			t.Fatal(err)
 		}
 		return at
@@ -177,25 +189,29 @@ func TestReservationKeyReused(t *testing.T) {
 		t.Errorf("asked for at %v, it expires at %v: want an hour later", before, first)
 	}
 	s.hold(t, "quarter").Succeeds(t)
-	if got, err := jobs.ReservationOf(t.Context(), s.pool, "r-quarter"); err != nil || got.ExpiresAt.Sub(got.CreatedAt).Round(time.Minute) != 15*time.Minute {
+	if got, err := jobs.ReservationOf(t.Context(), s.pool, "r-quarter"); err != nil ||
+		got.ExpiresAt.Sub(got.CreatedAt).Round(time.Minute) != 15*time.Minute {
 		t.Errorf("without a time it expires at %v, made at %v (%v)", got.ExpiresAt, got.CreatedAt, err)
 	}
 	for _, later := range []string{"pending", "settled"} {
-		for _, again := range [][]string{{"--expires-in", "1h"}, {"--expires-in", "2h"}, {"--expires-at", "2099-01-01T00:00:00Z"}, {"--expires-at", "2020-01-01T00:00:00+01:00"}, {}} {
+		for _, again := range [][]string{{"--expires-in", "1h"}, {"--expires-in", "2h"},
+			{"--expires-at", "2099-01-01T00:00:00Z"}, {"--expires-at", "2020-01-01T00:00:00+01:00"}, {}} {
 			duplicate(s.hold(t, "a", append(again, "-o", "json")...), true)
 			if got := expires(); !got.Equal(first) {
 				t.Errorf("asked again with %v, it expires at %v, not %v", again, got, first)
 			}
 		}
 		for _, change := range [][]string{
-			{"--item", "stock"}, {"--customer", "ada"}, {"--reservation", "other"}, {"--wait-in-line"}, {"--during", "2026-12-01T10:00/2026-12-01T11:00", "--item", "room"},
+			{"--item", "stock"}, {"--customer", "ada"}, {"--reservation", "other"}, {"--wait-in-line"},
+			{"--during", "2026-12-01T10:00/2026-12-01T11:00", "--item", "room"},
 		} {
 			s.hold(t, "a", change...).Fails(t, 65)
 		}
 		for command, change := range map[string][]string{
-			"extend --key e --reservation r-quarter --expires-at 2099-01-01T00:00:00Z":                     {"--expires-at", "2099-01-01T00:00:01Z"},
-			"confirm --key c --reservation r-a":                                                            {"--reservation", "r-quarter"},
-			"cancel --key x --reservation r-a":                                                             {"--reservation", "r-quarter"},
+			"extend --key e --reservation r-quarter --expires-at 2099-01-01T00:00:00Z": {"--expires-at",
+				"2099-01-01T00:00:01Z"},
+			"confirm --key c --reservation r-a": {"--reservation", "r-quarter"},
+			"cancel --key x --reservation r-a":  {"--reservation", "r-quarter"},
 			"book --key b --reservation r-b --item stock=2 --from bank --to ada --amount 1 --currency EUR": {"--amount", "2"},
 		} {
 			args := append(strings.Fields(command), "-o", "json")
@@ -205,7 +221,8 @@ func TestReservationKeyReused(t *testing.T) {
 			duplicate(s.enqueue(t, args...), true)
 			s.enqueue(t, append(args, change...)...).Fails(t, 65, "was used", "LS001")
 		}
-		s.enqueue(t, "extend", "--key", "e", "--reservation", "r-quarter", "--expires-in", "1h").Fails(t, 65, `key "e" was used`, "--expires-in gives a new time with every run")
+		s.enqueue(t, "extend", "--key", "e", "--reservation", "r-quarter", "--expires-in", "1h").Fails(t, 65,
+			`key "e" was used`, "--expires-in gives a new time with every run")
 		s.drain(t)
 	}
 	s.expect(t, "4 accounts, 6 requests, 0 jobs")
@@ -228,10 +245,12 @@ func TestResource(t *testing.T) {
 		{"limit --group hall --per-customer unlimited", "hall  unlimited per customer", false},
 		{"limit --group hall --per-customer 0", "hall  0 per customer", false},
 	} {
-		if got := s.enqueue(t, strings.Fields(step.args)...); got.Code != 0 || got.Out != step.text+map[bool]string{true: "  (duplicate)"}[step.duplicate]+"\n" {
+		if got := s.enqueue(t, strings.Fields(step.args)...); got.Code != 0 ||
+			got.Out != step.text+map[bool]string{true: "  (duplicate)"}[step.duplicate]+"\n" {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", step.args, got.Code, got.Out, got.Err)
 		}
-		expectMembers(t, s.enqueue(t, append(strings.Fields(step.args), "-o", "json")...).Out, map[string]any{"duplicate": true, "status": "applied"})
+		expectMembers(t, s.enqueue(t, append(strings.Fields(step.args), "-o", "json")...).Out,
+			map[string]any{"duplicate": true, "status": "applied"})
 	}
 	s.hold(t, "h", "--item", "stock=5").Succeeds(t)
 	s.drain(t)
@@ -246,9 +265,11 @@ func TestParseItem(t *testing.T) {
 		resource string
 		quantity int64
 	}{
-		"seat": {"seat", 0}, "seat=2": {"seat", 2}, "seat=02": {"seat", 2}, "a=b": {"a=b", 0}, "a=b=3": {"a=b", 3}, "a=3=b": {"a=3=b", 0},
-		"a=3=1": {"a=3", 1}, "a=": {"a=", 0}, "=7": {"", 7}, "": {"", 0}, "a=+1": {"a=+1", 0}, "a=1.5": {"a=1.5", 0}, "a=1x": {"a=1x", 0},
-		"a=١": {"a=١", 0}, "a=9223372036854775807": {"a", 9223372036854775807}, "a,b=2": {"a,b", 2},
+		"seat": {"seat", 0}, "seat=2": {"seat", 2}, "seat=02": {"seat", 2}, "a=b": {"a=b", 0}, "a=b=3": {"a=b", 3},
+		"a=3=b": {"a=3=b", 0},
+		"a=3=1": {"a=3", 1}, "a=": {"a=", 0}, "=7": {"", 7}, "": {"", 0}, "a=+1": {"a=+1", 0}, "a=1.5": {"a=1.5", 0},
+		"a=1x": {"a=1x", 0},
+		"a=١":  {"a=١", 0}, "a=9223372036854775807": {"a", 9223372036854775807}, "a,b=2": {"a,b", 2},
 	} {
 		got, err := parseItem(text)
 		if err != nil || got.Resource != want.resource || got.Quantity != want.quantity {

@@ -18,15 +18,18 @@ func (p *program) resourceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resource --id ID --capacity N [--overbook N] [--group GROUP]",
 		Short: "Define a resource, or change its capacity",
-		Long: `Define a resource that can be reserved, or change its capacity. A resource is a seat (capacity 1), all rooms of a type
-on one night, or a room that is rented by the hour.
+		Long: `Define a resource that can be reserved, or change its capacity.
+
+A resource is a seat (capacity 1), all rooms of a type on one night, or a room that is rented by the hour.
 
 The capacity can't go below what is held and confirmed. Added capacity goes to waiting reservations within two seconds.
---group adds the resource to a group with a limit for each customer (see enqueue limit). A resource stays in its group.`,
-		Example: "  enqueue resource --id hall/A1 --capacity 1 --group hall\n  enqueue resource --id double/2026-12-24 --capacity 40 --overbook 2",
-		Args:    cobra.NoArgs,
+--group adds the resource to a group with a limit for each customer (see enqueue limit), for good.`,
+		Example: "  enqueue resource --id hall/A1 --capacity 1 --group hall\n  enqueue resource --id double/2026-12-24 " +
+			"--capacity 40 --overbook 2",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.define(cmd, cli.Word(resource.ID)+"  defined", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
+			return p.define(cmd, cli.Word(resource.ID)+"  defined", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt,
+				error) {
 				return jobs.DefineResource(ctx, tx, resource)
 			})
 		},
@@ -59,7 +62,8 @@ reservations as they are.`,
 				}
 				limit = &n
 			}
-			return p.define(cmd, cli.Word(group)+"  "+most+" per customer", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt, error) {
+			return p.define(cmd, cli.Word(group)+"  "+most+" per customer", func(ctx context.Context,
+				tx pgx.Tx) (outbox.Receipt, error) {
 				return jobs.DefineLimit(ctx, tx, group, limit)
 			})
 		},
@@ -71,7 +75,8 @@ reservations as they are.`,
 }
 
 // define runs do in a transaction of its own, and prints its receipt. It needs no worker.
-func (p *program) define(cmd *cobra.Command, text string, do func(context.Context, pgx.Tx) (outbox.Receipt, error)) error {
+func (p *program) define(cmd *cobra.Command, text string, do func(context.Context, pgx.Tx) (outbox.Receipt,
+	error)) error {
 	ctx := cmd.Context()
 	pool, err := p.connect(ctx)
 	if err != nil {

@@ -65,8 +65,8 @@ type shownBalance struct {
 	Available *int64 `json:"available"` // nil: without bound
 }
 
-// available is what a request may take: balance - held + overdraft limit. A sum beyond 64 bits is clipped, for no amount
-// is larger.
+// available is what a request may take: balance - held + overdraft limit. A sum beyond 64 bits is clipped, for no
+// amount is larger.
 func available(b jobs.Balance) *int64 {
 	if b.OverdraftLimit == nil {
 		return nil
@@ -87,12 +87,14 @@ func (b shownBalance) String() string {
 		}
 		return money.Format(*amount, b.Currency)
 	}
-	return fmt.Sprintf("%s  %s %s  held %s  available %s  overdraft %s", cli.Word(b.ID), money.Format(b.Balance.Balance, b.Currency), b.Currency,
+	return fmt.Sprintf("%s  %s %s  held %s  available %s  overdraft %s", cli.Word(b.ID), money.Format(b.Balance.Balance,
+		b.Currency), b.Currency,
 		money.Format(b.Held, b.Currency), limit(b.Available), limit(b.OverdraftLimit))
 }
 
 func describePayment(p jobs.Payment) string {
-	text := fmt.Sprintf("%s  %s  %s %s from %s to %s  captured %s  refunded %s", cli.Word(p.ID), p.Status, money.Format(p.Amount, p.Currency), p.Currency,
+	text := fmt.Sprintf("%s  %s  %s %s from %s to %s  captured %s  refunded %s", cli.Word(p.ID), p.Status,
+		money.Format(p.Amount, p.Currency), p.Currency,
 		cli.Word(p.From), cli.Word(p.To), money.Format(p.Captured, p.Currency), money.Format(p.Refunded, p.Currency))
 	if p.Status == "pending" || p.Status == "authorized" {
 		text += "  expires " + p.ExpiresAt.Format(time.RFC3339)

@@ -24,7 +24,8 @@ func TestBalance(t *testing.T) {
 		"Smith, Ann": {`"Smith, Ann"  50.00 EUR  held 12.50  available 137.50  overdraft 100.00`, 5000, 1250, 13750, 10000},
 		"bank":       {`bank  -51.00 EUR  held 0.05  available unlimited  overdraft unlimited`, -5100, 5, nil, nil},
 		"tokyo":      {`tokyo  0 JPY  held 0  available unlimited  overdraft unlimited`, 0, 0, nil, nil},
-		"rich":       {`rich  1.00 EUR  held 0.00  available 92233720368547758.07  overdraft 92233720368547758.07`, 100, 0, int64(9223372036854775807), int64(9223372036854775807)},
+		"rich": {`rich  1.00 EUR  held 0.00  available 92233720368547758.07  overdraft 92233720368547758.07`, 100, 0,
+			int64(9223372036854775807), int64(9223372036854775807)},
 	} {
 		got := s.enqueue(t, "balance", account)
 		if got.Succeeds(t); got.Out != want.text+"\n" {
@@ -32,7 +33,8 @@ func TestBalance(t *testing.T) {
 		}
 		lines := s.enqueue(t, "balance", account, "-o", "json")
 		lines.Succeeds(t)
-		expectMembers(t, lines.Out, map[string]any{"account": account, "balance": want.balance, "held": want.held, "available": want.available, "overdraft_limit": want.limit})
+		expectMembers(t, lines.Out, map[string]any{"account": account, "balance": want.balance, "held": want.held,
+			"available": want.available, "overdraft_limit": want.limit})
 	}
 }
 
@@ -49,12 +51,14 @@ func TestPayment(t *testing.T) {
 		expectMembers(t, s.enqueue(t, "payment", "p-a", "--output", "json").Out, members)
 	}
 	show("p-a  pending  10.00 EUR from bank to ada  captured 0.00  refunded 0.00  expires 2099-01-01T10:00:00Z",
-		map[string]any{"payment": "p-a", "status": "pending", "amount": 1000, "amount_captured": 0, "currency": "EUR", "expires_at": "2099-01-01T10:00:00Z"})
+		map[string]any{"payment": "p-a", "status": "pending", "amount": 1000, "amount_captured": 0, "currency": "EUR",
+			"expires_at": "2099-01-01T10:00:00Z"})
 	s.enqueue(t, "capture", "--key", "c", "--payment", "p-a", "--amount", "7.50").Succeeds(t)
 	s.enqueue(t, "refund", "--key", "r", "--payment", "p-a", "--amount", "0.25").Succeeds(t)
 	s.drain(t)
 	show("p-a  captured  10.00 EUR from bank to ada  captured 7.50  refunded 0.25",
-		map[string]any{"payment": "p-a", "status": "captured", "from": "bank", "to": "ada", "amount": 1000, "amount_captured": 750, "amount_refunded": 25})
+		map[string]any{"payment": "p-a", "status": "captured", "from": "bank", "to": "ada", "amount": 1000,
+			"amount_captured": 750, "amount_refunded": 25})
 }
 
 // expectMembers demands one line of JSON with these members, among others.

@@ -54,7 +54,8 @@ A date means 00:00 UTC. --from is included, --to is not. To read page by page, p
 }
 
 // statement writes entries as they come: there may be more of them than memory.
-func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, period jobs.Period, format listFormat) error {
+func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, period jobs.Period,
+	format listFormat) error {
 	ctx := cmd.Context()
 	out := bufio.NewWriter(p.streams.Out)
 	// one snapshot: the balance is that of the entries
@@ -128,13 +129,15 @@ type csvStatement struct {
 func newCSVStatement(out io.Writer, currency string) *csvStatement {
 	c := &csvStatement{csv: csv.NewWriter(out), currency: currency}
 	// an error stays in the writer
-	_ = c.csv.Write([]string{"version", "at", "amount", "balance_after", "currency", "counterparty", "kind", "key", "payment", "description"})
+	_ = c.csv.Write([]string{"version", "at", "amount", "balance_after", "currency", "counterparty", "kind", "key",
+		"payment", "description"})
 	return c
 }
 
 func (c *csvStatement) entry(e jobs.Entry) error {
 	return c.csv.Write([]string{
-		strconv.FormatInt(e.Version, 10), e.At.Format(time.RFC3339Nano), money.Format(e.Amount, c.currency), money.Format(e.BalanceAfter, c.currency),
+		strconv.FormatInt(e.Version, 10), e.At.Format(time.RFC3339Nano), money.Format(e.Amount, c.currency),
+		money.Format(e.BalanceAfter, c.currency),
 		c.currency, e.Counterparty, e.Kind, e.Key, e.Payment, e.Description,
 	})
 }
@@ -153,7 +156,8 @@ type textStatement struct {
 
 func newTextStatement(out io.Writer, currency string) *textStatement {
 	s := &textStatement{table: table{out: out, right: []bool{0: true, 2: true, 3: true, 8: false}}, currency: currency}
-	s.table.rows = [][]string{{"VERSION", "AT (UTC)", "AMOUNT", "BALANCE " + currency, "COUNTERPARTY", "KIND", "KEY", "PAYMENT", "DESCRIPTION"}}
+	s.table.rows = [][]string{{"VERSION", "AT (UTC)", "AMOUNT", "BALANCE " + currency, "COUNTERPARTY", "KIND", "KEY",
+		"PAYMENT", "DESCRIPTION"}}
 	return s
 }
 
@@ -161,8 +165,10 @@ func (s *textStatement) entry(e jobs.Entry) error {
 	if err := s.begin(e.BalanceAfter - e.Amount); err != nil {
 		return err
 	}
-	return s.table.add(strconv.FormatInt(e.Version, 10), e.At.Format(time.DateTime), money.Format(e.Amount, s.currency), money.Format(e.BalanceAfter, s.currency),
-		cli.OneLine(e.Counterparty), cli.OneLine(e.Kind), cli.OneLine(e.Key), cli.OneLine(e.Payment), cli.OneLine(e.Description))
+	return s.table.add(strconv.FormatInt(e.Version, 10), e.At.Format(time.DateTime), money.Format(e.Amount, s.currency),
+		money.Format(e.BalanceAfter, s.currency),
+		cli.OneLine(e.Counterparty), cli.OneLine(e.Kind), cli.OneLine(e.Key), cli.OneLine(e.Payment),
+		cli.OneLine(e.Description))
 }
 
 func (s *textStatement) begin(opening int64) error {

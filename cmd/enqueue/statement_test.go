@@ -19,10 +19,13 @@ import (
 func (s *shop) history(t *testing.T) {
 	t.Helper()
 	for _, step := range [][]string{
-		{"transfer", "--key", "t1", "--from", "bank", "--to", "ada", "--amount", "50", "--currency", "EUR", "--description", `tip, "thanks"`},
-		{"transfer", "--key", "t2", "--from", "bank", "--to", "ada", "--amount", "1.00", "--currency", "EUR", "--description", "=1+1\nnext \x1b[31mline"},
+		{"transfer", "--key", "t1", "--from", "bank", "--to", "ada", "--amount", "50", "--currency", "EUR", "--description",
+			`tip, "thanks"`},
+		{"transfer", "--key", "t2", "--from", "bank", "--to", "ada", "--amount", "1.00", "--currency", "EUR",
+			"--description", "=1+1\nnext \x1b[31mline"},
 		{"reverse", "--key", "u", "--transfer", "t2"},
-		{"authorize", "--key", "a", "--payment", "p", "--from", "ada", "--to", "ben", "--amount", "12.50", "--currency", "EUR"},
+		{"authorize", "--key", "a", "--payment", "p", "--from", "ada", "--to", "ben", "--amount", "12.50", "--currency",
+			"EUR"},
 		{"capture", "--key", "key with blanks", "--payment", "p"},
 		{"refund", "--key", "r", "--payment", "p", "--amount", "0.05"},
 	} {
@@ -76,9 +79,11 @@ func TestStatementJSON(t *testing.T) {
 	got := s.enqueue(t, "statement", "ada", "--output", "json", "--after-version", "3", "--limit", "1")
 	got.Succeeds(t)
 	expectMembers(t, got.Out, map[string]any{
-		"version": 4, "amount": -1250, "balance_after": 3750, "currency": "EUR", "counterparty": "ben", "kind": "payment.capture", "key": "key with blanks", "payment": "p",
+		"version": 4, "amount": -1250, "balance_after": 3750, "currency": "EUR", "counterparty": "ben",
+		"kind": "payment.capture", "key": "key with blanks", "payment": "p",
 	})
-	if all := s.entries(t); len(all) != 5 || all[1].Description != "=1+1\nnext \x1b[31mline" || all[0].At.Location() != time.UTC {
+	if all := s.entries(t); len(all) != 5 || all[1].Description != "=1+1\nnext \x1b[31mline" ||
+		all[0].At.Location() != time.UTC {
 		t.Errorf("the entries are %+v", all)
 	}
 }
@@ -129,8 +134,10 @@ func TestStatementDecimals(t *testing.T) {
 	s.transfer(t, "kwd", "--from", "kuwait", "--to", "dinar", "--amount", "0.005", "--currency", "KWD").Succeeds(t)
 	s.drain(t)
 	for account, want := range map[string][]string{
-		"osaka": {",1200,1200,JPY,", " 1200         1200  tokyo", "closing balance                     1200\n"}, "tokyo": {",-1200,-1200,JPY,", " -1200        -1200  osaka", " 0\n"},
-		"dinar": {",0.005,0.005,KWD,", "0.005        0.005  kuwait", " 0.000\n"}, "kuwait": {",-0.005,-0.005,KWD,", "-0.005       -0.005  dinar", " 0.000\n"},
+		"osaka": {",1200,1200,JPY,", " 1200         1200  tokyo", "closing balance                     1200\n"},
+		"tokyo": {",-1200,-1200,JPY,", " -1200        -1200  osaka", " 0\n"},
+		"dinar": {",0.005,0.005,KWD,", "0.005        0.005  kuwait", " 0.000\n"}, "kuwait": {",-0.005,-0.005,KWD,",
+			"-0.005       -0.005  dinar", " 0.000\n"},
 	} {
 		if got := s.enqueue(t, "statement", account, "-o", "csv").Out; !strings.Contains(got, want[0]) {
 			t.Errorf("%s: %q does not have %q", account, got, want[0])
@@ -180,7 +187,8 @@ func TestStatementPeriod(t *testing.T) {
 		text := s.enqueue(t, append([]string{"statement", "ada"}, strings.Fields(c.args)...)...)
 		text.Succeeds(t)
 		var got []string
-		for _, balance := range regexp.MustCompile(`(?:opening|closing) balance +(\S+)\n`).FindAllStringSubmatch(text.Out, -1) {
+		for _, balance := range regexp.MustCompile(`(?:opening|closing) balance +(\S+)\n`).FindAllStringSubmatch(text.Out,
+			-1) {
 			got = append(got, balance[1])
 		}
 		if !slices.Equal(got, []string{c.opening, c.closing}) || strings.Count(text.Out, "\n") != len(versions)+3 {
@@ -205,7 +213,8 @@ func TestStatementHoldsLittleBack(t *testing.T) {
 		w := newStatement(format, &written, "EUR")
 		const entries = 20_000
 		for n := range int64(entries) {
-			if err := w.entry(jobs.Entry{Version: n + 1, Amount: 1, BalanceAfter: n + 1, Counterparty: "bank", Kind: "payment.transfer", Key: fmt.Sprint(n)}); err != nil {
+			if err := w.entry(jobs.Entry{Version: n + 1, Amount: 1, BalanceAfter: n + 1, Counterparty: "bank",
+				Kind: "payment.transfer", Key: fmt.Sprint(n)}); err != nil {
 				t.Fatal(err)
 			}
 			if held := int(n) - int(written); held > tableBlock {
@@ -232,7 +241,8 @@ func TestStatementOfManyEntries(t *testing.T) {
 		t.Fatalf("%d lines, the last %q", len(lines), lines[len(lines)-1])
 	}
 	for n, line := range lines[2 : entries+2] {
-		if fields := strings.Fields(line); fields[0] != fmt.Sprint(n+1) || fields[3] != "0.01" || strings.Index(line, "bank") != strings.Index(lines[0], "COUNTERPARTY") {
+		if fields := strings.Fields(line); fields[0] != fmt.Sprint(n+1) || fields[3] != "0.01" || strings.Index(line,
+			"bank") != strings.Index(lines[0], "COUNTERPARTY") {
 			t.Fatalf("line %d is %q", n+2, line)
 		}
 	}

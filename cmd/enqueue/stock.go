@@ -60,8 +60,9 @@ func (p *program) availabilityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "availability PREFIX",
 		Short: "Show how much of each resource is available",
-		Long: `Show how much of each resource is available whose id begins with PREFIX, in the order of the ids. An empty PREFIX means
-all resources.
+		Long: `Show how much of each resource is available, in the order of the ids.
+
+PREFIX is the beginning of the ids; an empty PREFIX means all resources.
 
 To read page by page, pass the last id of a page to --after. Reservations for a time range are not counted: see enqueue
 occupied.`,
@@ -86,7 +87,8 @@ occupied.`,
 const availabilityPage = 1000
 
 // availability writes the resources page by page, all of one moment.
-func (p *program) availability(cmd *cobra.Command, pool *pgxpool.Pool, prefix, after string, limit int64, format listFormat) error {
+func (p *program) availability(cmd *cobra.Command, pool *pgxpool.Pool, prefix, after string, limit int64,
+	format listFormat) error {
 	ctx := cmd.Context()
 	out := bufio.NewWriter(p.streams.Out)
 	w, err := newList(format, out, []bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
@@ -95,29 +97,31 @@ func (p *program) availability(cmd *cobra.Command, pool *pgxpool.Pool, prefix, a
 		return err
 	}
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		left := limit
-		for {
-			page := int64(availabilityPage)
-			if limit > 0 {
-				page = min(page, left)
-			}
-			resources, err := jobs.Availability(ctx, tx, prefix, after, page)
-			if err != nil {
-				return err
-			}
-			for _, a := range resources {
-				err := w.add(a, a.Resource, number(a.Free), number(a.Capacity), number(a.Overbook), number(a.Held), number(a.Confirmed), number(a.Waiting))
+	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly},
+		func(tx pgx.Tx) error {
+			left := limit
+			for {
+				page := int64(availabilityPage)
+				if limit > 0 {
+					page = min(page, left)
+				}
+				resources, err := jobs.Availability(ctx, tx, prefix, after, page)
 				if err != nil {
 					return err
 				}
-				after = a.Resource
+				for _, a := range resources {
+					err := w.add(a, a.Resource, number(a.Free), number(a.Capacity), number(a.Overbook), number(a.Held),
+						number(a.Confirmed), number(a.Waiting))
+					if err != nil {
+						return err
+					}
+					after = a.Resource
+				}
+				if left -= page; int64(len(resources)) < page || left == 0 {
+					return w.end()
+				}
 			}
-			if left -= page; int64(len(resources)) < page || left == 0 {
-				return w.end()
-			}
-		}
-	})
+		})
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
@@ -147,7 +151,8 @@ Times are UTC, and a date means 00:00 UTC. The start of a range is included, its
 				w, err := newList(format, p.streams.Out, make([]bool, 4), "start", "end", "reservation", "status")
 				for i := 0; err == nil && i < len(taken); i++ {
 					o := taken[i]
-					err = w.add(o, o.During.Start.Format(time.RFC3339Nano), o.During.End.Format(time.RFC3339Nano), o.Reservation, o.Status)
+					err = w.add(o, o.During.Start.Format(time.RFC3339Nano), o.During.End.Format(time.RFC3339Nano), o.Reservation,
+						o.Status)
 				}
 				if err != nil {
 					return err

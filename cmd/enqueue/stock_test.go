@@ -21,19 +21,25 @@ func TestReservationShown(t *testing.T) {
 	}
 	s.hold(t, "a", "--item", "box 7", "--customer", "Smith, Ann", "--expires-at", "2099-01-01T12:00:00+02:00").Succeeds(t)
 	show("r-a", `r-a  pending  customer "Smith, Ann"  expires 2099-01-01T10:00:00Z`,
-		map[string]any{"reservation": "r-a", "status": "pending", "customer": "Smith, Ann", "items": []any{}, "expires_at": "2099-01-01T10:00:00Z", "version": 0, "key": "a"})
+		map[string]any{"reservation": "r-a", "status": "pending", "customer": "Smith, Ann", "items": []any{},
+			"expires_at": "2099-01-01T10:00:00Z", "version": 0, "key": "a"})
 	s.drain(t)
 	show("r-a", `r-a  held  2 x stock, 1 x "box 7"  customer "Smith, Ann"  expires 2099-01-01T10:00:00Z`, map[string]any{
-		"status": "held", "version": 1, "items": []map[string]any{{"resource": "stock", "quantity": 2}, {"resource": "box 7", "quantity": 1}},
+		"status": "held", "version": 1, "items": []map[string]any{{"resource": "stock", "quantity": 2}, {"resource": "box 7",
+			"quantity": 1}},
 	})
 	s.enqueue(t, "confirm", "--key", "c", "--reservation", "r-a").Succeeds(t)
-	s.enqueue(t, "hold", "--key", "b", "--reservation", "r-b", "--item", "room", "--during", "2026-12-01T10:00:00+01:00/2026-12-01T11:30:00.5Z").Succeeds(t)
+	s.enqueue(t, "hold", "--key", "b", "--reservation", "r-b", "--item", "room", "--during",
+		"2026-12-01T10:00:00+01:00/2026-12-01T11:30:00.5Z").Succeeds(t)
 	s.drain(t)
-	show("r-a", `r-a  confirmed  2 x stock, 1 x "box 7"  customer "Smith, Ann"`, map[string]any{"status": "confirmed", "version": 2})
+	show("r-a", `r-a  confirmed  2 x stock, 1 x "box 7"  customer "Smith, Ann"`, map[string]any{"status": "confirmed",
+		"version": 2})
 	s.exec(t, `UPDATE lastseat.reservations SET expires_at = '2099-01-01Z' WHERE id = 'r-b'`)
-	show("r-b", "r-b  held  room [2026-12-01T09:00:00Z,2026-12-01T11:30:00.5Z)  expires 2099-01-01T00:00:00Z", map[string]any{
-		"items": []map[string]any{{"resource": "room", "quantity": 1, "during": "[2026-12-01T09:00:00Z,2026-12-01T11:30:00.5Z)"}},
-	})
+	show("r-b", "r-b  held  room [2026-12-01T09:00:00Z,2026-12-01T11:30:00.5Z)  expires 2099-01-01T00:00:00Z",
+		map[string]any{
+			"items": []map[string]any{{"resource": "room", "quantity": 1,
+				"during": "[2026-12-01T09:00:00Z,2026-12-01T11:30:00.5Z)"}},
+		})
 }
 
 func TestAvailability(t *testing.T) {
@@ -83,8 +89,10 @@ func TestAvailabilityOfMany(t *testing.T) {
 		args        string
 		first, last int
 	}{
-		{"n/0", 1, resources}, {"n/0 --limit 1000", 1, 1000}, {"n/0 --limit 1001", 1, 1001}, {"n/0 --limit 2000", 1, 2000}, {"n/0 --limit 999999", 1, resources},
-		{"n/0 --after n/01000", 1001, resources}, {"n/0 --after n/00999 --limit 1001", 1000, 2000}, {"n/0 --after n/02000", 2001, 2001}, {"n/0 --after a", 1, resources},
+		{"n/0", 1, resources}, {"n/0 --limit 1000", 1, 1000}, {"n/0 --limit 1001", 1, 1001}, {"n/0 --limit 2000", 1, 2000},
+		{"n/0 --limit 999999", 1, resources},
+		{"n/0 --after n/01000", 1001, resources}, {"n/0 --after n/00999 --limit 1001", 1000, 2000}, {"n/0 --after n/02000",
+			2001, 2001}, {"n/0 --after a", 1, resources},
 		{"n/0200", 2000, 2001}, {"n/01999", 1999, 1999},
 	} {
 		got := s.enqueue(t, append([]string{"availability", "-o", "csv"}, strings.Fields(c.args)...)...)
@@ -168,7 +176,8 @@ start,end,reservation,status
 start,end,reservation,status
 `, "--from 2027-01-01 -o json": "\n",
 	} {
-		if got := s.enqueue(t, append([]string{"occupied", "room"}, strings.Fields(args)...)...); got.Code != 0 || got.Err != "" || got.Out != want[1:] {
+		if got := s.enqueue(t, append([]string{"occupied", "room"}, strings.Fields(args)...)...); got.Code != 0 ||
+			got.Err != "" || got.Out != want[1:] {
 			t.Errorf("%s: exit code %d, stderr %q, printed\n%swant%s", args, got.Code, got.Err, got.Out, want)
 		}
 	}

@@ -26,7 +26,8 @@ func (p *program) transferCommand() *cobra.Command {
 				return err
 			}
 			return p.ask(cmd, asking, plain(jobs.Transfer{
-				From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, Description: noting.description, Metadata: metadata,
+				From: moving.from, To: moving.to, Amount: amount, Currency: moving.currency, Description: noting.description,
+				Metadata: metadata,
 			}))
 		},
 	}

@@ -81,12 +81,14 @@ func TestTransferAtTheLimits(t *testing.T) {
 	key := strings.Repeat("€", 200)
 	var room int
 	err := s.pool.QueryRow(t.Context(), `
-		SELECT 65536 - octet_length(jsonb_build_object('from', 'bank', 'to', 'ada', 'amount', 9223372036854775807, 'currency', 'EUR', 'description', '')::text)`).Scan(&room)
+		SELECT 65536 - octet_length(jsonb_build_object('from', 'bank', 'to', 'ada', 'amount', 9223372036854775807,
+		  'currency', 'EUR', 'description', '')::text)`).Scan(&room)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.transfer(t, key, "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room)).Succeeds(t)
-	s.transfer(t, "too large", "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room+1)).Fails(t, 65, "65537 bytes")
+	s.transfer(t, "too large", "--amount", "92233720368547758.07", "--description", strings.Repeat("d", room+1)).Fails(t,
+		65, "65537 bytes")
 	s.transfer(t, "one cent more", "--amount", "0.01").Succeeds(t)
 	s.drain(t)
 	if got := s.balance(t, "ada"); got != 9223372036854775807 {
@@ -120,7 +122,8 @@ func TestTransferKeyReused(t *testing.T) {
 			t.Errorf("the same once more prints %q, want a duplicate", again.Out)
 		}
 		for _, change := range [][]string{
-			{"--amount", "2.00"}, {"--to", "ben"}, {"--from", "ben"}, {"--description", "new"}, {"--metadata", `{"a":1}`}, {"--currency", "USD"},
+			{"--amount", "2.00"}, {"--to", "ben"}, {"--from", "ben"}, {"--description", "new"}, {"--metadata", `{"a":1}`},
+			{"--currency", "USD"},
 		} {
 			got := s.transfer(t, "k", change...)
 			got.Fails(t, 65, `key "k" was used`, "LS001")
@@ -143,7 +146,8 @@ func TestAccount(t *testing.T) {
 	s.enqueue(t, "account", "--id", "till", "--currency", "EUR", "--overdraft", "unlimited").Succeeds(t)
 	var limit, none *int64
 	err := s.pool.QueryRow(t.Context(), `
-		SELECT (SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'shop'), (SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'till')`).Scan(&limit, &none)
+		SELECT (SELECT overdraft_limit FROM lastseat.accounts WHERE id = 'shop'), (SELECT overdraft_limit
+		  FROM lastseat.accounts WHERE id = 'till')`).Scan(&limit, &none)
 	if err != nil || limit == nil || *limit != 1500 || none != nil {
 		t.Errorf("limits %v and %v, %v; want 1500 and none", limit, none, err)
 	}
@@ -157,16 +161,17 @@ func TestAccount(t *testing.T) {
 		args []string
 		says string
 	}{
-		"another limit":      {[]string{"--id", "shop", "--currency", "KWD"}, "open already"},
-		"another currency":   {[]string{"--id", "shop", "--currency", "EUR", "--overdraft", "15.00"}, "open already"},
-		"negative limit":     {[]string{"--id", "new", "--currency", "EUR", "--overdraft", "-1"}, "overdraft"},
-		"too many decimals":  {[]string{"--id", "new", "--currency", "EUR", "--overdraft", "1.001"}, "3 decimals"},
-		"limit out of range": {[]string{"--id", "new", "--currency", "EUR", "--overdraft", "92233720368547758.08"}, "out of range"},
-		"unknown currency":   {[]string{"--id", "new", "--currency", "EURO"}, "EURO"},
-		"empty id":           {[]string{"--id", "", "--currency", "EUR"}, "empty"},
-		"long id":            {[]string{"--id", strings.Repeat("x", 201), "--currency", "EUR"}, "201 characters"},
-		"id with NUL":        {[]string{"--id", "a\x00", "--currency", "EUR"}, ""},
-		"id not UTF-8":       {[]string{"--id", "a\xff", "--currency", "EUR"}, ""},
+		"another limit":     {[]string{"--id", "shop", "--currency", "KWD"}, "open already"},
+		"another currency":  {[]string{"--id", "shop", "--currency", "EUR", "--overdraft", "15.00"}, "open already"},
+		"negative limit":    {[]string{"--id", "new", "--currency", "EUR", "--overdraft", "-1"}, "overdraft"},
+		"too many decimals": {[]string{"--id", "new", "--currency", "EUR", "--overdraft", "1.001"}, "3 decimals"},
+		"limit out of range": {[]string{"--id", "new", "--currency", "EUR", "--overdraft", "92233720368547758.08"},
+			"out of range"},
+		"unknown currency": {[]string{"--id", "new", "--currency", "EURO"}, "EURO"},
+		"empty id":         {[]string{"--id", "", "--currency", "EUR"}, "empty"},
+		"long id":          {[]string{"--id", strings.Repeat("x", 201), "--currency", "EUR"}, "201 characters"},
+		"id with NUL":      {[]string{"--id", "a\x00", "--currency", "EUR"}, ""},
+		"id not UTF-8":     {[]string{"--id", "a\xff", "--currency", "EUR"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.enqueue(t, append([]string{"account"}, bad.args...)...).Fails(t, 65, bad.says)

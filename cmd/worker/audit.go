@@ -23,8 +23,9 @@ func (p *program) auditCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit [--verbose]",
 		Short: "Prove every invariant; exit 1 if one is broken",
-		Long: `Prove every invariant on one snapshot of the database, while workers go on. It only reads: the role lastseat_viewer
-is enough.
+		Long: `Prove every invariant on one snapshot of the database, while workers go on.
+
+It only reads: the role lastseat_viewer is enough.
 
 If all invariants hold, one line says so, with the number of rows; --verbose lists the invariants. A broken invariant
 is always printed with the rows that break it, and the exit code is 1. --output json writes one object for each

@@ -22,7 +22,8 @@ func TestAuditOnATerminal(t *testing.T) {
 		seen <- string(all)
 	}()
 	var out clitest.Buffer
-	code := run(t.Context(), []string{"audit", "-o", "json"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: tty, Environ: []string{"DATABASE_URL=" + url}})
+	code := run(t.Context(), []string{"audit", "-o", "json"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: tty,
+		Environ: []string{"DATABASE_URL=" + url}})
 	_ = tty.Close()
 	said := <-seen
 	if code != 0 || strings.Count(out.String(), "\n") != len(audit.Checks) {

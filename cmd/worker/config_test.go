@@ -12,15 +12,18 @@ import (
 
 // everyCommand that needs a database.
 var everyCommand = [][]string{
-	{"run"}, {"run", "--drain"}, {"audit"}, {"doctor"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"}, {"migrate", "up", "--dry-run"},
+	{"run"}, {"run", "--drain"}, {"audit"}, {"doctor"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"},
+	{"migrate", "up", "--dry-run"},
 }
 
 // Every mistake is told at once, a line each, before anything is done.
 func TestConfigurationMistakes(t *testing.T) {
 	t.Parallel()
 	mistakes := []string{
-		"LASTSEAT_BATCH=many", "LASTSEAT_COLOUR=red", "LASTSEAT_ISOLATION=repeatable read", "LASTSEAT_KEEP_COMPLETED=-1h", "LASTSEAT_LANES=0",
-		"LASTSEAT_LOG_FORMAT=xml", "LASTSEAT_LOG_LEVEL=loud", "LASTSEAT_POLL=1ms", "LASTSEAT_STOP_TIMEOUT=0s", "LASTSEAT_TX_RETRIES=0",
+		"LASTSEAT_BATCH=many", "LASTSEAT_COLOUR=red", "LASTSEAT_ISOLATION=repeatable read", "LASTSEAT_KEEP_COMPLETED=-1h",
+		"LASTSEAT_LANES=0",
+		"LASTSEAT_LOG_FORMAT=xml", "LASTSEAT_LOG_LEVEL=loud", "LASTSEAT_POLL=1ms", "LASTSEAT_STOP_TIMEOUT=0s",
+		"LASTSEAT_TX_RETRIES=0",
 	}
 	for _, args := range everyCommand {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
@@ -36,8 +39,10 @@ func TestConfigurationMistakes(t *testing.T) {
 				}
 			}
 			slices.Sort(named)
-			if got.Code != 78 || len(named) != 11 || len(slices.Compact(named)) != 11 || strings.Count(got.Err, "\n") != 11 || got.Out != "" {
-				t.Errorf("exit code %d, %d mistakes named: %v; stderr %q; want 78 and 11 lines", got.Code, len(named), named, got.Err)
+			if got.Code != 78 || len(named) != 11 || len(slices.Compact(named)) != 11 || strings.Count(got.Err, "\n") != 11 ||
+				got.Out != "" {
+				t.Errorf("exit code %d, %d mistakes named: %v; stderr %q; want 78 and 11 lines", got.Code, len(named), named,
+					got.Err)
 			}
 		})
 	}
@@ -53,7 +58,8 @@ func TestConfiguration(t *testing.T) {
 		"empty":      {[]string{"DATABASE_URL="}, "DATABASE_URL is not set"},
 		"malformed":  {[]string{"DATABASE_URL=postgres://shop:hunter2@localhost:port/shop"}, "DATABASE_URL"},
 		"bad option": {[]string{"DATABASE_URL=postgres://shop:hunter2@localhost/shop?sslmode=perhaps"}, "DATABASE_URL"},
-		"misspelt":   {[]string{"DATABASE_URL=postgres://shop:hunter2@localhost/shop", "LASTSEAT_LANE=2"}, "LASTSEAT_LANE is not a variable"},
+		"misspelt": {[]string{"DATABASE_URL=postgres://shop:hunter2@localhost/shop", "LASTSEAT_LANE=2"},
+			"LASTSEAT_LANE is not a variable"},
 	} {
 		for _, args := range everyCommand {
 			t.Run(name+"/"+strings.Join(args, " "), func(t *testing.T) {

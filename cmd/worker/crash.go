@@ -37,7 +37,8 @@ func (p *program) crashCommand() *cobra.Command {
 }
 
 func (p *program) crash(ctx context.Context, loaded config.Config, pool *pgxpool.Pool) error {
-	p.say("1. %d transfers among %d accounts, of which none may go below zero: the order decides what is refused.", crashTransfers, crashAccounts)
+	p.say("1. %d transfers among %d accounts, of which none may go below zero: the order decides what is refused.",
+		crashTransfers, crashAccounts)
 	want, err := crashRequests(ctx, pool)
 	if err != nil {
 		return err
@@ -55,7 +56,8 @@ func (p *program) crash(ctx context.Context, loaded config.Config, pool *pgxpool
 	var balance int64
 	if _, err := pgx.ForEachRow(rows, []any{&id, &balance}, func() error {
 		if balance != want[id] {
-			return &cli.Error{Code: cli.ExitViolation, Err: fmt.Errorf("the balance of %s is %d, and should be %d", id, balance, want[id])}
+			return &cli.Error{Code: cli.ExitViolation, Err: fmt.Errorf("the balance of %s is %d, and should be %d", id, balance,
+				want[id])}
 		}
 		return nil
 	}); err != nil {
@@ -74,7 +76,8 @@ func crashRequests(ctx context.Context, pool *pgxpool.Pool) (map[string]int64, e
 			return err
 		}
 		for i := range crashAccounts {
-			if _, err := jobs.OpenAccount(ctx, tx, jobs.Account{ID: account(i), Currency: "EUR", OverdraftLimit: new(int64)}); err != nil {
+			if _, err := jobs.OpenAccount(ctx, tx, jobs.Account{ID: account(i), Currency: "EUR",
+				OverdraftLimit: new(int64)}); err != nil {
 				return err
 			}
 			balances[account(i)] = 0
@@ -137,7 +140,8 @@ func (p *program) killAndGoOn(ctx context.Context, databaseURL string, pool *pgx
 		if err != nil {
 			return err
 		}
-		p.say("   started, at work after %v; killed with about %d requests settled", first.Round(time.Millisecond), (kills+1)*crashTransfers/(crashKills+2))
+		p.say("   started, at work after %v; killed with about %d requests settled", first.Round(time.Millisecond),
+			(kills+1)*crashTransfers/(crashKills+2))
 	}
 }
 

@@ -30,8 +30,10 @@ func (p *program) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show a service, its requests, a worker, and the proof",
-		Long: `Show what Lastseat does: a shop writes orders and requests payments in the same transactions, a worker settles them,
-and the audit proves the result.
+		Long: `Show what Lastseat does.
+
+A shop writes orders and requests payments in the same transactions, a worker settles them, and the audit proves the
+result.
 
 The demo makes a database of its own and drops it at the end. The server is that of DATABASE_URL or, if that is not
 set, a private Postgres.`,
@@ -46,7 +48,8 @@ set, a private Postgres.`,
 }
 
 // withDemoDatabase gives do a database that nobody else uses.
-func (p *program) withDemoDatabase(ctx context.Context, do func(context.Context, config.Config, *pgxpool.Pool) error) (err error) {
+func (p *program) withDemoDatabase(ctx context.Context, do func(context.Context, config.Config,
+	*pgxpool.Pool) error) (err error) {
 	loaded, err := config.Load(p.streams.Environ, false)
 	if err != nil {
 		return err
@@ -119,7 +122,8 @@ func (p *program) say(format string, args ...any) {
 
 func (p *program) demoAccounts(ctx context.Context, pool *pgxpool.Pool) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `CREATE TABLE public.orders (id text, note text, ordered_at timestamptz DEFAULT now())`); err != nil {
+		if _, err := tx.Exec(ctx,
+			`CREATE TABLE public.orders (id text, note text, ordered_at timestamptz DEFAULT now())`); err != nil {
 			return err
 		}
 		for _, account := range []jobs.Account{
@@ -156,10 +160,12 @@ func (p *program) demoOrders(ctx context.Context, pool *pgxpool.Pool) ([]string,
 		request := record.Request
 		var receipt outbox.Receipt
 		err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `INSERT INTO public.orders (id, note) VALUES ($1, $2)`, request.Key, string(request.Args)); err != nil {
+			if _, err := tx.Exec(ctx, `INSERT INTO public.orders (id, note) VALUES ($1, $2)`, request.Key,
+				string(request.Args)); err != nil {
 				return err
 			}
-			receipts, err := outbox.EnqueueMany(ctx, tx, []outbox.Request{{Key: request.Key, Args: outbox.RawArgs{Of: request.Kind, JSON: request.Args}}})
+			receipts, err := outbox.EnqueueMany(ctx, tx, []outbox.Request{{Key: request.Key,
+				Args: outbox.RawArgs{Of: request.Kind, JSON: request.Args}}})
 			if err == nil {
 				receipt = receipts[0]
 			}

@@ -27,8 +27,9 @@ func (p *program) devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run all that a developer needs: Postgres, schema, worker, River UI",
-		Long: `Run all that a developer needs, until Ctrl-C: the schema, a worker, River UI and, if DATABASE_URL is not set, a private
-Postgres.
+		Long: `Run all that a developer needs, until Ctrl-C.
+
+That is the schema, a worker, River UI and, if DATABASE_URL is not set, a private Postgres.
 
 River UI has no login, and can cancel and delete jobs. So it only listens on this machine.`,
 		Example: "  worker dev\n  worker dev --data ./postgres",
@@ -41,7 +42,8 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 			if err != nil {
 				return err
 			}
-			return p.withDatabase(cmd.Context(), data, func(ctx context.Context, loaded config.Config, pool *pgxpool.Pool) error {
+			return p.withDatabase(cmd.Context(), data, func(ctx context.Context, loaded config.Config,
+				pool *pgxpool.Pool) error {
 				if given.DatabaseURL == "" {
 					_, _ = fmt.Fprintf(p.streams.Err, "A private Postgres is up:\n  export DATABASE_URL='%s'\n", loaded.DatabaseURL)
 				}
@@ -52,7 +54,8 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 			})
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "directory to keep the data of the private Postgres; without it, the data is deleted at the end")
+	cmd.Flags().StringVar(&data, "data", "",
+		"directory to keep the data of the private Postgres; without it, the data is deleted at the end")
 	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:0", "where River UI listens; port 0 picks a free port")
 	return cmd
 }
@@ -64,7 +67,8 @@ func loopback(host string) bool {
 
 // withDatabase runs do with a migrated database: the one that DATABASE_URL names, or a private Postgres, which is
 // stopped afterwards.
-func (p *program) withDatabase(ctx context.Context, data string, do func(context.Context, config.Config, *pgxpool.Pool) error) (err error) {
+func (p *program) withDatabase(ctx context.Context, data string, do func(context.Context, config.Config,
+	*pgxpool.Pool) error) (err error) {
 	loaded, err := config.Load(p.streams.Environ, false)
 	if err != nil {
 		return err

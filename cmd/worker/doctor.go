@@ -36,7 +36,8 @@ Use it as a health check: the exit code is 0 only while requests are being settl
 				name string
 				run  func(context.Context, *pgxpool.Pool) (string, error)
 			}{
-				{"schema", checkSchema}, {"rights", checkRights}, {"session", checkSession}, {"lane", checkLane(loaded.Lanes)}, {"queue", checkQueue},
+				{"schema", checkSchema}, {"rights", checkRights}, {"session", checkSession}, {"lane", checkLane(loaded.Lanes)},
+				{"queue", checkQueue},
 			} {
 				told, err := check.run(ctx, pool)
 				verdict := "ok    "
@@ -74,16 +75,19 @@ func checkRights(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var role string
 	var enough bool
 	err := pool.QueryRow(ctx, `
-		SELECT current_user, has_table_privilege('lastseat.river_job', 'SELECT, UPDATE, DELETE') AND has_table_privilege('lastseat.transfers', 'INSERT')
-		   AND has_table_privilege('lastseat.requests', 'UPDATE') AND has_sequence_privilege('lastseat.transfers_id_seq', 'USAGE')`).Scan(&role, &enough)
+		SELECT current_user, has_table_privilege('lastseat.river_job', 'SELECT, UPDATE, DELETE')
+		  AND has_table_privilege('lastseat.transfers', 'INSERT')
+		   AND has_table_privilege('lastseat.requests', 'UPDATE') AND has_sequence_privilege('lastseat.transfers_id_seq',
+		     'USAGE')`).Scan(&role, &enough)
 	if err == nil && !enough {
-		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a member of it", role)}
+		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a "+
+			"member of it", role)}
 	}
 	return "role " + role, err
 }
 
-// checkSession looks for a connection pooler in transaction mode. Under one, the lane would lose its lock, because the next
-// transaction may run in another session.
+// checkSession looks for a connection pooler in transaction mode. Under one, the lane would lose its lock, because the
+// next transaction may run in another session.
 func checkSession(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
@@ -97,7 +101,8 @@ func checkSession(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 		}
 	}
 	if before != after || uint32(before) != conn.Conn().PgConn().PID() {
-		return "", &cli.Error{Code: cli.ExitConfig, Err: errors.New("a connection pooler changes the session between statements: connect the worker to Postgres directly, or use session pooling")}
+		return "", &cli.Error{Code: cli.ExitConfig, Err: errors.New("a connection pooler changes the session between " +
+			"statements: connect the worker to Postgres directly, or use session pooling")}
 	}
 	return "connections are sessions", nil
 }
@@ -130,7 +135,8 @@ func checkQueue(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	err := pool.QueryRow(ctx, `
 		SELECT count(*), coalesce(extract(epoch FROM now() - min(scheduled_at)), 0)::float8,
 		       EXISTS (SELECT FROM lastseat.river_queue WHERE name = $1 AND paused_at IS NOT NULL)
-		FROM lastseat.river_job WHERE state = 'available' AND queue = $1 AND scheduled_at <= now()`, outbox.Queue).Scan(&due, &oldest, &paused)
+		FROM lastseat.river_job WHERE state = 'available' AND queue = $1
+		  AND scheduled_at <= now()`, outbox.Queue).Scan(&due, &oldest, &paused)
 	if err != nil {
 		return "", err
 	}
@@ -141,8 +147,10 @@ func checkQueue(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	var troubled int
 	var last string
 	err = pool.QueryRow(ctx, `
-		SELECT count(*), coalesce((array_agg(kind || ': ' || (errors[cardinality(errors)] ->> 'error') ORDER BY attempted_at DESC))[1], '')
-		FROM lastseat.river_job WHERE state IN ('available', 'retryable') AND queue = $1 AND cardinality(errors) > 0`, outbox.Queue).Scan(&troubled, &last)
+		SELECT count(*), coalesce((array_agg(kind || ': ' || (errors[cardinality(errors)] ->> 'error')
+		  ORDER BY attempted_at DESC))[1], '')
+		FROM lastseat.river_job WHERE state IN ('available', 'retryable') AND queue = $1
+		  AND cardinality(errors) > 0`, outbox.Queue).Scan(&troubled, &last)
 	if troubled > 0 {
 		told += fmt.Sprintf("; %d wait for another attempt after an error, the last of %s", troubled, last)
 	}

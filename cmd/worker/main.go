@@ -43,7 +43,8 @@ Exit codes:
 		Version: cli.Version(),
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}
-	root.AddCommand(p.runCommand(), p.migrateCommand(), p.auditCommand(), p.doctorCommand(), p.devCommand(), p.demoCommand())
+	root.AddCommand(p.runCommand(), p.migrateCommand(), p.auditCommand(), p.doctorCommand(), p.devCommand(),
+		p.demoCommand())
 	return cli.Execute(ctx, root, args, streams)
 }
 

@@ -53,7 +53,8 @@ func open(t *testing.T, url string) *pgxpool.Pool {
 // give asks for a transfer from bank to ada.
 func give(t *testing.T, pool *pgxpool.Pool, key string, amount int64) {
 	t.Helper()
-	_, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: key, Args: jobs.Transfer{From: "bank", To: "ada", Amount: amount, Currency: "EUR"}}})
+	_, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: key, Args: jobs.Transfer{From: "bank",
+		To: "ada", Amount: amount, Currency: "EUR"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,8 @@ reconnects when the database has been away.`,
 }
 
 const waitingSQL = `
-	SELECT count(*) FROM lastseat.river_job WHERE queue = $1 AND state IN ('available', 'retryable', 'scheduled', 'pending')`
+	SELECT count(*) FROM lastseat.river_job WHERE queue = $1
+	  AND state IN ('available', 'retryable', 'scheduled', 'pending')`
 
 // printStats prints what was done and, after a drain, how many jobs are left because they are not due yet.
 func (p *program) printStats(ctx context.Context, pool *pgxpool.Pool, s outbox.Snapshot, drained bool) error {

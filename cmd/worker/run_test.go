@@ -39,8 +39,8 @@ func insertRiver(t *testing.T, pool *pgxpool.Pool, args river.JobArgs) int64 {
 	return inserted.Job.ID
 }
 
-// A job that a plain River client inserts is honoured if it is valid, and else rejected, invalid_args. Around each stand
-// two good requests, which it must not hold up.
+// A job that a plain River client inserts is honoured if it is valid, and else rejected, invalid_args. Around each
+// stand two good requests, which it must not hold up.
 func TestRiverClientsJob(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
@@ -51,24 +51,35 @@ func TestRiverClientsJob(t *testing.T) {
 		status, code string
 		recorded     string // its key, if another one
 	}{
-		"valid":             {args: pay{"valid", "bank", "ada", 1000, "EUR", 0}, status: "applied", code: "transferred"},
-		"unknown account":   {args: pay{"unknown account", "bank", "nobody", 1, "EUR", 0}, status: "rejected", code: "account_not_found"},
-		"too poor":          {args: pay{"too poor", "ada", "bank", 1 << 60, "EUR", 0}, status: "rejected", code: "insufficient_funds"},
-		"zero":              {args: pay{"zero", "bank", "ada", 0, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"negative":          {args: pay{"negative", "bank", "ada", -1, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"fraction":          {args: pay{"fraction", "bank", "ada", 1.5, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"beyond int64":      {args: pay{"beyond int64", "bank", "ada", json.Number("9223372036854775808"), "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"text":              {args: pay{"text", "bank", "ada", "1", "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"no amount":         {args: pay{"no amount", "bank", "ada", nil, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"unknown currency":  {args: pay{"unknown currency", "bank", "ada", 1, "XQQ", 0}, status: "rejected", code: "invalid_args"},
-		"the same account":  {args: pay{"the same account", "ada", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"empty account":     {args: pay{"empty account", "", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"long account":      {args: pay{"long account", strings.Repeat("x", 201), "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"unknown argument":  {args: pay{"unknown argument", "bank", "ada", 1, "EUR", 5}, status: "rejected", code: "invalid_args"},
-		"more than 64 KiB":  {args: pay{"more than 64 KiB", "bank", strings.Repeat("x", 64<<10), 1, "EUR", 0}, status: "rejected", code: "invalid_args"},
-		"no key":            {args: pay{"", "bank", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args", recorded: "river_job:"},
-		"long key":          {args: pay{strings.Repeat("k", 201), "bank", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args", recorded: "river_job:"},
-		"currency mismatch": {args: pay{"currency mismatch", "bank", "ada", 1, "USD", 0}, status: "rejected", code: "currency_mismatch"},
+		"valid": {args: pay{"valid", "bank", "ada", 1000, "EUR", 0}, status: "applied", code: "transferred"},
+		"unknown account": {args: pay{"unknown account", "bank", "nobody", 1, "EUR", 0}, status: "rejected",
+			code: "account_not_found"},
+		"too poor": {args: pay{"too poor", "ada", "bank", 1 << 60, "EUR", 0}, status: "rejected",
+			code: "insufficient_funds"},
+		"zero":     {args: pay{"zero", "bank", "ada", 0, "EUR", 0}, status: "rejected", code: "invalid_args"},
+		"negative": {args: pay{"negative", "bank", "ada", -1, "EUR", 0}, status: "rejected", code: "invalid_args"},
+		"fraction": {args: pay{"fraction", "bank", "ada", 1.5, "EUR", 0}, status: "rejected", code: "invalid_args"},
+		"beyond int64": {args: pay{"beyond int64", "bank", "ada", json.Number("9223372036854775808"), "EUR", 0},
+			status: "rejected", code: "invalid_args"},
+		"text":      {args: pay{"text", "bank", "ada", "1", "EUR", 0}, status: "rejected", code: "invalid_args"},
+		"no amount": {args: pay{"no amount", "bank", "ada", nil, "EUR", 0}, status: "rejected", code: "invalid_args"},
+		"unknown currency": {args: pay{"unknown currency", "bank", "ada", 1, "XQQ", 0}, status: "rejected",
+			code: "invalid_args"},
+		"the same account": {args: pay{"the same account", "ada", "ada", 1, "EUR", 0}, status: "rejected",
+			code: "invalid_args"},
+		"empty account": {args: pay{"empty account", "", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args"},
+		"long account": {args: pay{"long account", strings.Repeat("x", 201), "ada", 1, "EUR", 0}, status: "rejected",
+			code: "invalid_args"},
+		"unknown argument": {args: pay{"unknown argument", "bank", "ada", 1, "EUR", 5}, status: "rejected",
+			code: "invalid_args"},
+		"more than 64 KiB": {args: pay{"more than 64 KiB", "bank", strings.Repeat("x", 64<<10), 1, "EUR", 0},
+			status: "rejected", code: "invalid_args"},
+		"no key": {args: pay{"", "bank", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args",
+			recorded: "river_job:"},
+		"long key": {args: pay{strings.Repeat("k", 201), "bank", "ada", 1, "EUR", 0}, status: "rejected",
+			code: "invalid_args", recorded: "river_job:"},
+		"currency mismatch": {args: pay{"currency mismatch", "bank", "ada", 1, "USD", 0}, status: "rejected",
+			code: "currency_mismatch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			give(t, pool, "before "+name, 1)
@@ -79,7 +90,8 @@ func TestRiverClientsJob(t *testing.T) {
 			if c.status == "applied" {
 				balance += 1000
 			}
-			got := testdb.Scalar[string](t, pool, `SELECT concat_ws(' ', status, code, CASE WHEN starts_with(key, $2) THEN 'key ok' END) FROM lastseat.requests WHERE job_id = $1`,
+			got := testdb.Scalar[string](t, pool, `SELECT concat_ws(' ', status, code, CASE WHEN starts_with(key, $2)
+				THEN 'key ok' END) FROM lastseat.requests WHERE job_id = $1`,
 				id, max(c.recorded, c.args.Key[:min(len(c.args.Key), 1)]))
 			if want := c.status + " " + c.code + " key ok"; got != want {
 				t.Errorf("the job became %q, want %q", got, want)
@@ -96,7 +108,8 @@ func TestRiverClientsJob(t *testing.T) {
 func TestRawJobs(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string]string{
-		"array": `[1]`, "array of the key": `["key"]`, "empty object": `{}`, "number": `7`, "text": `"key"`, "null": `null`, "true": `true`,
+		"array": `[1]`, "array of the key": `["key"]`, "empty object": `{}`, "number": `7`, "text": `"key"`, "null": `null`,
+		"true":         `true`,
 		"key a number": `{"key": 7}`, "key an object": `{"key": {"a": 1}}`, "key null": `{"key": null}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +117,8 @@ func TestRawJobs(t *testing.T) {
 			url := testdb.New(t)
 			pool := open(t, url)
 			give(t, pool, "before", 1)
-			testdb.Exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
+			testdb.Exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, args)
+				VALUES ('payment.transfer', 'lastseat', $1::jsonb)`, args)
 			give(t, pool, "after", 1)
 
 			done := make(chan clitest.Result, 1)
@@ -114,7 +128,8 @@ func TestRawJobs(t *testing.T) {
 			})
 			clitest.Eventually(t, "the drain to end", func() bool { return len(done) > 0 })
 			(<-done).Succeeds(t)
-			got := testdb.Scalar[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', status, code), '; '), 'nothing') FROM lastseat.requests WHERE key NOT IN ('before', 'after')`)
+			got := testdb.Scalar[string](t, pool, `SELECT coalesce(string_agg(concat_ws(' ', status, code), '; '), 'nothing')
+				FROM lastseat.requests WHERE key NOT IN ('before', 'after')`)
 			if got != "rejected invalid_args" {
 				t.Errorf("the job became %q, want rejected invalid_args", got)
 			}
@@ -140,15 +155,18 @@ func TestRiverClientsKeys(t *testing.T) {
 		insertRiver(t, pool, pay{"k", "bank", "ada", 100, "EUR", 0}) // and once more, after it was settled
 	}
 	state := func(id int64) string {
-		return testdb.Scalar[string](t, pool, `SELECT coalesce((SELECT state::text || ' ' || coalesce(errors[1] ->> 'error', '') FROM lastseat.river_job WHERE id = $1), 'gone')`, id)
+		return testdb.Scalar[string](t, pool, `SELECT coalesce((SELECT state::text || ' '
+			|| coalesce(errors[1] ->> 'error', '') FROM lastseat.river_job WHERE id = $1), 'gone')`, id)
 	}
-	if got := state(other); !strings.HasPrefix(got, string(rivertype.JobStateDiscarded)) || !strings.Contains(got, "LS001") {
+	if got := state(other); !strings.HasPrefix(got, string(rivertype.JobStateDiscarded)) || !strings.Contains(got,
+		"LS001") {
 		t.Errorf("the job with another amount is %q, want discarded with LS001", got)
 	}
 	if got := state(same) + ", " + state(fresh); got != "gone, gone" {
 		t.Errorf("the duplicate and the fresh job are %s", got)
 	}
-	if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`); got != 2 {
+	if got := testdb.Scalar[int](t, pool,
+		`SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`); got != 2 {
 		t.Errorf("%d applied requests, want k and f", got)
 	}
 	if got := runWith(t, url, "audit"); got.Code != 0 {
@@ -164,7 +182,8 @@ func TestKeptJobStartedAgain(t *testing.T) {
 	give(t, pool, "k", 100)
 	drain := func() {
 		t.Helper()
-		runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LOG_LEVEL=error", "LASTSEAT_KEEP_COMPLETED=1h"}, "run", "--drain").Succeeds(t)
+		runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LOG_LEVEL=error", "LASTSEAT_KEEP_COMPLETED=1h"}, "run",
+			"--drain").Succeeds(t)
 		if got := testdb.Scalar[string](t, pool, `SELECT state::text FROM lastseat.river_job`); got != "completed" {
 			t.Errorf("the job is %s", got)
 		}

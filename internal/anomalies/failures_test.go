@@ -21,7 +21,8 @@ import (
 // A bank transfer that dies half way: taken from one account, and its process is gone before it reaches the other. No
 // level helps against two transactions; it takes one, and Lastseat's is the whole way from the request to its outcome.
 func TestTransferDiesHalfWay(t *testing.T) {
-	const twoAccounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts VALUES (1, 1000), (2, 0);`
+	const twoAccounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts
+		VALUES (1, 1000), (2, 0);`
 	play(t, func(s *stage) verdict {
 		s.set(twoAccounts)
 		conn, err := s.pool.Acquire(s.Context())
@@ -77,7 +78,8 @@ func TestTransferDiesHalfWay(t *testing.T) {
 // A retry that repeats its side effect: two payments run into a deadlock, the one that is stopped tries again, and its
 // mail goes out twice.
 func TestRepeatedSideEffect(t *testing.T) {
-	const rows = `CREATE TABLE stock (id int PRIMARY KEY, left_over int NOT NULL); INSERT INTO stock VALUES (1, 10), (2, 10);
+	const rows = `CREATE TABLE stock (id int PRIMARY KEY, left_over int NOT NULL); INSERT INTO stock
+		VALUES (1, 10), (2, 10);
 		CREATE TABLE mails (payment int PRIMARY KEY);`
 	take := func(x *session, id int) { x.exec(`UPDATE stock SET left_over = left_over - 1 WHERE id = $1`, id) }
 	play(t, func(s *stage) verdict {
@@ -190,7 +192,8 @@ func TestLostReplyToCommit(t *testing.T) {
 		ada, shop := s.account("ada", 1000), s.account("shop", 0)
 		pay := func(db txn.Beginner) (receipt outbox.Receipt, err error) {
 			err = txn.Run(s.Context(), db, txn.Options{Isolation: s.level}, func(ctx context.Context, tx pgx.Tx) (err error) {
-				receipt, err = outbox.Enqueue(ctx, tx, s.name("order"), jobs.Transfer{From: ada, To: shop, Amount: 100, Currency: "EUR"})
+				receipt, err = outbox.Enqueue(ctx, tx, s.name("order"), jobs.Transfer{From: ada, To: shop, Amount: 100,
+					Currency: "EUR"})
 				return err
 			})
 			return receipt, err

@@ -76,7 +76,8 @@ func (s *stage) worker(batch int) *outbox.Worker {
 	jobs.Register(kinds)
 	outbox.Register(kinds, offCall)
 	outbox.Register(kinds, withdrawJointly)
-	return outbox.NewWorker(s.pool, kinds, outbox.Settings{Isolation: s.level, Batch: batch, Logger: slog.New(slog.DiscardHandler)})
+	return outbox.NewWorker(s.pool, kinds, outbox.Settings{Isolation: s.level, Batch: batch,
+		Logger: slog.New(slog.DiscardHandler)})
 }
 
 // settle has a worker settle what was asked for. From any goroutine.

@@ -22,7 +22,8 @@ func (x *session) move(from, to int) {
 	x.exec(`UPDATE accounts SET balance = balance + 10 WHERE id = $1`, to)
 }
 
-const manyAccounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts SELECT i, 1000 FROM generate_series(1, 16) i;`
+const manyAccounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts SELECT i,
+	1000 FROM generate_series(1, 16) i;`
 
 // A deadlock: from 1 to 2, and from 2 to 1. Each has the row that the other wants.
 func TestDeadlock(t *testing.T) {
@@ -41,7 +42,8 @@ func TestDeadlock(t *testing.T) {
 			x.ask(fmt.Sprint("back ", client), transferOf(accounts[2-client], accounts[client-1]))
 		}))
 		s.settlesWithoutConflict(1)
-		s.wantCodes([]string{"there 1", "there 2", "back 1", "back 2"}, jobs.CodeTransferred, jobs.CodeTransferred, jobs.CodeTransferred, jobs.CodeTransferred)
+		s.wantCodes([]string{"there 1", "there 2", "back 1", "back 2"}, jobs.CodeTransferred, jobs.CodeTransferred,
+			jobs.CodeTransferred, jobs.CodeTransferred)
 		s.wantBalance(accounts[0], 1000)
 		s.wantBalance(accounts[1], 1000)
 	})

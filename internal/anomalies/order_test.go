@@ -13,7 +13,8 @@ func TestOutOfOrder(t *testing.T) {
 	const outcome = `UPDATE jobs SET outcome = $2 WHERE id = $1`
 	play(t, func(s *stage) verdict {
 		s.set(`CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts VALUES (1, 0);
-			CREATE TABLE jobs (id int PRIMARY KEY, amount int NOT NULL, outcome text); INSERT INTO jobs VALUES (1, 100), (2, -100);`)
+			CREATE TABLE jobs (id int PRIMARY KEY, amount int NOT NULL, outcome text); INSERT INTO jobs
+			  VALUES (1, 100), (2, -100);`)
 		work := func(x *session, slow bool) {
 			job := x.int(claim)
 			x.meet()

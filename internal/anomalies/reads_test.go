@@ -8,12 +8,13 @@ import (
 	"github.com/lastseat/lastseat/jobs"
 )
 
-const oneAccount = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, version int NOT NULL DEFAULT 1); INSERT INTO accounts VALUES (1, 1000);`
+const oneAccount = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL,
+	version int NOT NULL DEFAULT 1); INSERT INTO accounts VALUES (1, 1000);`
 
 var errChangedMind = errors.New("the client thinks better of it")
 
-// A dirty read: what another transaction has written and takes back. No level of Postgres has it; READ UNCOMMITTED, which
-// is READ COMMITTED there, neither.
+// A dirty read: what another transaction has written and takes back. No level of Postgres has it; READ UNCOMMITTED,
+// which is READ COMMITTED there, neither.
 func TestDirtyRead(t *testing.T) {
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount)
@@ -125,7 +126,8 @@ func TestPhantom(t *testing.T) {
 		})
 		return s.judge(ends, ends[0] == nil && counted != listed)
 	}, func(s *stage) {
-		// An account's entries are numbered without gaps, and only added to: whoever knows the number of the last knows them all.
+		// An account's entries are numbered without gaps, and only added to: whoever knows the number of the last knows them
+		// all.
 		ada, shop := s.account("ada", 1000), s.account("shop", 0)
 		ends := s.duet(func(x *session) {
 			last := x.int(`SELECT max(version) FROM lastseat.statement($1)`, ada)

@@ -46,7 +46,10 @@ func play(t *testing.T, naive func(*stage) verdict, lastseat func(*stage)) {
 		})
 	}
 	for _, level := range levels {
-		t.Run(string(lane)+"/"+string(level), func(t *testing.T) { lastseat(&stage{T: t, pool: pool, by: lane, level: level}) })
+		t.Run(string(lane)+"/"+string(level), func(t *testing.T) {
+			lastseat(&stage{T: t, pool: pool, by: lane,
+				level: level})
+		})
 	}
 	if _, err := audit.Run(t.Context(), pool, func(f audit.Finding) {
 		if !f.OK {
@@ -65,7 +68,8 @@ func newPool(t *testing.T) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	query := at.Query()
-	for name, value := range map[string]string{"pool_max_conns": "40", "search_path": "naive", "deadlock_timeout": "30ms"} {
+	for name, value := range map[string]string{"pool_max_conns": "40", "search_path": "naive",
+		"deadlock_timeout": "30ms"} {
 		query.Set(name, value)
 	}
 	at.RawQuery = query.Encode()
@@ -75,7 +79,8 @@ func newPool(t *testing.T) *pgxpool.Pool {
 // set makes the tables of a case anew.
 func (s *stage) set(sql string) {
 	s.Helper()
-	testdb.Exec(s.T, s.pool, `SET client_min_messages = warning; DROP SCHEMA IF EXISTS naive CASCADE; CREATE SCHEMA naive; `+sql)
+	testdb.Exec(s.T, s.pool,
+		`SET client_min_messages = warning; DROP SCHEMA IF EXISTS naive CASCADE; CREATE SCHEMA naive; `+sql)
 }
 
 func (s *stage) int(sql string, args ...any) int {
@@ -179,7 +184,8 @@ func (x *session) await(place chan struct{}) (blocked bool) {
 func (x *session) in(tx pgx.Tx, script func(*session)) error {
 	x.tx, x.err = tx, nil
 	select {
-	case <-x.begun: // again, maybe on another connection, which the other session need not know: nobody waits for it any more
+	// again, maybe on another connection, which the other session need not know: nobody waits for it any more
+	case <-x.begun:
 	default:
 		x.pid = tx.Conn().PgConn().PID()
 		close(x.begun)
@@ -192,11 +198,15 @@ func (x *session) in(tx pgx.Tx, script func(*session)) error {
 func (x *session) transact(script func(*session)) error {
 	defer close(x.done)
 	if x.by == lane {
-		return txn.Run(x.Context(), x.pool, txn.Options{Isolation: x.level, Retries: 20}, func(_ context.Context, tx pgx.Tx) error {
+		return txn.Run(x.Context(), x.pool, txn.Options{Isolation: x.level, Retries: 20}, func(_ context.Context,
+			tx pgx.Tx) error {
 			return x.in(tx, script)
 		})
 	}
-	return pgx.BeginTxFunc(x.Context(), x.pool, pgx.TxOptions{IsoLevel: x.level}, func(tx pgx.Tx) error { return x.in(tx, script) })
+	return pgx.BeginTxFunc(x.Context(), x.pool, pgx.TxOptions{IsoLevel: x.level}, func(tx pgx.Tx) error {
+		return x.in(tx,
+			script)
+	})
 }
 
 // transactAlone is a transaction with nobody to meet.

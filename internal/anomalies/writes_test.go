@@ -8,7 +8,8 @@ import (
 	"github.com/lastseat/lastseat/jobs"
 )
 
-// A lost update: the cash machine of Rails' documentation. Two withdrawals of 100 from 1000; both read, both compute, both write 900.
+// A lost update: the cash machine of Rails' documentation. Two withdrawals of 100 from 1000; both read, both compute,
+// both write 900.
 func TestLostUpdate(t *testing.T) {
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount)
@@ -45,7 +46,8 @@ func TestLostUpdate(t *testing.T) {
 
 // Write skew: two doctors are on call, one has to be. Both see two, and both go.
 func TestDoctorsOnCall(t *testing.T) {
-	const doctors = `CREATE TABLE doctors (id int PRIMARY KEY, on_call bool NOT NULL, version int NOT NULL DEFAULT 1); INSERT INTO doctors VALUES (1, true), (2, true);`
+	const doctors = `CREATE TABLE doctors (id int PRIMARY KEY, on_call bool NOT NULL,
+		version int NOT NULL DEFAULT 1); INSERT INTO doctors VALUES (1, true), (2, true);`
 	const onCall = `SELECT count(*) FROM doctors WHERE on_call`
 	play(t, func(s *stage) verdict {
 		s.set(doctors)
@@ -77,7 +79,8 @@ func TestDoctorsOnCall(t *testing.T) {
 
 // Write skew, with money: 100 over two accounts, which together may not be below zero.
 func TestLimitOverTwoAccounts(t *testing.T) {
-	const accounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL, version int NOT NULL DEFAULT 1); INSERT INTO accounts VALUES (1, 50), (2, 50);`
+	const accounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL,
+		version int NOT NULL DEFAULT 1); INSERT INTO accounts VALUES (1, 50), (2, 50);`
 	const sum = `SELECT sum(balance) FROM accounts`
 	play(t, func(s *stage) verdict {
 		s.set(accounts)
@@ -87,7 +90,8 @@ func TestLimitOverTwoAccounts(t *testing.T) {
 			switch {
 			case both < 100:
 			case s.by == byVersion:
-				x.expectOne(`UPDATE accounts SET balance = balance - 100, version = version + 1 WHERE id = $1 AND version = 1`, account)
+				x.expectOne(`UPDATE accounts SET balance = balance - 100, version = version + 1 WHERE id = $1 AND version = 1`,
+					account)
 			default:
 				x.exec(`UPDATE accounts SET balance = balance - 100 WHERE id = $1`, account)
 			}
@@ -110,11 +114,14 @@ func TestLimitOverTwoAccounts(t *testing.T) {
 // The last seat: both customers see it free.
 func TestLastSeat(t *testing.T) {
 	play(t, func(s *stage) verdict {
-		s.set(`CREATE TABLE flights (id int PRIMARY KEY, seats int NOT NULL, version int NOT NULL DEFAULT 1); INSERT INTO flights VALUES (1, 1);
+		s.set(`CREATE TABLE flights (id int PRIMARY KEY, seats int NOT NULL,
+			version int NOT NULL DEFAULT 1); INSERT INTO flights VALUES (1, 1);
 			CREATE TABLE bookings (id bigserial PRIMARY KEY, flight int NOT NULL, seat int NOT NULL, customer int NOT NULL);`)
 		if s.by == uniqueKey {
-			s.set(`CREATE TABLE flights (id int PRIMARY KEY, seats int NOT NULL, version int NOT NULL DEFAULT 1); INSERT INTO flights VALUES (1, 1);
-				CREATE TABLE bookings (id bigserial PRIMARY KEY, flight int NOT NULL, seat int NOT NULL, customer int NOT NULL, UNIQUE (flight, seat));`)
+			s.set(`CREATE TABLE flights (id int PRIMARY KEY, seats int NOT NULL,
+				version int NOT NULL DEFAULT 1); INSERT INTO flights VALUES (1, 1);
+				CREATE TABLE bookings (id bigserial PRIMARY KEY, flight int NOT NULL, seat int NOT NULL, customer int NOT NULL,
+				  UNIQUE (flight, seat));`)
 		}
 		ends := s.both(func(x *session, customer int) {
 			seats := x.int(`SELECT seats FROM flights WHERE id = 1` + x.forUpdate())

@@ -81,8 +81,8 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 	return ok, nil
 }
 
-// Materialized: what is under a LIMIT is planned for its first rows, with an index probe for each of millions. A rule that
-// holds has no first rows.
+// Materialized: what is under a LIMIT is planned for its first rows, with an index probe for each of millions. A rule
+// that holds has no first rows.
 const violationsSQL = `
 	WITH broken(violation) AS MATERIALIZED (%s)
 	SELECT violation FROM broken LIMIT %d`

@@ -9,9 +9,11 @@ var Checks = slices.Concat(moneyChecks, inventoryChecks, requestChecks)
 var moneyChecks = []Check{
 	{
 		Name: "transfers.balanced",
-		Rule: "every transfer has two entries: minus its amount on the account that gives, plus its amount on the one that gets",
+		Rule: "every transfer has two entries: minus its amount on the account that gives, plus its amount on the one " +
+			"that gets",
 		sql: `
-		SELECT format('transfer %s (key %s): %s entries, sum %s, amount %s', t.id, t.key, count(e.transfer_id), coalesce(sum(e.amount), 0), t.amount)
+		SELECT format('transfer %s (key %s): %s entries, sum %s, amount %s', t.id, t.key, count(e.transfer_id),
+		  coalesce(sum(e.amount), 0), t.amount)
 		FROM lastseat.transfers t LEFT JOIN lastseat.entries e ON e.transfer_id = t.id
 		GROUP BY t.id
 		HAVING count(e.transfer_id) <> 2
@@ -40,9 +42,11 @@ var moneyChecks = []Check{
 		SELECT format('transfer %s (key %s) reverses %s: %s', r.id, r.key, r.reverses_id,
 		              CASE WHEN t.id IS NULL THEN 'there is none' WHEN r.times > 1 THEN r.times || ' transfers do'
 		                   WHEN t.reverses_id IS NOT NULL THEN 'a reversal itself'
-		                   WHEN r.payment_id IS NOT NULL OR t.payment_id IS NOT NULL THEN 'of payment ' || coalesce(r.payment_id, t.payment_id)
+		                   WHEN r.payment_id IS NOT NULL OR t.payment_id IS NOT NULL THEN 'of payment '
+		                     || coalesce(r.payment_id, t.payment_id)
 		                   ELSE 'not its opposite' END)
-		FROM (SELECT *, count(*) OVER (PARTITION BY reverses_id) AS times FROM lastseat.transfers WHERE reverses_id IS NOT NULL) r
+		FROM (SELECT *, count(*) OVER (PARTITION BY reverses_id) AS times FROM lastseat.transfers
+		  WHERE reverses_id IS NOT NULL) r
 		LEFT JOIN lastseat.transfers t ON t.id = r.reverses_id
 		WHERE t.id IS NULL OR r.times > 1 OR t.reverses_id IS NOT NULL OR r.payment_id IS NOT NULL OR t.payment_id IS NOT NULL
 		   OR (r.from_account, r.to_account, r.amount) IS DISTINCT FROM (t.to_account, t.from_account, t.amount)`,
@@ -56,14 +60,18 @@ var moneyChecks = []Check{
 	},
 	{
 		Name: "entries.chain",
-		Rule: "an account's entries are numbered 1, 2, 3 ... and in the order of time, and each balance_after is the one before plus the amount",
+		Rule: "an account's entries are numbered 1, 2, 3 ... and in the order of time, and each balance_after is the one " +
+			"before plus the amount",
 		sql: `
 		SELECT format('entry %s of account %s: after entry %s with balance %s comes amount %s, balance %s; %s after %s',
-		              e.version, e.account_id, e.last_version, e.last_balance, e.amount, e.balance_after, e.created_at, coalesce(e.last_time::text, 'none'))
-		FROM (SELECT account_id, version, amount, balance_after, created_at, lag(version, 1, 0::bigint) OVER w AS last_version,
+		              e.version, e.account_id, e.last_version, e.last_balance, e.amount, e.balance_after, e.created_at,
+		                coalesce(e.last_time::text, 'none'))
+		FROM (SELECT account_id, version, amount, balance_after, created_at,
+		  lag(version, 1, 0::bigint) OVER w AS last_version,
 		             lag(balance_after, 1, 0::bigint) OVER w AS last_balance, lag(created_at) OVER w AS last_time
 		      FROM lastseat.entries WINDOW w AS (PARTITION BY account_id ORDER BY version)) e
-		WHERE e.version <> e.last_version + 1 OR e.balance_after::numeric <> e.last_balance::numeric + e.amount OR e.created_at < e.last_time`,
+		WHERE e.version <> e.last_version + 1 OR e.balance_after::numeric <> e.last_balance::numeric + e.amount
+		  OR e.created_at < e.last_time`,
 	},
 	{
 		Name: "accounts.balance",
@@ -72,7 +80,8 @@ var moneyChecks = []Check{
 		SELECT format('account %s: balance %s, entries sum to %s; %s entries, entry_count %s',
 		              coalesce(a.id, e.account_id), a.balance, coalesce(e.total, 0), coalesce(e.entries, 0), a.entry_count)
 		FROM lastseat.accounts a
-		FULL JOIN (SELECT account_id, sum(amount) AS total, max(version) AS entries FROM lastseat.entries GROUP BY account_id) e ON e.account_id = a.id
+		FULL JOIN (SELECT account_id, sum(amount) AS total, max(version) AS entries FROM lastseat.entries
+		  GROUP BY account_id) e ON e.account_id = a.id
 		LEFT JOIN lastseat.entries l ON l.account_id = a.id AND l.version = a.entry_count
 		WHERE a.id IS NULL OR a.balance <> coalesce(e.total, 0) OR a.balance <> coalesce(l.balance_after, 0)
 		   OR a.entry_count <> coalesce(e.entries, 0) OR a.version < a.entry_count`,
@@ -88,9 +97,11 @@ var moneyChecks = []Check{
 		Name: "accounts.held",
 		Rule: "what an account holds is the sum of its live authorizations",
 		sql: `
-		SELECT format('account %s: held %s, its authorizations sum to %s', coalesce(a.id, p.from_account), coalesce(a.held, 0), coalesce(p.total, 0))
+		SELECT format('account %s: held %s, its authorizations sum to %s', coalesce(a.id, p.from_account),
+		  coalesce(a.held, 0), coalesce(p.total, 0))
 		FROM lastseat.accounts a
-		FULL JOIN (SELECT from_account, sum(amount) AS total FROM lastseat.payments WHERE status = 'authorized' GROUP BY from_account) p ON p.from_account = a.id
+		FULL JOIN (SELECT from_account, sum(amount) AS total FROM lastseat.payments WHERE status = 'authorized'
+		  GROUP BY from_account) p ON p.from_account = a.id
 		WHERE a.id IS NULL OR a.held <> coalesce(p.total, 0)`,
 	},
 	{
@@ -104,18 +115,22 @@ var moneyChecks = []Check{
 		Name: "transfers.currency",
 		Rule: "a transfer is in the currency of both its accounts",
 		sql: `
-		SELECT format('transfer %s in %s: account %s is in %s, account %s in %s', t.id, t.currency, t.from_account, f.currency, t.to_account, o.currency)
+		SELECT format('transfer %s in %s: account %s is in %s, account %s in %s', t.id, t.currency, t.from_account,
+		  f.currency, t.to_account, o.currency)
 		FROM lastseat.transfers t
 		LEFT JOIN lastseat.accounts f ON f.id = t.from_account LEFT JOIN lastseat.accounts o ON o.id = t.to_account
 		WHERE f.currency IS DISTINCT FROM t.currency OR o.currency IS DISTINCT FROM t.currency`,
 	},
 	{
 		Name: "payments.amounts",
-		Rule: "a payment is of a positive amount between two accounts; it is captured exactly if its status says so, at most that amount, and refunded at most what was captured",
+		Rule: "a payment is of a positive amount between two accounts; it is captured exactly if its status says so, at " +
+			"most that amount, and refunded at most what was captured",
 		sql: `
-		SELECT format('payment %s: %s, amount %s from %s to %s, captured %s, refunded %s', id, status, amount, from_account, to_account, amount_captured, amount_refunded)
+		SELECT format('payment %s: %s, amount %s from %s to %s, captured %s, refunded %s', id, status, amount, from_account,
+		  to_account, amount_captured, amount_refunded)
 		FROM lastseat.payments
-		WHERE amount <= 0 OR from_account = to_account OR amount_captured > amount OR amount_refunded NOT BETWEEN 0 AND amount_captured
+		WHERE amount <= 0 OR from_account = to_account OR amount_captured > amount OR amount_refunded NOT BETWEEN 0
+		  AND amount_captured
 		   OR (status = 'captured') <> (amount_captured > 0)
 		   OR status NOT IN ('pending', 'authorized', 'captured', 'declined', 'voided', 'expired')`,
 	},
@@ -123,23 +138,29 @@ var moneyChecks = []Check{
 		Name: "payments.currency",
 		Rule: "a payment that was authorized is in the currency of both its accounts",
 		sql: `
-		SELECT format('payment %s in %s: account %s is in %s, account %s in %s', p.id, p.currency, p.from_account, f.currency, p.to_account, o.currency)
+		SELECT format('payment %s in %s: account %s is in %s, account %s in %s', p.id, p.currency, p.from_account,
+		  f.currency, p.to_account, o.currency)
 		FROM lastseat.payments p
 		LEFT JOIN lastseat.accounts f ON f.id = p.from_account LEFT JOIN lastseat.accounts o ON o.id = p.to_account
-		WHERE p.status NOT IN ('pending', 'declined') AND (f.currency IS DISTINCT FROM p.currency OR o.currency IS DISTINCT FROM p.currency)`,
+		WHERE p.status NOT IN ('pending', 'declined') AND (f.currency IS DISTINCT FROM p.currency OR o.currency IS DISTINCT
+		  FROM p.currency)`,
 	},
 	{
 		Name: "payments.transfers",
-		Rule: "a payment is captured by one transfer from its giver to its taker, refunded by transfers back, and its figures are their sums; a transfer that names a payment is one of these",
+		Rule: "a payment is captured by one transfer from its giver to its taker, refunded by transfers back, and its " +
+			"figures are their sums; a transfer that names a payment is one of these",
 		sql: `
 		SELECT format('payment %s (%s): captured %s, refunded %s; %s transfers name it, %s capture %s, %s refund %s',
-		              coalesce(p.id, t.payment_id), coalesce(p.status, 'there is none'), p.amount_captured, p.amount_refunded, count(t.id),
+		              coalesce(p.id, t.payment_id), coalesce(p.status, 'there is none'), p.amount_captured,
+		                p.amount_refunded, count(t.id),
 		              count(*) FILTER (WHERE captures), coalesce(sum(t.amount) FILTER (WHERE captures), 0),
 		              count(*) FILTER (WHERE refunds), coalesce(sum(t.amount) FILTER (WHERE refunds), 0))
 		FROM lastseat.payments p
 		FULL JOIN (SELECT * FROM lastseat.transfers WHERE payment_id IS NOT NULL) t ON t.payment_id = p.id
-		CROSS JOIN LATERAL (SELECT (t.from_account, t.to_account, t.currency) = (p.from_account, p.to_account, p.currency) AS captures,
-		                           (t.to_account, t.from_account, t.currency) = (p.from_account, p.to_account, p.currency) AS refunds) which
+		CROSS JOIN LATERAL (SELECT (t.from_account, t.to_account, t.currency) = (p.from_account, p.to_account,
+		  p.currency) AS captures,
+		                           (t.to_account, t.from_account, t.currency) = (p.from_account, p.to_account,
+		                             p.currency) AS refunds) which
 		GROUP BY p.id, t.payment_id
 		HAVING count(t.id) <> count(*) FILTER (WHERE captures OR refunds)
 		    OR count(*) FILTER (WHERE captures) > 1
@@ -150,14 +171,20 @@ var moneyChecks = []Check{
 		// A job that came past the SQL functions makes its payment when it is settled: until then, and if its arguments are
 		// invalid, its request has none.
 		Name: "payments.authorize",
-		Rule: "every payment is what a payment.authorize request asked for: pending as long as that is pending or failed, declined if it was rejected, else authorized because it was applied; every valid one that is settled has its payment",
+		Rule: "every payment is what a payment.authorize request asked for: pending as long as that is pending or failed, " +
+			"declined if it was rejected, else authorized because it was applied; every valid one that is settled has its " +
+			"payment",
 		sql: `
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is %s (%s), and there is no payment', r.key, r.status, r.code)
-		            ELSE format('payment %s (%s %s from %s to %s) is %s, its request %s is %s', p.id, p.amount, p.currency, p.from_account, p.to_account,
-		                        p.status, p.key, CASE WHEN r.fingerprint <> p.fingerprint THEN 'for another' ELSE coalesce(r.status, 'not there') END) END
-		FROM (SELECT *, ` + fingerprint("payment.authorize", `'payment', id, 'from', from_account, 'to', to_account, 'amount', amount, 'currency', currency`) + `
+		            ELSE format('payment %s (%s %s from %s to %s) is %s, its request %s is %s', p.id, p.amount, p.currency,
+		              p.from_account, p.to_account,
+		                        p.status, p.key, CASE WHEN r.fingerprint <> p.fingerprint THEN 'for another'
+		                          ELSE coalesce(r.status, 'not there') END) END
+		FROM (SELECT *, ` + fingerprint("payment.authorize", `'payment', id, 'from', from_account, 'to', to_account,
+		             'amount', amount, 'currency', currency`) + `
 		      FROM lastseat.payments) p
-		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests WHERE kind = 'payment.authorize') r ON r.key = p.key
+		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests WHERE kind = 'payment.authorize') r
+		  ON r.key = p.key
 		WHERE CASE WHEN p.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
 		           WHEN r.key IS NULL OR r.fingerprint <> p.fingerprint THEN true
 		           WHEN p.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
@@ -170,20 +197,25 @@ var moneyChecks = []Check{
 		sql: `
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is applied, and its payment is not voided', r.key)
 		            ELSE format('payment %s is voided: %s applied requests ask for it', p.id, coalesce(r.times, 0)) END
-		FROM (SELECT id, ` + fingerprint("payment.void", `'payment', id`) + ` FROM lastseat.payments WHERE status = 'voided') p
+		FROM (SELECT id, ` + fingerprint("payment.void", `'payment', id`) + `
+		      FROM lastseat.payments WHERE status = 'voided') p
 		FULL JOIN (SELECT key, fingerprint, count(*) OVER (PARTITION BY fingerprint) AS times
-		           FROM lastseat.requests WHERE kind = 'payment.void' AND status = 'applied') r ON r.fingerprint = p.fingerprint
+		           FROM lastseat.requests WHERE kind = 'payment.void' AND status = 'applied') r
+		             ON r.fingerprint = p.fingerprint
 		WHERE p.id IS NULL OR r.times IS DISTINCT FROM 1`,
 	},
 	{
 		// Keys like the worker's own were free to callers before version 5: a payment whose key is taken has no record.
 		Name: "payments.expired",
-		Rule: "every expired payment is recorded as an applied payment.expire request under a key of the worker's, and every such record has its payment",
+		Rule: "every expired payment is recorded as an applied payment.expire request under a key of the worker's, and " +
+			"every such record has its payment",
 		sql: `
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is applied, and its payment is not expired', r.key)
-		            ELSE format('payment %s is expired: its record %s is %s', p.id, p.key, coalesce(r.status, 'not there')) END
+		            ELSE format('payment %s is expired: its record %s is %s', p.id, p.key,
+		              coalesce(r.status, 'not there')) END
 		FROM (SELECT id, 'lastseat:payment.expire:' || id AS key FROM lastseat.payments WHERE status = 'expired') p
-		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'payment.expire' OR starts_with(key, 'lastseat:payment.expire:')) r ON r.key = p.key
+		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'payment.expire'
+		  OR starts_with(key, 'lastseat:payment.expire:')) r ON r.key = p.key
 		WHERE r.key IS NULL OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)`,
 	},
 	{
@@ -200,15 +232,21 @@ var moneyChecks = []Check{
 var requestChecks = []Check{
 	{
 		Name: "requests.effect",
-		Rule: "every transfer has its applied request, of the kind that makes such transfers, and every applied request that moves money has its transfer",
+		Rule: "every transfer has its applied request, of the kind that makes such transfers, and every applied request " +
+			"that moves money has its transfer",
 		sql: `
 		SELECT CASE WHEN t.id IS NULL THEN format('request %s is applied (%s), and there is no transfer', r.key, r.code)
-		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.kind || ', ' || r.status, 'not there')) END
-		FROM (SELECT key, kind, status, code FROM lastseat.requests WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse', 'booking.book')) r
-		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'payment.reverse' WHEN t.payment_id IS NULL THEN 'payment.transfer'
-		                                    WHEN t.from_account = p.from_account THEN 'payment.capture' WHEN t.from_account = p.to_account THEN 'payment.refund' END AS kind
+		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.kind || ', '
+		              || r.status, 'not there')) END
+		FROM (SELECT key, kind, status, code FROM lastseat.requests
+		  WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse', 'booking.book')) r
+		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'payment.reverse' WHEN t.payment_id IS NULL
+		  THEN 'payment.transfer'
+		                                    WHEN t.from_account = p.from_account THEN 'payment.capture'
+		                                      WHEN t.from_account = p.to_account THEN 'payment.refund' END AS kind
 		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id) t ON t.key = r.key
-		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL) OR replace(r.kind, 'booking.book', 'payment.transfer') <> t.kind`,
+		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL)
+		  OR replace(r.kind, 'booking.book', 'payment.transfer') <> t.kind`,
 	},
 	{
 		Name: "requests.outcome",
@@ -223,31 +261,37 @@ var requestChecks = []Check{
 		Name: "requests.job",
 		Rule: "every pending request has a job that waits, and no settled request has one",
 		sql: `
-		SELECT format('request %s is %s, its job %s is %s', r.key, r.status, r.job_id, coalesce(j.state::text, 'not there, or another''s'))
-		FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id AND r.key IN (j.args ->> 'key', 'river_job:' || j.id)
+		SELECT format('request %s is %s, its job %s is %s', r.key, r.status, r.job_id,
+		  coalesce(j.state::text, 'not there, or another''s'))
+		FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id
+		  AND r.key IN (j.args ->> 'key', 'river_job:' || j.id)
 		WHERE (r.status = 'pending') <> (j.state IS NOT NULL AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`,
 	},
 	{
-		// Rows of the log that all readers have read may be deleted, the oldest first: what was settled before them is gone, too.
+		// Rows of the log that all readers have read may be deleted, the oldest first: what was settled before them is gone,
+		// too.
 		Name: "requests.logged",
-		Rule: "every settled request is in the log of outcomes once under the time at which it was settled, as far back as the log goes",
+		Rule: "every settled request is in the log of outcomes once under the time at which it was settled, as far back " +
+			"as the log goes",
 		sql: `
 		SELECT format('request %s was settled at %s: it is in the log %s times', r.key, r.settled_at, coalesce(l.times, 0))
 		FROM lastseat.requests r
 		LEFT JOIN (SELECT k.key, l.settled_at, count(*) AS times
-		           FROM lastseat.outcome_log l CROSS JOIN LATERAL unnest(l.keys) AS k(key) GROUP BY k.key, l.settled_at) l ON l.key = r.key AND l.settled_at = r.settled_at
+		           FROM lastseat.outcome_log l CROSS JOIN LATERAL unnest(l.keys) AS k(key) GROUP BY k.key, l.settled_at) l
+		             ON l.key = r.key AND l.settled_at = r.settled_at
 		WHERE l.times IS DISTINCT FROM 1 AND r.settled_at >= (SELECT min(settled_at) FROM lastseat.outcome_log)`,
 	},
 }
 
-// overdue says of a row that it has not ended 10 seconds past its time. What was asked for in time still counts: as long as
-// such a request waits, the row stays.
+// overdue says of a row that it has not ended 10 seconds past its time. What was asked for in time still counts: as
+// long as such a request waits, the row stays.
 const overdue = `expires_at < now() - interval '10 seconds'
 		  AND expires_at < coalesce((SELECT min(scheduled_at) FROM lastseat.river_job
-		                             WHERE state = 'available' AND queue = 'lastseat' AND isfinite(scheduled_at)), 'infinity')`
+		                             WHERE state = 'available' AND queue = 'lastseat' AND isfinite(scheduled_at)),
+		                               'infinity')`
 
-// fingerprint is the column of that name as lastseat.fingerprint makes it of a request's kind and arguments; a viewer may
-// not call that.
+// fingerprint is the column of that name as lastseat.fingerprint makes it of a request's kind and arguments; a viewer
+// may not call that.
 func fingerprint(kind, args string) string {
 	return `sha256(convert_to('` + kind + ` ' || jsonb_build_object(` + args + `)::text, 'UTF8')) AS fingerprint`
 }

@@ -84,8 +84,8 @@ func (a *answer) wait(part float64) time.Duration {
 	return sorted[min(len(sorted)-1, int(part*float64(len(sorted))))]
 }
 
-// interview measures all askings. Those without a worker that differ in their way only take turns in one database; of the
-// others each has a database of its own.
+// interview measures all askings. Those without a worker that differ in their way only take turns in one database; of
+// the others each has a database of its own.
 func interview(ctx context.Context, server *server, o options, progress io.Writer) ([]*answer, error) {
 	var all []*answer
 	for _, a := range askings() {
@@ -106,7 +106,8 @@ func interview(ctx context.Context, server *server, o options, progress io.Write
 				return nil, fmt.Errorf("%s: %w", group[0].label(), err)
 			}
 			for _, a := range group {
-				fmt.Fprintf(progress, "round %d/%d: %s: %.0f requests/s, p99 %s\n", round+1, o.rounds, a.label(), a.rate(), milliseconds(a.wait(0.99))+" ms")
+				fmt.Fprintf(progress, "round %d/%d: %s: %.0f requests/s, p99 %s\n", round+1, o.rounds, a.label(), a.rate(),
+					milliseconds(a.wait(0.99))+" ms")
 			}
 		}
 	}
@@ -119,7 +120,8 @@ func takeTurns(a, b *answer) bool {
 
 // Without the doorbell (docs/decisions/003).
 const alwaysNotifySQL = `
-	CREATE OR REPLACE FUNCTION lastseat.ring(queue text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+	CREATE OR REPLACE FUNCTION lastseat.ring(queue text) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+	  SET search_path = lastseat, pg_temp AS $$
 	BEGIN
 		PERFORM pg_notify('lastseat.river_insert', jsonb_build_object('queue', queue)::text);
 	END $$`
@@ -174,7 +176,8 @@ func measureAsking(ctx context.Context, server *server, o options, group []*answ
 	return verifyAsked(ctx, pool, group[0].worker, f.jobs+made+n)
 }
 
-func askInTurns(ctx context.Context, pool *pgxpool.Pool, o options, group []*answer, worker *background, made int) (total int, err error) {
+func askInTurns(ctx context.Context, pool *pgxpool.Pool, o options, group []*answer, worker *background,
+	made int) (total int, err error) {
 	const turns = 8
 	f := filling{workload: spread, accounts: o.accounts}
 	for turn := range turns {
@@ -231,7 +234,8 @@ func startWorker(ctx context.Context, pool *pgxpool.Pool, state workerState, bac
 	}
 	// It is at work, or waits by the doorbell.
 	for waits := false; !waits && (state == keepsUp || worker.Stats().Applied == 0); {
-		err := pool.QueryRow(working, `SELECT NOT pg_try_advisory_xact_lock_shared(lastseat.doorbell($1))`, outbox.Queue).Scan(&waits)
+		err := pool.QueryRow(working, `SELECT NOT pg_try_advisory_xact_lock_shared(lastseat.doorbell($1))`,
+			outbox.Queue).Scan(&waits)
 		if err != nil {
 			return b, errors.Join(err, b.stop())
 		}
@@ -244,13 +248,15 @@ func startWorker(ctx context.Context, pool *pgxpool.Pool, state workerState, bac
 const asRequestedSQL = `
 	SELECT count(*) FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id
 	WHERE j.args ->> 'key' = r.key AND j.kind = r.kind AND r.fingerprint = lastseat.fingerprint(j.kind, j.args)
-	  AND (r.status, j.state, j.queue, j.max_attempts, j.priority, j.attempt) = ('pending', 'available', 'lastseat', 25, 1, 0)
+	  AND (r.status, j.state, j.queue, j.max_attempts, j.priority, j.attempt) = ('pending', 'available',
+	    'lastseat', 25, 1, 0)
 	  AND j.scheduled_at BETWEEN r.requested_at - interval '1 minute' AND now()`
 
 // verifyAsked proves that there is a request for everything that was asked for: the lane settles them.
 func verifyAsked(ctx context.Context, pool *pgxpool.Pool, state workerState, n int) error {
 	if state == noWorker {
-		if err := verify(ctx, pool, []check{{what: "requests and jobs that belong together", sql: asRequestedSQL, want: n}}); err != nil {
+		if err := verify(ctx, pool, []check{{what: "requests and jobs that belong together", sql: asRequestedSQL,
+			want: n}}); err != nil {
 			return err
 		}
 	}

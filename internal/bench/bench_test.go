@@ -38,7 +38,8 @@ func TestShort(t *testing.T) {
 	}
 	pool := testdb.Pool(t, testdb.ServerURL(t))
 	var left int
-	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_database WHERE datname LIKE 'lastseat\_bench\_%'`).Scan(&left); err != nil {
+	if err := pool.QueryRow(t.Context(),
+		`SELECT count(*) FROM pg_database WHERE datname LIKE 'lastseat\_bench\_%'`).Scan(&left); err != nil {
 		t.Fatal(err)
 	}
 	if left > 0 && os.Getenv("DATABASE_URL") == "" { // elsewhere they may be somebody else's
@@ -127,7 +128,8 @@ func TestWorkloadsAreTheSame(t *testing.T) {
 			}
 		}
 		t.Log(workload, steps)
-		if workload == mixed && len(steps) != 4 || slices.Contains([]string{holds, stays, hotHold}, workload) && len(steps) != 2 {
+		if workload == mixed && len(steps) != 4 || slices.Contains([]string{holds, stays, hotHold}, workload) &&
+			len(steps) != 2 {
 			t.Errorf("%s: kinds %v", workload, steps)
 		}
 	}
@@ -135,8 +137,10 @@ func TestWorkloadsAreTheSame(t *testing.T) {
 
 func TestAnswersTable(t *testing.T) {
 	t.Parallel()
-	first := &answer{asking: asking{name: "INSERT", connections: 1, worker: noWorker, beside: 1}, requests: 100, elapsed: time.Second}
-	second := &answer{asking: asking{name: "function", connections: 1, worker: noWorker, beside: 1}, requests: 100, elapsed: 2 * time.Second}
+	first := &answer{asking: asking{name: "INSERT", connections: 1, worker: noWorker, beside: 1}, requests: 100,
+		elapsed: time.Second}
+	second := &answer{asking: asking{name: "function", connections: 1, worker: noWorker, beside: 1}, requests: 100,
+		elapsed: 2 * time.Second}
 	for i := range 100 {
 		first.waits = append(first.waits, time.Duration(100-i)*time.Millisecond)
 		second.waits = append(second.waits, 2*time.Duration(1+i)*time.Millisecond)
@@ -151,7 +155,8 @@ func TestAnswersTable(t *testing.T) {
 
 func TestThousands(t *testing.T) {
 	t.Parallel()
-	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 50_000: "50,000", 1_234_567.4: "1,234,567"} {
+	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 50_000: "50,000",
+		1_234_567.4: "1,234,567"} {
 		if got := thousands(n); got != want {
 			t.Errorf("thousands(%v) = %s, want %s", n, got, want)
 		}

@@ -29,7 +29,8 @@ type handWorker[T river.JobArgs] struct {
 	settle    func(context.Context, pgx.Tx, *river.Job[T]) error
 }
 
-// errTooEarly is a request that a worker has taken up before the one that it follows was settled: River's jobs have no order.
+// errTooEarly is a request that a worker has taken up before the one that it follows was settled: River's jobs have no
+// order.
 var errTooEarly = errors.New("what it follows is still to be done")
 
 // Work implements [river.Worker].
@@ -97,14 +98,15 @@ func settleTransfer(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]
 		return fmt.Errorf("lock accounts: %w", err)
 	}
 	var from, to, row account
-	_, err = pgx.ForEachRow(rows, []any{&row.id, &row.currency, &row.balance, &row.held, &row.overdraft, &row.entries}, func() error {
-		if row.id == args.From {
-			from = row
-		} else {
-			to = row
-		}
-		return nil
-	})
+	_, err = pgx.ForEachRow(rows, []any{&row.id, &row.currency, &row.balance, &row.held, &row.overdraft, &row.entries},
+		func() error {
+			if row.id == args.From {
+				from = row
+			} else {
+				to = row
+			}
+			return nil
+		})
 	if err != nil {
 		return fmt.Errorf("lock accounts: %w", err)
 	}
@@ -115,7 +117,8 @@ func settleTransfer(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]
 		status, code = "applied", jobs.CodeTransferred
 		queueTransfer(batch, &from, &to, args)
 	}
-	return writeWithOutcome(ctx, tx, batch, pgx.NamedArgs{"key": args.Key, "status": status, "code": code, "attempt": job.Attempt, "detail": nil})
+	return writeWithOutcome(ctx, tx, batch, pgx.NamedArgs{"key": args.Key, "status": status, "code": code,
+		"attempt": job.Attempt, "detail": nil})
 }
 
 func writeWithOutcome(ctx context.Context, tx pgx.Tx, batch *pgx.Batch, outcome pgx.NamedArgs) error {

@@ -11,7 +11,8 @@ import (
 	"github.com/lastseat/lastseat/jobs"
 )
 
-// Holds and confirmations, one job a transaction. Both lock the reservation, then its resources in the order of their ids.
+// Holds and confirmations, one job a transaction. Both lock the reservation, then its resources in the order of their
+// ids.
 
 const (
 	lockReservationSQL = `SELECT status, expires_at FROM lastseat.reservations WHERE id = $1 FOR UPDATE`
@@ -29,14 +30,16 @@ const (
 
 	itemsSQL = `
 	INSERT INTO lastseat.reservation_items (reservation_id, position, resource_id, quantity)
-	SELECT $1, position, resource, quantity FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS item(resource, quantity, position)`
+	SELECT $1, position, resource, quantity FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS item(resource,
+	  quantity, position)`
 
 	holdResourcesSQL = `
 	UPDATE lastseat.resources r SET held = held + quantity, version = version + 1, updated_at = now()
 	FROM unnest($1::text[], $2::bigint[]) AS item(resource, quantity) WHERE r.id = item.resource`
 
 	confirmResourcesSQL = `
-	UPDATE lastseat.resources r SET held = held - quantity, confirmed = confirmed + quantity, version = r.version + 1, updated_at = now()
+	UPDATE lastseat.resources r SET held = held - quantity, confirmed = confirmed + quantity, version = r.version + 1,
+	  updated_at = now()
 	FROM lastseat.reservation_items i WHERE i.reservation_id = $1 AND r.id = i.resource_id`
 )
 
@@ -49,7 +52,10 @@ func settleHold(ctx context.Context, tx pgx.Tx, job *river.Job[holdArgs]) error 
 	locks := &pgx.Batch{}
 	var status string
 	var expiresAt time.Time
-	locks.Queue(lockReservationSQL, args.Reservation).QueryRow(func(row pgx.Row) error { return row.Scan(&status, &expiresAt) })
+	locks.Queue(lockReservationSQL, args.Reservation).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&status,
+			&expiresAt)
+	})
 	room := make(map[string]int64, len(resources))
 	locks.Queue(lockResourcesSQL, resources).Query(func(rows pgx.Rows) error {
 		var id string
@@ -95,7 +101,10 @@ func settleConfirm(ctx context.Context, tx pgx.Tx, job *river.Job[confirmArgs]) 
 	locks := &pgx.Batch{}
 	var status string
 	var expiresAt time.Time
-	locks.Queue(lockReservationSQL, args.Reservation).QueryRow(func(row pgx.Row) error { return row.Scan(&status, &expiresAt) })
+	locks.Queue(lockReservationSQL, args.Reservation).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&status,
+			&expiresAt)
+	})
 	locks.Queue(lockItemsResourcesSQL, args.Reservation)
 	if err := tx.SendBatch(ctx, locks).Close(); err != nil {
 		return fmt.Errorf("lock: %w", err)

@@ -5,8 +5,8 @@
 //   - the same at SERIALIZABLE, tried again after a conflict;
 //   - a River worker that does nothing, which is as fast as River's machinery gets.
 //
-// The requests are transfers, the steps of payments, or those of reservations. A second table is about those who ask: what
-// the functions cost beside plain INSERTs and COPY, and what a worker makes them wait for.
+// The requests are transfers, the steps of payments, or those of reservations. A second table is about those who ask:
+// what the functions cost beside plain INSERTs and COPY, and what a worker makes them wait for.
 //
 // All start from copies of one database, so every contestant finds the same pages. What each has done is checked before
 // its time counts: the ledger has to be whole, and every request settled. A contestant that fails ends the run.
@@ -58,15 +58,19 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.jobs, "jobs", 50_000, "requests that a contestant settles")
-	flags.IntVar(&o.slowJobs, "slow-jobs", 5_000, "requests where one takes milliseconds; hot accounts and reservations by hand get twice as many")
+	flags.IntVar(&o.slowJobs, "slow-jobs", 5_000,
+		"requests where one takes milliseconds; hot accounts and reservations by hand get twice as many")
 	flags.IntVar(&o.accounts, "accounts", 10_000, "accounts, or resources, at least 5")
-	flags.IntVar(&o.asks, "asks", 8_000, "requests that are made to measure a way to ask, at least 100; half of that where they are paced, ten times where they come 1,000 at once")
+	flags.IntVar(&o.asks, "asks", 8_000, "requests that are made to measure a way to ask, at least 100; half of that "+
+		"where they are paced, ten times where they come 1,000 at once")
 	flags.IntVar(&o.backlog, "backlog", 100_000, "transfers that keep a worker busy while others ask")
-	flags.IntVar(&o.rounds, "rounds", 1, "how often everything is measured; the tables show medians, and of asking all together")
+	flags.IntVar(&o.rounds, "rounds", 1,
+		"how often everything is measured; the tables show medians, and of asking all together")
 	flags.IntVar(&o.batch, "batch", 0, "jobs in a batch of the lane; 0: its default")
 	flags.DurationVar(&o.limit, "limit", 5*time.Minute, "how long one measurement may take")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
-	flags.Func("only", "measure the contestants whose name and workload match this regular expression: ^lane, stays or ^asking", func(text string) (err error) {
+	flags.Func("only", "measure the contestants whose name and workload match this regular expression: ^lane, stays or "+
+		"^asking", func(text string) (err error) {
 		o.only, err = regexp.Compile(text)
 		return err
 	})
@@ -77,7 +81,8 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	if *short {
 		o.jobs, o.slowJobs, o.accounts, o.asks, o.backlog, o.warm = 200, 200, 100, 100, 1_000, 0
 	}
-	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < nights || o.rounds < 1 || o.batch < 0 || o.asks < 100 || o.backlog < 1 || flags.NArg() > 0 {
+	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < nights || o.rounds < 1 || o.batch < 0 || o.asks < 100 ||
+		o.backlog < 1 || flags.NArg() > 0 {
 		return o, errors.New("at least 1 job, 5 accounts, 100 asks, 1 of backlog and 1 round, and flags only; see -help")
 	}
 	return o, nil

@@ -20,7 +20,8 @@ import (
 
 const askedAtOnce = 1000
 
-// ticket is a transfer to be asked for, in all forms that it is asked for in: to make them is no part of what is measured.
+// ticket is a transfer to be asked for, in all forms that it is asked for in: to make them is no part of what is
+// measured.
 type ticket struct {
 	key         string
 	transfer    jobs.Transfer
@@ -52,7 +53,8 @@ type asker func([]ticket) (func(context.Context, pgx.Tx) error, error)
 func askByTransfer(tickets []ticket) (func(context.Context, pgx.Tx) error, error) {
 	t := tickets[0]
 	return func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SELECT lastseat.transfer($1, $2, $3, $4, $5)`, t.key, t.transfer.From, t.transfer.To, t.transfer.Amount, t.transfer.Currency)
+		_, err := tx.Exec(ctx, `SELECT lastseat.transfer($1, $2, $3, $4, $5)`, t.key, t.transfer.From, t.transfer.To,
+			t.transfer.Amount, t.transfer.Currency)
 		return err
 	}, nil
 }
@@ -72,10 +74,12 @@ func askByInsert(tickets []ticket) (func(context.Context, pgx.Tx) error, error) 
 		inserts := &pgx.Batch{}
 		inserts.Queue(`
 			INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, requested_at)
-			VALUES ($1, $2, $3, nextval('lastseat.river_job_id_seq'), clock_timestamp())`, t.key, jobs.KindTransfer, t.fingerprint)
+			VALUES ($1, $2, $3, nextval('lastseat.river_job_id_seq'),
+			  clock_timestamp())`, t.key, jobs.KindTransfer, t.fingerprint)
 		inserts.Queue(`
 			INSERT INTO lastseat.river_job (id, kind, queue, args, state, scheduled_at)
-			VALUES (currval('lastseat.river_job_id_seq'), $1, $2, $3, 'available', clock_timestamp())`, jobs.KindTransfer, outbox.Queue, t.withKey)
+			VALUES (currval('lastseat.river_job_id_seq'), $1, $2, $3, 'available',
+			  clock_timestamp())`, jobs.KindTransfer, outbox.Queue, t.withKey)
 		return tx.SendBatch(ctx, inserts).Close()
 	}, nil
 }
@@ -99,7 +103,8 @@ func askByMany(tickets []ticket) (func(context.Context, pgx.Tx) error, error) {
 
 func askByCopy(tickets []ticket) (func(context.Context, pgx.Tx) error, error) {
 	return func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT nextval('lastseat.river_job_id_seq'), clock_timestamp() FROM generate_series(1, $1)`, len(tickets))
+		rows, err := tx.Query(ctx, `SELECT nextval('lastseat.river_job_id_seq'), clock_timestamp()
+			FROM generate_series(1, $1)`, len(tickets))
 		if err != nil {
 			return err
 		}
@@ -111,14 +116,16 @@ func askByCopy(tickets []ticket) (func(context.Context, pgx.Tx) error, error) {
 		if err != nil {
 			return err
 		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{"lastseat", "requests"}, []string{"key", "kind", "fingerprint", "job_id", "requested_at"},
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{"lastseat", "requests"}, []string{"key", "kind", "fingerprint", "job_id",
+			"requested_at"},
 			pgx.CopyFromSlice(len(tickets), func(i int) ([]any, error) {
 				return []any{tickets[i].key, jobs.KindTransfer, tickets[i].fingerprint, numbers[i].ID, numbers[i].At}, nil
 			}))
 		if err != nil {
 			return err
 		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{"lastseat", "river_job"}, []string{"id", "kind", "queue", "args", "scheduled_at"},
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{"lastseat", "river_job"}, []string{"id", "kind", "queue", "args",
+			"scheduled_at"},
 			pgx.CopyFromSlice(len(tickets), func(i int) ([]any, error) {
 				return []any{numbers[i].ID, jobs.KindTransfer, outbox.Queue, tickets[i].withKey, numbers[i].At}, nil
 			}))
@@ -126,9 +133,10 @@ func askByCopy(tickets []ticket) (func(context.Context, pgx.Tx) error, error) {
 	}, nil
 }
 
-// produce asks for all tickets, unless it is over before, from the connections of a, and adds to a what it took. It returns for
-// how many it asked: the first ones.
-func produce(ctx context.Context, pool *pgxpool.Pool, a *answer, tickets []ticket, over func() bool) (n int, err error) {
+// produce asks for all tickets, unless it is over before, from the connections of a, and adds to a what it took. It
+// returns for how many it asked: the first ones.
+func produce(ctx context.Context, pool *pgxpool.Pool, a *answer, tickets []ticket, over func() bool) (n int,
+	err error) {
 	var prepared []func(context.Context, pgx.Tx) error
 	for some := range slices.Chunk(tickets, a.batch) {
 		ask, err := a.ask(some)

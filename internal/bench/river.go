@@ -53,14 +53,15 @@ func (p *progress) done() {
 	}
 }
 
-// HandleError and HandlePanic implement [river.ErrorHandler]: River would try the job again, some seconds later, and the
-// rate would be about that.
+// HandleError and HandlePanic implement [river.ErrorHandler]: River would try the job again, some seconds later, and
+// the rate would be about that.
 func (p *progress) HandleError(_ context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
 	p.fail(fmt.Errorf("job %d: %w", job.ID, err))
 	return nil
 }
 
-func (p *progress) HandlePanic(_ context.Context, job *rivertype.JobRow, value any, trace string) *river.ErrorHandlerResult {
+func (p *progress) HandlePanic(_ context.Context, job *rivertype.JobRow, value any,
+	trace string) *river.ErrorHandlerResult {
 	p.fail(fmt.Errorf("job %d: %v\n%s", job.ID, value, trace))
 	return nil
 }
@@ -112,7 +113,8 @@ func (r riverContestant) work(ctx context.Context, pool *pgxpool.Pool, n int) (t
 func awaitCompletion(ctx context.Context, pool *pgxpool.Pool) error {
 	for {
 		var done bool
-		err := pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM lastseat.river_job WHERE state IN ('available', 'running'))`).Scan(&done)
+		err := pool.QueryRow(ctx,
+			`SELECT NOT EXISTS (SELECT FROM lastseat.river_job WHERE state IN ('available', 'running'))`).Scan(&done)
 		if done || err != nil {
 			return err
 		}
@@ -126,9 +128,11 @@ func handWritten(isolation pgx.TxIsoLevel) func(context.Context, *pgxpool.Pool, 
 		maxWorkers: handWorkers,
 		cooldown:   5 * time.Millisecond,
 		add: func(workers *river.Workers, pool *pgxpool.Pool, p *progress) {
-			river.AddWorker(workers, &handWorker[transferArgs]{pool: pool, isolation: isolation, progress: p, settle: settleTransfer})
+			river.AddWorker(workers, &handWorker[transferArgs]{pool: pool, isolation: isolation, progress: p,
+				settle: settleTransfer})
 			river.AddWorker(workers, &handWorker[holdArgs]{pool: pool, isolation: isolation, progress: p, settle: settleHold})
-			river.AddWorker(workers, &handWorker[confirmArgs]{pool: pool, isolation: isolation, progress: p, settle: settleConfirm})
+			river.AddWorker(workers, &handWorker[confirmArgs]{pool: pool, isolation: isolation, progress: p,
+				settle: settleConfirm})
 		},
 	}.work
 }

@@ -71,7 +71,8 @@ func (s *server) close(ctx context.Context) error {
 const describeSQL = `
 	SELECT current_setting('server_version'),
 	       (SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY n)
-	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers,max_wal_size}'::text[]) WITH ORDINALITY AS s(name, n))`
+	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers,max_wal_size}'::text[])
+	             WITH ORDINALITY AS s(name, n))`
 
 // describe says what the numbers depend on, in Markdown.
 func (s *server) describe(ctx context.Context) (string, error) {

@@ -17,12 +17,16 @@ type result struct {
 
 // median is the measurement in the middle, as a whole: a table of medians of each column would describe no run.
 func (r result) median() measurement {
-	sorted := slices.SortedFunc(slices.Values(r.runs), func(a, b measurement) int { return cmp.Compare(a.elapsed, b.elapsed) })
+	sorted := slices.SortedFunc(slices.Values(r.runs), func(a, b measurement) int {
+		return cmp.Compare(a.elapsed,
+			b.elapsed)
+	})
 	return sorted[len(sorted)/2]
 }
 
 var columns = []string{
-	"contestant", "workload", "jobs", "seconds", "jobs/s", "retries per job", "WAL bytes per job", "x hand-written", "x no-op", "x transfers",
+	"contestant", "workload", "jobs", "seconds", "jobs/s", "retries per job", "WAL bytes per job", "x hand-written",
+	"x no-op", "x transfers",
 }
 
 // table is the results in Markdown. A ratio to the hand-written worker is one of the same workload.
@@ -56,7 +60,8 @@ func ratio(m measurement, results []result, is func(contestant) bool) string {
 }
 
 var answerColumns = []string{
-	"line", "asking", "connections", "worker", "requests", "requests/s", "p50 ms", "p99 ms", "longest ms", "beside line", "x rate", "x p50", "x p99",
+	"line", "asking", "connections", "worker", "requests", "requests/s", "p50 ms", "p99 ms", "longest ms", "beside line",
+	"x rate", "x p50", "x p99",
 }
 
 // answersTable is what asking costs, in Markdown. A time is that of a transaction, from BEGIN to the reply to COMMIT.
@@ -74,7 +79,8 @@ func answersTable(answers []*answer) string {
 			name += fmt.Sprintf(", %.0f/s", float64(a.connections)/a.every.Seconds())
 		}
 		cells := []string{
-			strconv.Itoa(i + 1), name, strconv.Itoa(a.connections), string(a.worker), thousands(float64(a.requests)), thousands(a.rate()),
+			strconv.Itoa(i + 1), name, strconv.Itoa(a.connections), string(a.worker), thousands(float64(a.requests)),
+			thousands(a.rate()),
 			milliseconds(a.wait(0.5)), milliseconds(a.wait(0.99)), milliseconds(a.wait(1)),
 		}
 		other := answers[a.beside-1]

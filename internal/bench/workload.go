@@ -67,8 +67,8 @@ func (f filling) transfer(random *rand.Rand, i int) asked {
 	}
 }
 
-// later is when the next step of something comes: a while after the last, so that most steps have a batch of their own, as they do
-// where a customer takes minutes from one to the next.
+// later is when the next step of something comes: a while after the last, so that most steps have a batch of their
+// own, as they do where a customer takes minutes from one to the next.
 func (f filling) later(random *rand.Rand, turn float64) float64 {
 	return turn + float64(f.jobs)*(0.01+0.09*random.Float64())
 }
@@ -79,7 +79,8 @@ func (f filling) payment(random *rand.Rand, i int) []asked {
 	id, turn := fmt.Sprintf("payment-%07d", i), float64(i)
 	from, to := f.twoAccounts(random)
 	amount := 2 + random.Int64N(100_00)
-	life := []asked{{"authorize " + id, jobs.Authorize{Payment: id, From: from, To: to, Amount: amount, Currency: currency}, turn}}
+	life := []asked{{"authorize " + id, jobs.Authorize{Payment: id, From: from, To: to, Amount: amount,
+		Currency: currency}, turn}}
 	turn = f.later(random, turn)
 	part := int64(0) // the whole
 	switch random.IntN(10) {

@@ -123,24 +123,36 @@ func TestExitCodeOfRealErrors(t *testing.T) {
 		code     int
 		says     []string
 	}{
-		"nothing wrong":        {database, `SELECT 1`, cli.ExitOK, nil},
-		"refused":              {"postgres://u:hunter2@127.0.0.1:1/shop?sslmode=disable", ``, cli.ExitUnavailable, []string{`database "shop" at 127.0.0.1:1`, "can't be reached", "refused"}},
-		"refused, by name":     {"postgres://u:hunter2@localhost:1/shop?sslmode=disable", ``, cli.ExitUnavailable, []string{`database "shop" at localhost:1`, "refused"}},
-		"no socket":            {"host=/nowhere user=u dbname=shop password=hunter2", ``, cli.ExitUnavailable, []string{`database "shop" at /nowhere`}},
-		"no such host":         {"postgres://u:hunter2@db.invalid:5432/shop?sslmode=disable", ``, cli.ExitUnavailable, []string{`database "shop" at db.invalid:5432`}},
-		"accepts, and is mute": {"postgres://u:hunter2@" + listen(t, func(net.Conn) {}) + "/shop?sslmode=disable&connect_timeout=1", ``, cli.ExitUnavailable, []string{`database "shop" at 127.0.0.1:`, "can't be reached"}},
-		"accepts, and hangs up": {"postgres://u:hunter2@" + listen(t, func(c net.Conn) { _ = c.Close() }) + "/shop?sslmode=disable", ``, cli.ExitUnavailable,
+		"nothing wrong": {database, `SELECT 1`, cli.ExitOK, nil},
+		"refused": {"postgres://u:hunter2@127.0.0.1:1/shop?sslmode=disable", ``, cli.ExitUnavailable,
+			[]string{`database "shop" at 127.0.0.1:1`, "can't be reached", "refused"}},
+		"refused, by name": {"postgres://u:hunter2@localhost:1/shop?sslmode=disable", ``, cli.ExitUnavailable,
+			[]string{`database "shop" at localhost:1`, "refused"}},
+		"no socket": {"host=/nowhere user=u dbname=shop password=hunter2", ``, cli.ExitUnavailable,
+			[]string{`database "shop" at /nowhere`}},
+		"no such host": {"postgres://u:hunter2@db.invalid:5432/shop?sslmode=disable", ``, cli.ExitUnavailable,
+			[]string{`database "shop" at db.invalid:5432`}},
+		"accepts, and is mute": {"postgres://u:hunter2@" + listen(t, func(net.Conn) {}) +
+			"/shop?sslmode=disable&connect_timeout=1", ``, cli.ExitUnavailable, []string{`database "shop" at 127.0.0.1:`,
+			"can't be reached"}},
+		"accepts, and hangs up": {"postgres://u:hunter2@" + listen(t, func(c net.Conn) { _ = c.Close() }) +
+			"/shop?sslmode=disable", ``, cli.ExitUnavailable,
 			[]string{`database "shop" at 127.0.0.1:`}},
 		"server without TLS": {with(t, database, parameter("sslmode", "require")), ``, cli.ExitUnavailable, []string{"TLS"}},
-		"wrong password": {with(t, database, func(u *url.URL) { u.User = url.UserPassword("postgres", "hunter2") }), ``, cli.ExitNoRight,
+		"wrong password": {with(t, database, func(u *url.URL) { u.User = url.UserPassword("postgres", "hunter2") }), ``,
+			cli.ExitNoRight,
 			[]string{`database "lastseat_t_`, "password authentication failed", "(28P01)"}},
-		"no such database": {with(t, database, func(u *url.URL) { u.Path = "/shop" }), ``, cli.ExitConfig, []string{`database "shop" at 127.0.0.1:`, "does not exist", "(3D000)"}},
-		"no such schema":   {empty, `SELECT lastseat.transfer('k', 'a', 'b', 1, 'EUR')`, cli.ExitConfig, []string{`schema "lastseat" does not exist`}},
+		"no such database": {with(t, database, func(u *url.URL) { u.Path = "/shop" }), ``, cli.ExitConfig,
+			[]string{`database "shop" at 127.0.0.1:`, "does not exist", "(3D000)"}},
+		"no such schema": {empty, `SELECT lastseat.transfer('k', 'a', 'b', 1, 'EUR')`, cli.ExitConfig,
+			[]string{`schema "lastseat" does not exist`}},
 		"no such table":    {empty, `SELECT * FROM lastseat.requests`, cli.ExitConfig, []string{"lastseat.requests"}},
 		"no such function": {database, `SELECT lastseat.hold('k')`, cli.ExitConfig, []string{"lastseat.hold"}},
-		"no right":         {database, `SET ROLE lastseat_producer; SELECT * FROM lastseat.requests`, cli.ExitNoRight, []string{"permission denied"}},
-		"killed":           {database, `SELECT pg_terminate_backend(pg_backend_pid())`, cli.ExitUnavailable, []string{"terminating connection"}},
-		"a syntax error":   {database, `SELEKT`, cli.ExitViolation, []string{"syntax error"}},
+		"no right": {database, `SET ROLE lastseat_producer; SELECT * FROM lastseat.requests`, cli.ExitNoRight,
+			[]string{"permission denied"}},
+		"killed": {database, `SELECT pg_terminate_backend(pg_backend_pid())`, cli.ExitUnavailable,
+			[]string{"terminating connection"}},
+		"a syntax error": {database, `SELEKT`, cli.ExitViolation, []string{"syntax error"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -169,8 +181,11 @@ func TestConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	database := testdb.New(t)
 	for name, do := range map[string]func(*pgxpool.Pool) error{
-		"statement":   func(pool *pgxpool.Pool) error { _, err := pool.Exec(t.Context(), `SELECT 'SEVER'`); return err },
-		"query":       func(pool *pgxpool.Pool) error { return pool.QueryRow(t.Context(), `SELECT 'SEVER'`).Scan(new(string)) },
+		"statement": func(pool *pgxpool.Pool) error { _, err := pool.Exec(t.Context(), `SELECT 'SEVER'`); return err },
+		"query": func(pool *pgxpool.Pool) error {
+			return pool.QueryRow(t.Context(),
+				`SELECT 'SEVER'`).Scan(new(string))
+		},
 		"outcomes":    func(pool *pgxpool.Pool) error { _, err := outbox.Outcomes(t.Context(), pool, "SEVER"); return err },
 		"transaction": func(pool *pgxpool.Pool) error { return pgx.BeginFunc(t.Context(), pool, enqueueCut(t)) },
 	} {
@@ -209,8 +224,10 @@ func TestExitCodeOfTheContract(t *testing.T) {
 		"key reused": {Key: "k", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{"a": 1}`)}},
 		"invalid":    {Key: "", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{}`)}},
 		"no JSON":    {Key: "x", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{`)}},
-		"unknown":    {Key: "x", Args: outbox.RawArgs{Of: "payment.transfer", JSON: []byte(`{"from": "a", "to": "b", "amount": 1, "currency": "EUR"}`)}},
-		"too large":  {Key: "x", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{"a": "` + strings.Repeat("x", 70_000) + `"}`)}},
+		"unknown": {Key: "x", Args: outbox.RawArgs{Of: "payment.transfer",
+			JSON: []byte(`{"from": "a", "to": "b", "amount": 1, "currency": "EUR"}`)}},
+		"too large": {Key: "x", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{"a": "` + strings.Repeat("x", 70_000) +
+			`"}`)}},
 	} {
 		_, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{request})
 		if code := cli.ExitCode(err); code != cli.ExitData {
@@ -263,7 +280,8 @@ func TestExitCode(t *testing.T) {
 		"a constraint":            {&pgconn.PgError{Code: "23514"}, cli.ExitViolation},
 		"statement was cancelled": {&pgconn.PgError{Code: "57014"}, cli.ExitViolation},
 	} {
-		for _, err := range []error{test.err, fmt.Errorf("some action: %w", test.err), errors.Join(errors.New("first"), test.err)} {
+		for _, err := range []error{test.err, fmt.Errorf("some action: %w", test.err), errors.Join(errors.New("first"),
+			test.err)} {
 			if test.err == nil {
 				err = nil
 			}
@@ -277,13 +295,17 @@ func TestExitCode(t *testing.T) {
 func TestConnectNamesItself(t *testing.T) {
 	t.Parallel()
 	database := testdb.New(t)
-	for url, want := range map[string]string{database: "test", with(t, database, parameter("application_name", "mine")): "mine"} {
+	for url, want := range map[string]string{database: "test", with(t, database, parameter("application_name",
+		"mine")): "mine"} {
 		pool, err := cli.Connect(t.Context(), url, "test", 3)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got string
-		err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error { return tx.QueryRow(t.Context(), `SHOW application_name`).Scan(&got) })
+		err = pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+			return tx.QueryRow(t.Context(),
+				`SHOW application_name`).Scan(&got)
+		})
 		if err != nil || got != want || pool.Config().MaxConns != 3 {
 			t.Errorf("application_name is %q, want %q (%v); %d connections", got, want, err, pool.Config().MaxConns)
 		}

@@ -35,7 +35,8 @@ func (o *Output) Type() string { return "text|json" }
 func AddOutput(root *cobra.Command) *Output {
 	output := Output("text")
 	root.PersistentFlags().VarP(&output, "output", "o", "how to print results")
-	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"},
+		cobra.ShellCompDirectiveNoFileComp))
 	return &output
 }
 

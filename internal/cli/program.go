@@ -20,8 +20,8 @@ type Streams struct {
 	Environ  []string
 }
 
-// Execute runs root with args and returns the exit code. Errors that cobra finds are usage errors; the error of a command
-// is printed in one line on the error stream.
+// Execute runs root with args and returns the exit code. Errors that cobra finds are usage errors; the error of a
+// command is printed in one line on the error stream.
 func Execute(ctx context.Context, root *cobra.Command, args []string, streams Streams) int {
 	for _, arg := range args {
 		if !utf8.ValidString(arg) {
@@ -81,11 +81,12 @@ func Usage(format string, args ...any) error {
 	return &Error{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// Line is err on one line, or on several lines if err joins several errors. A database that can't be reached is named once,
-// not once for each address.
+// Line is err on one line, or on several lines if err joins several errors. A database that can't be reached is named
+// once, not once for each address.
 func Line(err error) string {
 	if refused := (*pgconn.ConnectError)(nil); errors.As(err, &refused) {
-		where := fmt.Sprintf("database %q at %s", refused.Config.Database, net.JoinHostPort(refused.Config.Host, fmt.Sprint(refused.Config.Port)))
+		where := fmt.Sprintf("database %q at %s", refused.Config.Database, net.JoinHostPort(refused.Config.Host,
+			fmt.Sprint(refused.Config.Port)))
 		if answer := (*pgconn.PgError)(nil); errors.As(err, &answer) {
 			return fmt.Sprintf("%s: %s (%s)", where, answer.Message, answer.Code)
 		}
@@ -100,7 +101,8 @@ func Line(err error) string {
 		return fmt.Sprintf("%s can't be reached: %s", where, lines[len(lines)-1])
 	}
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" {
-		return refused.Message + ": connect as a role that has the right (lastseat_producer makes requests, lastseat_worker settles them, lastseat_viewer reads; worker migrate needs CREATEROLE, and CREATE on the database)"
+		return refused.Message + ": connect as a role that has the right (lastseat_producer makes requests, " +
+			"lastseat_worker settles them, lastseat_viewer reads; worker migrate needs CREATEROLE, and CREATE on the database)"
 	}
 	if connectionLost(err) {
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())

@@ -29,7 +29,10 @@ func program(err error) (*cobra.Command, *cli.Output) {
 	do.Flags().Int("count", 0, "a number")
 	cli.Require(do, "key")
 	group := &cobra.Command{Use: "group", Short: "A group"}
-	group.AddCommand(&cobra.Command{Use: "one", Args: cobra.MinimumNArgs(1), RunE: func(*cobra.Command, []string) error { return err }})
+	group.AddCommand(&cobra.Command{Use: "one", Args: cobra.MinimumNArgs(1), RunE: func(*cobra.Command,
+		[]string) error {
+		return err
+	}})
 	root.AddCommand(do, group)
 	return root, output
 }
@@ -106,7 +109,8 @@ func TestHelpAndCompletion(t *testing.T) {
 			t.Errorf("%s: exit %d, %d bytes, %q", line, code, len(out), errs)
 		}
 	}
-	if _, out, _ := execute(t, nil, "__complete", "do", "--output", ""); !strings.Contains(out, "json") || !strings.Contains(out, "text") {
+	if _, out, _ := execute(t, nil, "__complete", "do", "--output", ""); !strings.Contains(out, "json") ||
+		!strings.Contains(out, "text") {
 		t.Errorf("the completion of --output is %q", out)
 	}
 }
@@ -129,7 +133,8 @@ func TestPrintOutcome(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	pending := outbox.Outcome{Key: "k", Kind: "payment.transfer", Status: outbox.Pending, JobID: 7, RequestedAt: at}
 	settled := pending
-	settled.Status, settled.Code, settled.Detail, settled.Attempts, settled.SettledAt = outbox.Rejected, "insufficient_funds", json.RawMessage(`{"asked":5}`), 1, &at
+	settled.Status, settled.Code, settled.Detail, settled.Attempts, settled.SettledAt = outbox.Rejected,
+		"insufficient_funds", json.RawMessage(`{"asked":5}`), 1, &at
 	for _, test := range []struct {
 		output    cli.Output
 		of        outbox.Outcome
@@ -138,8 +143,10 @@ func TestPrintOutcome(t *testing.T) {
 	}{
 		{"text", pending, false, "k  payment.transfer  pending\n"},
 		{"text", settled, true, "k  payment.transfer  rejected  insufficient_funds  {\"asked\":5}  (duplicate)\n"},
-		{"json", pending, true, `{"key":"k","kind":"payment.transfer","status":"pending","code":null,"detail":null,"attempts":0,"job_id":7,"requested_at":"2026-03-01T12:00:00Z","settled_at":null,"duplicate":true}` + "\n"},
-		{"json", settled, false, `{"key":"k","kind":"payment.transfer","status":"rejected","code":"insufficient_funds","detail":{"asked":5},"attempts":1,"job_id":7,"requested_at":"2026-03-01T12:00:00Z","settled_at":"2026-03-01T12:00:00Z","duplicate":false}` + "\n"},
+		{"json", pending, true,
+			`{"key":"k","kind":"payment.transfer","status":"pending","code":null,"detail":null,"attempts":0,"job_id":7,"requested_at":"2026-03-01T12:00:00Z","settled_at":null,"duplicate":true}` + "\n"},
+		{"json", settled, false,
+			`{"key":"k","kind":"payment.transfer","status":"rejected","code":"insufficient_funds","detail":{"asked":5},"attempts":1,"job_id":7,"requested_at":"2026-03-01T12:00:00Z","settled_at":"2026-03-01T12:00:00Z","duplicate":false}` + "\n"},
 	} {
 		var out bytes.Buffer
 		if err := test.output.PrintOutcome(&out, test.of, test.duplicate); err != nil || out.String() != test.want {
@@ -153,7 +160,10 @@ func TestExecutePassesTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	root := &cobra.Command{Use: "tool"}
-	root.AddCommand(&cobra.Command{Use: "do", RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Context().Err() }})
+	root.AddCommand(&cobra.Command{Use: "do", RunE: func(cmd *cobra.Command,
+		_ []string) error {
+		return cmd.Context().Err()
+	}})
 	var stderr bytes.Buffer
 	if code := cli.Execute(ctx, root, []string{"do"}, cli.Streams{Err: &stderr}); code != cli.ExitUnknown {
 		t.Errorf("a command that was interrupted exits with %d: %s", code, stderr.String())

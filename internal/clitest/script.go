@@ -57,7 +57,8 @@ func Scripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"succeeds": positive(1, succeeds), "exits": positive(2, exits), "fails": positive(3, fails), "misused": positive(2, misused),
+			"succeeds": positive(1, succeeds), "exits": positive(2, exits), "fails": positive(3, fails), "misused": positive(2,
+				misused),
 			"until": positive(1, until), "sql": positive(1, sql), "as": positive(1, as),
 		},
 	})

@@ -17,7 +17,8 @@ func Terminal(t *testing.T) (screen, tty *os.File) {
 	}
 	t.Cleanup(func() { _ = screen.Close() })
 	ioctl := func(request uintptr, value *int32) {
-		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), request, uintptr(unsafe.Pointer(value))); errno != 0 {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), request,
+			uintptr(unsafe.Pointer(value))); errno != 0 {
 			t.Skip("no terminal can be made here: ", errno)
 		}
 	}

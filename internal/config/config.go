@@ -117,7 +117,8 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	if c.DatabaseURL != "" {
 		_, err := pgxpool.ParseConfig(c.DatabaseURL)
 		// pgx's own error repeats the string, and does not always find the password in it.
-		check("DATABASE_URL", err == nil, "can't be read: postgres://USER:PASSWORD@HOST:5432/DATABASE, special characters as %%40")
+		check("DATABASE_URL", err == nil,
+			"can't be read: postgres://USER:PASSWORD@HOST:5432/DATABASE, special characters as %%40")
 	} else {
 		check("DATABASE_URL", !needDatabase, "is not set: postgres://USER:PASSWORD@HOST:5432/DATABASE")
 	}

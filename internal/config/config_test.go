@@ -61,7 +61,8 @@ func TestSetButEmptyTakesTheDefault(t *testing.T) {
 	if got, err := config.Load(environ, true); err != nil || got != defaults {
 		t.Errorf("%+v, %v, want %+v", got, err, defaults)
 	}
-	if got := mistakes(t, true, "DATABASE_URL="); len(got) != 1 || !strings.HasPrefix(got[0], "DATABASE_URL is not set: postgres://") {
+	if got := mistakes(t, true, "DATABASE_URL="); len(got) != 1 || !strings.HasPrefix(got[0],
+		"DATABASE_URL is not set: postgres://") {
 		t.Errorf("an empty DATABASE_URL: %q", got)
 	}
 }
@@ -69,18 +70,22 @@ func TestSetButEmptyTakesTheDefault(t *testing.T) {
 func TestEveryVariableIsRead(t *testing.T) {
 	t.Parallel()
 	want := config.Config{
-		DatabaseURL: url, Lanes: 64, Batch: 10_000, TxRetries: 100, Isolation: config.Isolation(pgx.ReadCommitted), KeepCompleted: time.Hour,
-		Poll: 10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
+		DatabaseURL: url, Lanes: 64, Batch: 10_000, TxRetries: 100, Isolation: config.Isolation(pgx.ReadCommitted),
+		KeepCompleted: time.Hour,
+		Poll:          10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
 	}
 	got, err := config.Load([]string{
-		"DATABASE_URL=" + url, "LASTSEAT_LANES=64", "LASTSEAT_BATCH=10000", "LASTSEAT_TX_RETRIES=100", "LASTSEAT_ISOLATION=Read Committed",
-		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG", "LASTSEAT_LOG_FORMAT=json",
+		"DATABASE_URL=" + url, "LASTSEAT_LANES=64", "LASTSEAT_BATCH=10000", "LASTSEAT_TX_RETRIES=100",
+		"LASTSEAT_ISOLATION=Read Committed",
+		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG",
+		"LASTSEAT_LOG_FORMAT=json",
 	}, true)
 	if err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 	// the widest that is accepted on the other side
-	if _, err := config.Load([]string{"LASTSEAT_LANES=1", "LASTSEAT_BATCH=1", "LASTSEAT_TX_RETRIES=1", "LASTSEAT_STOP_TIMEOUT=1ns", "LASTSEAT_ISOLATION=serializable"}, false); err != nil {
+	if _, err := config.Load([]string{"LASTSEAT_LANES=1", "LASTSEAT_BATCH=1", "LASTSEAT_TX_RETRIES=1",
+		"LASTSEAT_STOP_TIMEOUT=1ns", "LASTSEAT_ISOLATION=serializable"}, false); err != nil {
 		t.Error(err)
 	}
 }
@@ -136,13 +141,16 @@ func TestAllMistakesAtOnce(t *testing.T) {
 func TestOneMistake(t *testing.T) {
 	t.Parallel()
 	for _, environ := range []string{
-		"LASTSEAT_LANES=0", "LASTSEAT_LANES=-1", "LASTSEAT_LANES=99999999999999999999", "LASTSEAT_LANES=1.5", "LASTSEAT_BATCH=0", "LASTSEAT_BATCH=10001",
-		"LASTSEAT_TX_RETRIES=101", "LASTSEAT_ISOLATION=chaos", "LASTSEAT_POLL=9ms", "LASTSEAT_POLL=-1s", "LASTSEAT_STOP_TIMEOUT=-1s", "LASTSEAT_LOG_FORMAT=TEXT",
+		"LASTSEAT_LANES=0", "LASTSEAT_LANES=-1", "LASTSEAT_LANES=99999999999999999999", "LASTSEAT_LANES=1.5",
+		"LASTSEAT_BATCH=0", "LASTSEAT_BATCH=10001",
+		"LASTSEAT_TX_RETRIES=101", "LASTSEAT_ISOLATION=chaos", "LASTSEAT_POLL=9ms", "LASTSEAT_POLL=-1s",
+		"LASTSEAT_STOP_TIMEOUT=-1s", "LASTSEAT_LOG_FORMAT=TEXT",
 		"LASTSEAT_LOG_LEVEL=trace", "LASTSEAT_KEEP_COMPLETED=forever",
 	} {
 		name, value, _ := strings.Cut(environ, "=")
 		got := mistakes(t, false, environ)
-		if len(got) != 1 || !strings.HasPrefix(got[0], name+" is ") || !strings.Contains(got[0], value) || strings.Contains(got[0], "\n") {
+		if len(got) != 1 || !strings.HasPrefix(got[0], name+" is ") || !strings.Contains(got[0], value) ||
+			strings.Contains(got[0], "\n") {
 			t.Errorf("%s: %q", environ, got)
 		}
 	}
@@ -153,7 +161,8 @@ func TestUnknownVariableIsReported(t *testing.T) {
 	for _, environ := range []string{"LASTSEAT_X=1", "LASTSEAT_LANE=2", "LASTSEAT_=", "LASTSEAT_lanes=2"} {
 		name, _, _ := strings.Cut(environ, "=")
 		got := mistakes(t, false, environ)
-		if len(got) != 1 || !strings.HasPrefix(got[0], name+" is not a variable of this program") || !strings.Contains(got[0], "LASTSEAT_LANES") {
+		if len(got) != 1 || !strings.HasPrefix(got[0], name+" is not a variable of this program") ||
+			!strings.Contains(got[0], "LASTSEAT_LANES") {
 			t.Errorf("%s: %q", environ, got)
 		}
 	}

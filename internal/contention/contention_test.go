@@ -48,7 +48,8 @@ func TestShort(t *testing.T) {
 			t.Fatalf("the plot is no XML: %v", err)
 		}
 	}
-	left := testdb.Scalar[int](t, testdb.Pool(t, testdb.ServerURL(t)), `SELECT count(*) FROM pg_database WHERE datname LIKE 'lastseat\_contention\_%'`)
+	left := testdb.Scalar[int](t, testdb.Pool(t, testdb.ServerURL(t)), `SELECT count(*) FROM pg_database
+		WHERE datname LIKE 'lastseat\_contention\_%'`)
 	if left > 0 && os.Getenv("DATABASE_URL") == "" { // elsewhere they may be somebody else's
 		t.Errorf("%d databases were left behind", left)
 	}

@@ -76,8 +76,10 @@ const (
 	movementSQL = `INSERT INTO movements (key, account, amount, balance_after) VALUES ($1, $2, $3, $4)`
 
 	oneStatementSQL = `
-		WITH taken AS (UPDATE accounts SET balance = balance - $2, version = version + 1 WHERE id = $1 AND balance >= $2 RETURNING balance),
-		     moved AS (INSERT INTO movements (key, account, amount, balance_after) SELECT $3, $1, $2, balance FROM taken RETURNING 1)
+		WITH taken AS (UPDATE accounts SET balance = balance - $2, version = version + 1 WHERE id = $1 AND balance >= $2
+		  RETURNING balance),
+		     moved AS (INSERT INTO movements (key, account, amount, balance_after) SELECT $3, $1, $2, balance
+		       FROM taken RETURNING 1)
 		SELECT count(*) FROM moved`
 )
 
@@ -104,18 +106,19 @@ func lockAdvisory(ctx context.Context, tx pgx.Tx, account int) (balance, version
 // transaction is: look, decide in code, change. What look locks, or the level, makes it right.
 func transaction(level pgx.TxIsoLevel, look lookFunc) func(context.Context, *client, withdrawal) (bool, error) {
 	return func(ctx context.Context, c *client, w withdrawal) (applied bool, err error) {
-		err = txn.Run(ctx, c.conn, txn.Options{Isolation: level, Retries: forEver, OnRetry: c.retried}, func(ctx context.Context, tx pgx.Tx) error {
-			balance, _, err := look(ctx, tx, w.account)
-			applied = err == nil && balance >= w.amount
-			if !applied {
+		err = txn.Run(ctx, c.conn, txn.Options{Isolation: level, Retries: forEver, OnRetry: c.retried},
+			func(ctx context.Context, tx pgx.Tx) error {
+				balance, _, err := look(ctx, tx, w.account)
+				applied = err == nil && balance >= w.amount
+				if !applied {
+					return err
+				}
+				if _, err := tx.Exec(ctx, updateSQL, w.account, balance-w.amount); err != nil {
+					return err
+				}
+				_, err = tx.Exec(ctx, movementSQL, w.key, w.account, w.amount, balance-w.amount)
 				return err
-			}
-			if _, err := tx.Exec(ctx, updateSQL, w.account, balance-w.amount); err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, movementSQL, w.key, w.account, w.amount, balance-w.amount)
-			return err
-		})
+			})
 		return applied, err
 	}
 }
@@ -123,18 +126,19 @@ func transaction(level pgx.TxIsoLevel, look lookFunc) func(context.Context, *cli
 // optimistic waits between its tries as txn.Run does.
 func optimistic(ctx context.Context, c *client, w withdrawal) (applied bool, err error) {
 	for try := 0; ; try++ {
-		err := txn.Run(ctx, c.conn, txn.Options{Isolation: pgx.ReadCommitted, Retries: forEver, OnRetry: c.retried}, func(ctx context.Context, tx pgx.Tx) error {
-			balance, version, err := look(ctx, tx, w.account)
-			applied = err == nil && balance >= w.amount
-			if !applied {
+		err := txn.Run(ctx, c.conn, txn.Options{Isolation: pgx.ReadCommitted, Retries: forEver, OnRetry: c.retried},
+			func(ctx context.Context, tx pgx.Tx) error {
+				balance, version, err := look(ctx, tx, w.account)
+				applied = err == nil && balance >= w.amount
+				if !applied {
+					return err
+				}
+				if err := txn.ExpectOne(ctx, tx, versionSQL, w.account, balance-w.amount, version); err != nil {
+					return err
+				}
+				_, err = tx.Exec(ctx, movementSQL, w.key, w.account, w.amount, balance-w.amount)
 				return err
-			}
-			if err := txn.ExpectOne(ctx, tx, versionSQL, w.account, balance-w.amount, version); err != nil {
-				return err
-			}
-			_, err = tx.Exec(ctx, movementSQL, w.key, w.account, w.amount, balance-w.amount)
-			return err
-		})
+			})
 		if !errors.Is(err, txn.ErrStale) {
 			return applied, err
 		}

@@ -1,5 +1,5 @@
-// Command contention measures one business case, withdrawals from accounts that may not go below zero, under more and less
-// contention, by each of the mechanisms that are known for it:
+// Command contention measures one business case, withdrawals from accounts that may not go below zero, under more and
+// less contention, by each of the mechanisms that are known for it:
 //
 //   - row lock: SELECT ... FOR UPDATE, look, UPDATE, at READ COMMITTED;
 //   - version: look, UPDATE ... WHERE version = what was seen, and again if it was not;
@@ -8,12 +8,12 @@
 //   - one statement: UPDATE ... WHERE balance >= amount, which looks and changes at once;
 //   - the lane, by clients who wait for the outcome of each request, and by clients who only ask.
 //
-// Contention is how many accounts of the table are in use, and by how many clients. All are durable in the same way, on a
-// Postgres with fsync on. What each has done is checked before its numbers count: every movement that a client was told of
-// is there, and no other, the sums are right, and no account is below zero.
+// Contention is how many accounts of the table are in use, and by how many clients. All are durable in the same way,
+// on a Postgres with fsync on. What each has done is checked before its numbers count: every movement that a client
+// was told of is there, and no other, the sums are right, and no account is below zero.
 //
-// The lane writes more for each withdrawal than the others do: a request, a job, a transfer and the entries of two accounts.
-// The others write the account and one row that says what was done, under the same unique key.
+// The lane writes more for each withdrawal than the others do: a request, a job, a transfer and the entries of two
+// accounts. The others write the account and one row that says what was done, under the same unique key.
 package main
 
 import (
@@ -85,11 +85,13 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "how long each is measured")
 	flags.IntVar(&o.rounds, "rounds", 1, "how often everything is measured; medians are shown")
 	flags.StringVar(&o.plot, "plot", plotFile, "write the plot to this file, as SVG; empty, and with -short: don't")
-	flags.StringVar(&o.report, "report", reportFile, "write the tables to this file, as Markdown; empty, and with -short: to stdout")
-	flags.Func("only", "measure the contestants whose name matches this regular expression", func(text string) (err error) {
-		o.only, err = regexp.Compile(text)
-		return err
-	})
+	flags.StringVar(&o.report, "report", reportFile,
+		"write the tables to this file, as Markdown; empty, and with -short: to stdout")
+	flags.Func("only", "measure the contestants whose name matches this regular expression",
+		func(text string) (err error) {
+			o.only, err = regexp.Compile(text)
+			return err
+		})
 	short := flags.Bool("short", false, "little of everything: to see that it works, not how fast")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -153,7 +153,8 @@ func (a *arena) measured(done int64, duration time.Duration) measurement {
 func (a *arena) settled(ctx context.Context) error {
 	for {
 		var pending bool
-		if err := a.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM lastseat.river_job WHERE queue = 'lastseat')`).Scan(&pending); err != nil || !pending {
+		if err := a.pool.QueryRow(ctx,
+			`SELECT EXISTS (SELECT FROM lastseat.river_job WHERE queue = 'lastseat')`).Scan(&pending); err != nil || !pending {
 			return err
 		}
 		select {

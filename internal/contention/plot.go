@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// The plot: a panel of rates for each number of clients, one of what a client waits, and SERIALIZABLE beside the row lock.
+// The plot: a panel of rates for each number of clients, one of what a client waits, and SERIALIZABLE beside the row
+// lock.
 const (
 	panelWidth, panelHeight = 400, 300
 	left, right, top, below = 58, 26, 34, 46 // margins of a panel
@@ -45,7 +46,9 @@ func plot(all results, o options) string {
 	width, height := columns*panelWidth, rows*panelHeight+legendHeight
 
 	var svg strings.Builder
-	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#222">`+"\n", width, height)
+	fmt.Fprintf(&svg,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#222">`+
+			"\n", width, height)
 	fmt.Fprintf(&svg, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", width, height)
 	legend(&svg)
 	for i, p := range panels {
@@ -91,7 +94,8 @@ func shares(all results, o options) (lines []line) {
 func legend(svg *strings.Builder) {
 	for i, c := range contestants {
 		x := left + i*160
-		fmt.Fprintf(svg, `<path d="M%d 20h24" stroke="%s" stroke-width="3"/><text x="%d" y="24">%s</text>`+"\n", x, c.colour, x+30, c.name)
+		fmt.Fprintf(svg, `<path d="M%d 20h24" stroke="%s" stroke-width="3"/><text x="%d" y="24">%s</text>`+"\n", x, c.colour,
+			x+30, c.name)
 	}
 }
 
@@ -114,20 +118,25 @@ func (p panel) draw(svg *strings.Builder, accounts []int) {
 	}
 	fmt.Fprintf(svg, `<text x="%d" y="%d" font-weight="bold">%s</text>`+"\n", left, top-12, p.title)
 	if p.percent { // what is often quoted
-		fmt.Fprintf(svg, `<rect x="%d" y="%.1f" width="%.1f" height="%.1f" fill="#eee"/><text x="%d" y="%.1f" fill="#777" font-size="11">“20 to 50%% slower”</text>`+"\n",
+		fmt.Fprintf(svg,
+			`<rect x="%d" y="%.1f" width="%.1f" height="%.1f" fill="#eee"/><text x="%d" y="%.1f" fill="#777" font-size="11">“20 to 50%% slower”</text>`+"\n",
 			left, y(80), plotWidth, y(50)-y(80), left+4, y(50)-4)
 	}
 	for _, tick := range p.ticks(low, high) {
-		fmt.Fprintf(svg, `<path d="M%d %.1fh%.1f" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", left, y(tick), plotWidth, left-6, y(tick)+4, label(tick))
+		fmt.Fprintf(svg, `<path d="M%d %.1fh%.1f" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
+			left, y(tick), plotWidth, left-6, y(tick)+4, label(tick))
 	}
 	for i, n := range accounts {
-		fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x(i), panelHeight-below+16, thousands(float64(n)))
+		fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x(i), panelHeight-below+16,
+			thousands(float64(n)))
 	}
-	fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="middle">accounts in use</text>`+"\n", left+plotWidth/2, panelHeight-below+32)
+	fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="middle">accounts in use</text>`+"\n", left+plotWidth/2,
+		panelHeight-below+32)
 	for n, l := range p.lines {
 		l.draw(svg, x, y)
 		if last := l.values[len(l.values)-1]; p.percent && !math.IsNaN(last) {
-			fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="end" fill="%s">%s</text>`+"\n", left+plotWidth, panelHeight-below-8-14*(len(p.lines)-1-n), l.colour, l.name)
+			fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="end" fill="%s">%s</text>`+"\n", left+plotWidth,
+				panelHeight-below-8-14*(len(p.lines)-1-n), l.colour, l.name)
 		}
 	}
 }
@@ -144,7 +153,8 @@ func (l line) draw(svg *strings.Builder, x func(int) float64, y func(float64) fl
 		fmt.Fprintf(svg, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, x(i), y(v), l.colour)
 	}
 	if path != "" {
-		fmt.Fprintf(svg, `<path d="%s" fill="none" stroke="%s" stroke-width="2"><title>%s</title></path>`+"\n", path, l.colour, l.name)
+		fmt.Fprintf(svg, `<path d="%s" fill="none" stroke="%s" stroke-width="2"><title>%s</title></path>`+"\n", path,
+			l.colour, l.name)
 	}
 }
 

@@ -38,14 +38,16 @@ func report(about string, all results, o options) string {
 		return fmt.Sprintf("%.0f%%", share)
 	})
 	for _, clients := range o.clients {
-		fmt.Fprintf(&text, "\n## %s\n\n| accounts | by | a second | retries for each | p50 ms | p99 ms | deadlocks |\n| --: | --- | --: | --: | --: | --: | --: |\n", count(clients, "client"))
+		fmt.Fprintf(&text, "\n## %s\n\n| accounts | by | a second | retries for each | p50 ms | p99 ms | deadlocks |\n| "+
+			"--: | --- | --: | --: | --: | --: | --: |\n", count(clients, "client"))
 		for _, accounts := range o.accounts {
 			for _, c := range contestants {
 				m, ok := all[cell{c.name, accounts, clients}]
 				if !ok {
 					continue
 				}
-				fmt.Fprintf(&text, "| %s | %s | %s | %.2f | %s | %s | %d |\n", thousands(float64(accounts)), c.name, thousands(m.rate), m.retries,
+				fmt.Fprintf(&text, "| %s | %s | %s | %.2f | %s | %s | %d |\n", thousands(float64(accounts)), c.name,
+					thousands(m.rate), m.retries,
 					milliseconds(m.p50), milliseconds(m.p99), m.deadlocks)
 			}
 		}
@@ -82,7 +84,8 @@ func winner(all results, accounts, clients int) string {
 	}
 	name, rate := best(func(contestant) bool { return true })
 	text := fmt.Sprintf("%s %s", name, thousands(rate))
-	if i := slices.IndexFunc(contestants, func(c contestant) bool { return c.name == name }); i >= 0 && contestants[i].asksOnly {
+	if i := slices.IndexFunc(contestants, func(c contestant) bool { return c.name == name }); i >= 0 &&
+		contestants[i].asksOnly {
 		if name, rate := best(func(c contestant) bool { return !c.asksOnly }); name != "" {
 			text += fmt.Sprintf("; %s %s", name, thousands(rate))
 		}

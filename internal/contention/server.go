@@ -21,8 +21,8 @@ import (
 	"github.com/lastseat/lastseat/schema"
 )
 
-// server is where the databases of a run are: a template with all the accounts, one of the lane's and one of the others',
-// and a copy of it for each measurement.
+// server is where the databases of a run are: a template with all the accounts, one of the lane's and one of the
+// others', and a copy of it for each measurement.
 type server struct {
 	url    string
 	local  *localpg.Server // nil if it is not ours
@@ -36,7 +36,8 @@ func openServer(ctx context.Context, databaseURL string, accounts int) (*server,
 	if s.url == "" {
 		var err error
 		// Durable, as it is without settings. A client of the lane that waits has two connections.
-		if s.local, err = localpg.Start(ctx, localpg.Options{Settings: map[string]string{"max_connections": "400"}}); err != nil {
+		if s.local, err = localpg.Start(ctx,
+			localpg.Options{Settings: map[string]string{"max_connections": "400"}}); err != nil {
 			return nil, err
 		}
 		s.url = s.local.URL()
@@ -68,7 +69,8 @@ func (s *server) close(ctx context.Context) (err error) {
 const describeSQL = `
 	SELECT current_setting('server_version'),
 	       (SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY n)
-	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers}'::text[]) WITH ORDINALITY AS s(name, n))`
+	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers}'::text[])
+	             WITH ORDINALITY AS s(name, n))`
 
 // describe says what the numbers depend on.
 func (s *server) describe(ctx context.Context) (string, error) {
@@ -89,18 +91,21 @@ func (s *server) describe(ctx context.Context) (string, error) {
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load, runtime.Version(), version, where, settings), nil
 }
 
-// The table has all the accounts, however few are in use: on a small one Postgres would read all of it, and at SERIALIZABLE
-// everybody would be in conflict with everybody.
+// The table has all the accounts, however few are in use: on a small one Postgres would read all of it, and at
+// SERIALIZABLE everybody would be in conflict with everybody.
 const tablesSQL = `
-	CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0), version bigint NOT NULL DEFAULT 1);
-	CREATE TABLE movements (key text PRIMARY KEY, account int NOT NULL, amount bigint NOT NULL, balance_after bigint NOT NULL);`
+	CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0),
+	                       version bigint NOT NULL DEFAULT 1);
+	CREATE TABLE movements (key text PRIMARY KEY, account int NOT NULL, amount bigint NOT NULL,
+	                        balance_after bigint NOT NULL);`
 
 const accountsSQL = `INSERT INTO accounts (id, balance) SELECT n, $2 FROM generate_series(0, $1 - 1) AS n`
 
 const (
 	openBankSQL = `SELECT lastseat.open_account('bank', $1, NULL)`
 	openSQL     = `SELECT count(*) FROM generate_series(0, $1 - 1) AS n, lastseat.open_account('account-' || n, $2)`
-	topUpSQL    = `SELECT count(*) FROM generate_series(0, $1 - 1) AS n, lastseat.transfer('top-up-' || n, 'bank', 'account-' || n, $2, $3)`
+	topUpSQL    = `SELECT count(*) FROM generate_series(0, $1 - 1) AS n, lastseat.transfer('top-up-'
+		|| n, 'bank', 'account-' || n, $2, $3)`
 )
 
 func (s *server) template(lane bool) string {
@@ -121,7 +126,8 @@ func (s *server) fill(ctx context.Context, lane bool, accounts int) error {
 		if _, err := schema.Up(ctx, at, false); err != nil {
 			return err
 		}
-		steps = []step{{openBankSQL, []any{currency}}, {openSQL, []any{accounts, currency}}, {topUpSQL, []any{accounts, initial, currency}}}
+		steps = []step{{openBankSQL, []any{currency}}, {openSQL, []any{accounts, currency}},
+			{topUpSQL, []any{accounts, initial, currency}}}
 	}
 	pool, err := pgxpool.New(ctx, at)
 	if err != nil {

@@ -11,13 +11,16 @@ import (
 const movedSQL = `
 	SELECT (SELECT sum(balance)::bigint FROM accounts), (SELECT min(balance) FROM accounts),
 	       (SELECT coalesce(sum(amount), 0)::bigint FROM movements), (SELECT count(*) FROM movements),
-	       (SELECT count(*) FROM accounts a LEFT JOIN (SELECT account, sum(amount) AS taken FROM movements GROUP BY account) m ON m.account = a.id
+	       (SELECT count(*) FROM accounts a LEFT JOIN (SELECT account, sum(amount) AS taken FROM movements
+	         GROUP BY account) m ON m.account = a.id
 	        WHERE a.balance <> $1 - coalesce(m.taken, 0))`
 
 // The requests of this measurement; those of the top-ups are the template's.
 const settledSQL = `
-	SELECT (SELECT sum(balance)::bigint FROM lastseat.accounts WHERE id <> 'bank'), (SELECT min(balance) FROM lastseat.accounts WHERE id <> 'bank'),
-	       (SELECT coalesce(sum(CASE WHEN to_account = 'bank' THEN amount ELSE -amount END), 0)::bigint FROM lastseat.transfers WHERE key LIKE 'withdrawal-%'),
+	SELECT (SELECT sum(balance)::bigint FROM lastseat.accounts WHERE id <> 'bank'), (SELECT min(balance)
+	  FROM lastseat.accounts WHERE id <> 'bank'),
+	       (SELECT coalesce(sum(CASE WHEN to_account = 'bank' THEN amount ELSE -amount END), 0)::bigint
+	         FROM lastseat.transfers WHERE key LIKE 'withdrawal-%'),
 	       (SELECT count(*) FROM lastseat.transfers WHERE key LIKE 'withdrawal-%'),
 	       (SELECT count(*) FROM lastseat.requests WHERE status NOT IN ('applied', 'rejected'))`
 
@@ -50,7 +53,8 @@ func (a *arena) verify(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 	var asked int64
-	if err := a.pool.QueryRow(ctx, `SELECT count(*) FROM lastseat.requests WHERE key LIKE 'withdrawal-%'`).Scan(&asked); err != nil {
+	if err := a.pool.QueryRow(ctx,
+		`SELECT count(*) FROM lastseat.requests WHERE key LIKE 'withdrawal-%'`).Scan(&asked); err != nil {
 		return err
 	}
 	want("requests settled", asked, a.tally.asked)

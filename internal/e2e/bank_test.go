@@ -34,7 +34,8 @@ type bank struct {
 func realBank(t *testing.T) *bank {
 	t.Helper()
 	dir := filepath.Join("..", "..", "..", "shared", "data")
-	b := &bank{transfers: filepath.Join(dir, "bank_transfers.csv"), outcomes: make(map[string]string), balances: make(map[string]int64)}
+	b := &bank{transfers: filepath.Join(dir, "bank_transfers.csv"), outcomes: make(map[string]string),
+		balances: make(map[string]int64)}
 	if _, err := os.Stat(b.transfers); err != nil {
 		t.Skipf("the real data is not here (%v); the generated bank stands in", err)
 	}
@@ -99,7 +100,8 @@ func generatedBank(t *testing.T) *bank {
 			continue
 		}
 		// Keys in no order of their own: nothing may sort by them.
-		key, from, to, cents := fmt.Sprintf("%08x-%d", random.Uint32(), n), id(random.IntN(accounts)), id(random.IntN(accounts)), int64(1+random.IntN(2000))
+		key, from, to, cents := fmt.Sprintf("%08x-%d", random.Uint32(), n), id(random.IntN(accounts)),
+			id(random.IntN(accounts)), int64(1+random.IntN(2000))
 		switch {
 		case random.IntN(12) == 0:
 			from = "mint"
@@ -130,8 +132,8 @@ func generatedBank(t *testing.T) *bank {
 	return b
 }
 
-// byPayment is the same bank with every third transfer made in two steps, authorize and capture, as JSON Lines. Since the
-// two stand one after the other, what is held never stands in anybody's way: every balance is the same.
+// byPayment is the same bank with every third transfer made in two steps, authorize and capture, as JSON Lines. Since
+// the two stand one after the other, what is held never stands in anybody's way: every balance is the same.
 func (b *bank) byPayment(t *testing.T) *bank {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "payments.jsonl"))
@@ -139,7 +141,8 @@ func (b *bank) byPayment(t *testing.T) *bank {
 		t.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	paid := &bank{accounts: b.accounts, transfers: file.Name(), outcomes: make(map[string]string), balances: b.balances, payments: make(map[string]string)}
+	paid := &bank{accounts: b.accounts, transfers: file.Name(), outcomes: make(map[string]string), balances: b.balances,
+		payments: make(map[string]string)}
 	third := make(map[string]bool)
 	for i, key := range b.keys {
 		third[key] = i%3 == 0
@@ -204,7 +207,8 @@ func TestBankByPayment(t *testing.T) {
 				return
 			}
 			for name, prove := range map[string]func(*testing.T, string, *pgxpool.Pool){
-				"drain": b.drained, "killed three times": b.killed("LASTSEAT_BATCH=10"), "four at once": b.shared("LASTSEAT_BATCH=20"),
+				"drain": b.drained, "killed three times": b.killed("LASTSEAT_BATCH=10"),
+				"four at once": b.shared("LASTSEAT_BATCH=20"),
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
@@ -230,7 +234,8 @@ func (b *bank) proves(t *testing.T, url string, pool *pgxpool.Pool) {
 		}
 		t.Errorf("%d of %d balances are wrong, %d accounts are there", wrong, len(b.balances), len(got))
 	}
-	if got := pairs[string](t, pool, `SELECT key, concat_ws(' ', status, code) FROM lastseat.requests`); !maps.Equal(got, b.outcomes) {
+	if got := pairs[string](t, pool, `SELECT key, concat_ws(' ', status, code) FROM lastseat.requests`); !maps.Equal(got,
+		b.outcomes) {
 		wrong := 0
 		for key, want := range b.outcomes {
 			if got[key] != want {
@@ -275,9 +280,11 @@ func (b *bank) provesOrder(t *testing.T, pool *pgxpool.Pool) {
 		}
 	}
 	got := testdb.Scalar[string](t, pool, `
-		SELECT format('%s entries, %s out of order', count(*), count(*) FILTER (WHERE job_id <= job_before OR requested_at < asked_before))
+		SELECT format('%s entries, %s out of order', count(*), count(*) FILTER (WHERE job_id <= job_before
+		  OR requested_at < asked_before))
 		FROM (SELECT r.job_id, r.requested_at, lag(r.job_id) OVER w AS job_before, lag(r.requested_at) OVER w AS asked_before
-		      FROM lastseat.entries e JOIN lastseat.transfers t ON t.id = e.transfer_id JOIN lastseat.requests r ON r.key = t.key
+		      FROM lastseat.entries e JOIN lastseat.transfers t ON t.id = e.transfer_id JOIN lastseat.requests r
+		        ON r.key = t.key
 		      WINDOW w AS (PARTITION BY e.account_id ORDER BY e.version)) entry`)
 	if want := fmt.Sprintf("%d entries, 0 out of order", 2*moved); got != want {
 		t.Errorf("%s, want %s", got, want)

@@ -39,7 +39,8 @@ func give(t *testing.T, pool *pgxpool.Pool, keys ...string) {
 	t.Helper()
 	var requests []outbox.Request
 	for _, key := range keys {
-		requests = append(requests, outbox.Request{Key: key, Args: jobs.Transfer{From: "bank", To: "ada", Amount: 1, Currency: "EUR"}})
+		requests = append(requests, outbox.Request{Key: key, Args: jobs.Transfer{From: "bank", To: "ada", Amount: 1,
+			Currency: "EUR"}})
 	}
 	if _, err := outbox.EnqueueMany(t.Context(), pool, requests); err != nil {
 		t.Fatal(err)
@@ -60,7 +61,8 @@ func balance(t *testing.T, pool *pgxpool.Pool, account string) int64 {
 func nobodyLeft(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	clitest.Eventually(t, "the programs' sessions to be gone", func() bool {
-		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'lastseat%'`) == 0
+		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database()
+			AND application_name LIKE 'lastseat%'`) == 0
 	})
 }
 

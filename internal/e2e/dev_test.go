@@ -85,7 +85,8 @@ func TestDemoCrash(t *testing.T) {
 	p := start(t, []string{"TMPDIR=" + tmp}, "worker", "demo", "crash")
 	p.exits(t, 0)
 	leavesNothing(t, tmp)
-	for what, n := range map[string]int{"at work after": 3, "51 of 51 are equal": 1, "BROKEN": 0, "ok    ": len(audit.Checks)} {
+	for what, n := range map[string]int{"at work after": 3, "51 of 51 are equal": 1, "BROKEN": 0,
+		"ok    ": len(audit.Checks)} {
 		if got := strings.Count(p.out.String(), what); got != n {
 			t.Errorf("it says %q %d times, want %d:\n%s", what, got, n, p.out.String())
 		}
@@ -134,7 +135,8 @@ func dev(t *testing.T, environ []string, args ...string) (p *process, url, ui st
 }
 
 func transferArgs(key string) []string {
-	return []string{"transfer", "--key", key, "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR", "--wait", "45s"}
+	return []string{"transfer", "--key", key, "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR",
+		"--wait", "45s"}
 }
 
 // `worker dev` without a database makes one, serves River UI on this machine only, works, and leaves nothing; with

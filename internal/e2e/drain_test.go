@@ -75,8 +75,10 @@ func (b *bank) imports(t *testing.T, url string, want importCounts) {
 
 // fingerprint is the content of all tables that matter.
 const fingerprint = `
-	SELECT md5(concat((SELECT string_agg(r::text, '' ORDER BY key) FROM lastseat.requests r), (SELECT string_agg(a::text, '' ORDER BY id) FROM lastseat.accounts a),
-	                  (SELECT string_agg(e::text, '' ORDER BY account_id, version) FROM lastseat.entries e), (SELECT count(*) FROM lastseat.river_job)))`
+	SELECT md5(concat((SELECT string_agg(r::text, '' ORDER BY key) FROM lastseat.requests r),
+	  (SELECT string_agg(a::text, '' ORDER BY id) FROM lastseat.accounts a),
+	                  (SELECT string_agg(e::text, '' ORDER BY account_id, version) FROM lastseat.entries e),
+	                    (SELECT count(*) FROM lastseat.river_job)))`
 
 func (b *bank) drained(t *testing.T, url string, pool *pgxpool.Pool) {
 	began := time.Now()
@@ -135,7 +137,10 @@ func (b *bank) shared(environ ...string) func(*testing.T, string, *pgxpool.Pool)
 		for n := range 2 {
 			goal := (n + 1) * len(b.keys) / 3
 			clitest.Eventually(t, "the workers to get ahead", func() bool { return settled(t, pool) >= goal })
-			holder := slices.IndexFunc(workers, func(w *process) bool { return w.running() && strings.Contains(w.errs.String(), "lane taken") })
+			holder := slices.IndexFunc(workers, func(w *process) bool {
+				return w.running() && strings.Contains(w.errs.String(),
+					"lane taken")
+			})
 			if holder < 0 {
 				t.Fatal("nobody says that he has taken the lane")
 			}

@@ -16,7 +16,8 @@ import (
 // runOut asks for n authorizations of one cent that run out one after the other, the first after a while.
 func runOut(t *testing.T, pool *pgxpool.Pool, prefix string, n int, first, apart time.Duration) {
 	t.Helper()
-	testdb.Exec(t, pool, `SELECT lastseat.authorize($1 || 'a' || n, $1 || 'p' || n, 'bank', 'ada', 1, 'EUR', clock_timestamp() + $3::text::interval + n * $4::text::interval)
+	testdb.Exec(t, pool, `SELECT lastseat.authorize($1 || 'a' || n, $1 || 'p' || n, 'bank', 'ada', 1, 'EUR',
+		clock_timestamp() + $3::text::interval + n * $4::text::interval)
 		FROM generate_series(1, $2) n`, prefix, n, first.String(), apart.String())
 }
 
@@ -25,22 +26,27 @@ func expired(t *testing.T, pool *pgxpool.Pool) int {
 	return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.payments WHERE status = 'expired'`)
 }
 
-// provesExpiries demands that n authorizations have expired, each once and none before its time, and that nothing is held.
-// It returns how late they were: the promise is two seconds, and what a busy machine makes of it is told, not demanded.
+// provesExpiries demands that n authorizations have expired, each once and none before its time, and that nothing is
+// held. It returns how late they were: the promise is two seconds, and what a busy machine makes of it is told, not
+// demanded.
 func provesExpiries(t *testing.T, url string, pool *pgxpool.Pool, n int) {
 	t.Helper()
 	got := testdb.Scalar[string](t, pool, `
-		SELECT format('%s expired, %s recorded, %s too soon, %s held', count(*), count(r.key), count(*) FILTER (WHERE r.settled_at < p.expires_at),
+		SELECT format('%s expired, %s recorded, %s too soon, %s held', count(*), count(r.key),
+		  count(*) FILTER (WHERE r.settled_at < p.expires_at),
 		              (SELECT sum(held) FROM lastseat.accounts))
 		FROM lastseat.payments p
-		LEFT JOIN lastseat.requests r ON r.key = 'lastseat:payment.expire:' || p.id AND r.kind = 'payment.expire' AND r.status = 'applied' AND r.code = 'expired'
+		LEFT JOIN lastseat.requests r ON r.key = 'lastseat:payment.expire:' || p.id AND r.kind = 'payment.expire'
+		  AND r.status = 'applied' AND r.code = 'expired'
 		WHERE p.status = 'expired'`)
 	if want := fmt.Sprintf("%d expired, %d recorded, 0 too soon, 0 held", n, n); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	late := testdb.Scalar[string](t, pool, `
-		SELECT format('%s ms late at most, %s ms on average', (1000 * extract(epoch FROM max(late)))::int, (1000 * extract(epoch FROM avg(late)))::int)
-		FROM (SELECT r.settled_at - p.expires_at AS late FROM lastseat.payments p JOIN lastseat.requests r ON r.key = 'lastseat:payment.expire:' || p.id) l`)
+		SELECT format('%s ms late at most, %s ms on average', (1000 * extract(epoch FROM max(late)))::int,
+		  (1000 * extract(epoch FROM avg(late)))::int)
+		FROM (SELECT r.settled_at - p.expires_at AS late FROM lastseat.payments p JOIN lastseat.requests r
+		  ON r.key = 'lastseat:payment.expire:' || p.id) l`)
 	t.Logf("%d expiries, %s", n, late)
 	audit := start(t, on(url), "worker", "audit")
 	if audit.wait(t) != 0 {
@@ -62,7 +68,8 @@ func TestAuthorizationsExpire(t *testing.T) {
 			runOut(t, pool, "", payments, time.Second, 100*time.Millisecond)
 			const chunk = 1000
 			for done := 0; done < transfers; done += chunk {
-				testdb.Exec(t, pool, `SELECT lastseat.transfer('t' || $1::int + n, 'bank', 'ada', 1, 'EUR') FROM generate_series(1, $2::int) n`, done, chunk)
+				testdb.Exec(t, pool, `SELECT lastseat.transfer('t' || $1::int + n, 'bank', 'ada', 1, 'EUR')
+					FROM generate_series(1, $2::int) n`, done, chunk)
 			}
 			clitest.Eventually(t, "all to expire", func() bool { return expired(t, pool) == payments })
 			clitest.Eventually(t, "all to be settled", func() bool { return settled(t, pool) == transfers+2*payments })
@@ -120,13 +127,15 @@ func TestWorkerWasDownOverTheExpiry(t *testing.T) {
 			clitest.Eventually(t, "all to have run out", func() bool {
 				return testdb.Scalar[bool](t, pool, `SELECT max(expires_at) < clock_timestamp() FROM lastseat.payments`)
 			})
-			testdb.Exec(t, pool, `SELECT lastseat.capture('too late', 'p3'), lastseat.void('void too late', 'p4'), lastseat.capture('in time and too late', 'p1')`)
+			testdb.Exec(t, pool, `SELECT lastseat.capture('too late', 'p3'), lastseat.void('void too late', 'p4'),
+				lastseat.capture('in time and too late', 'p1')`)
 			if n := expired(t, pool); n != 0 {
 				t.Fatalf("%d have expired without a worker", n)
 			}
 			start(t, on(url, environ...), "worker", "run", "--drain").exits(t, 0)
 			for key, want := range map[string]string{
-				"in time": "captured", "void in time": "voided", "too late": "authorization_expired", "void too late": "authorization_expired",
+				"in time": "captured", "void in time": "voided", "too late": "authorization_expired",
+				"void too late":        "authorization_expired",
 				"in time and too late": "already_captured",
 			} {
 				if got := testdb.Scalar[string](t, pool, `SELECT code FROM lastseat.requests WHERE key = $1`, key); got != want {

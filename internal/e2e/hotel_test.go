@@ -17,8 +17,8 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
-// hotel is a file of requests for rooms, with what has to become of each when they are taken strictly in the file's order.
-// Requests, their order and the audit are proven as those of a bank that moves no money.
+// hotel is a file of requests for rooms, with what has to become of each when they are taken strictly in the file's
+// order. Requests, their order and the audit are proven as those of a bank that moves no money.
 type hotel struct {
 	*bank
 	resources string           // CSV file
@@ -32,7 +32,8 @@ func newHotel(t *testing.T, resources, requests string) *hotel {
 		t.Fatal(err)
 	}
 	return &hotel{
-		bank:      &bank{accounts: till, transfers: requests, outcomes: make(map[string]string), balances: map[string]int64{"till": 0}},
+		bank: &bank{accounts: till, transfers: requests, outcomes: make(map[string]string),
+			balances: map[string]int64{"till": 0}},
 		resources: resources, confirmed: make(map[string]int64),
 	}
 }
@@ -101,14 +102,15 @@ func realHotel(t *testing.T) *hotel {
 	return h
 }
 
-// generatedHotel is small, and harder than real life: few rooms, so that the order of two requests decides which of them
-// is refused, a meeting room by the hour, the same night twice in a request, and some lines twice.
+// generatedHotel is small, and harder than real life: few rooms, so that the order of two requests decides which of
+// them is refused, a meeting room by the hour, the same night twice in a request, and some lines twice.
 func generatedHotel(t *testing.T) *hotel {
 	t.Helper()
 	dir := t.TempDir()
 	h := newHotel(t, filepath.Join(dir, "resources.csv"), filepath.Join(dir, "requests.jsonl"))
 	random := rand.New(rand.NewPCG(2015, 7))
-	desk := &frontDesk{capacity: make(map[string]int64), taken: make(map[string]int64), stays: make(map[string][]stay), status: make(map[string]string)}
+	desk := &frontDesk{capacity: make(map[string]int64), taken: make(map[string]int64), stays: make(map[string][]stay),
+		status: make(map[string]string)}
 	const nights = 60
 	night := func(n int) string { return fmt.Sprintf("room/%02d", n) }
 	opened := "resource,capacity,overbook\nmeeting,1,0\n"
@@ -148,7 +150,8 @@ func generatedHotel(t *testing.T) *hotel {
 				}
 				hour := random.IntN(300)
 				start := time.Date(2026, 12, 1, hour, 0, 0, 0, time.UTC)
-				r.Args.Items = append(r.Args.Items, stay{Resource: "meeting", During: fmt.Sprintf("[%s,%s)", start.Format(time.RFC3339), start.Add(time.Duration(1+random.IntN(3))*time.Hour).Format(time.RFC3339))})
+				r.Args.Items = append(r.Args.Items, stay{Resource: "meeting", During: fmt.Sprintf("[%s,%s)",
+					start.Format(time.RFC3339), start.Add(time.Duration(1+random.IntN(3))*time.Hour).Format(time.RFC3339))})
 			}
 		default:
 			r.Kind = "reservation.confirm"
@@ -173,7 +176,8 @@ func generatedHotel(t *testing.T) *hotel {
 	for _, outcome := range h.outcomes {
 		seen[outcome]++
 	}
-	for _, outcome := range []string{"applied held", "applied confirmed", "applied cancelled", "rejected sold_out", "rejected overlap", "rejected not_held"} {
+	for _, outcome := range []string{"applied held", "applied confirmed", "applied cancelled", "rejected sold_out",
+		"rejected overlap", "rejected not_held"} {
 		if seen[outcome] < 50 {
 			t.Fatalf("the hotel is too easy: %v", seen)
 		}
@@ -284,11 +288,13 @@ func (h *hotel) proves(prove func(*testing.T, string, *pgxpool.Pool)) func(*test
 		if got := testdb.Scalar[string](t, pool, `
 			SELECT format('%s oversold, %s ranges overlap',
 			    (SELECT count(*) FROM lastseat.resources r JOIN (
-			         SELECT resource_id, sum(quantity) AS live FROM lastseat.reservation_items i JOIN lastseat.reservations v ON v.id = i.reservation_id
+			         SELECT resource_id, sum(quantity) AS live FROM lastseat.reservation_items i JOIN lastseat.reservations v
+			           ON v.id = i.reservation_id
 			         WHERE i.during IS NULL AND v.status IN ('held', 'confirmed') GROUP BY resource_id) s ON s.resource_id = r.id
 			     WHERE s.live > r.capacity + r.overbook),
 			    (SELECT count(*) FROM lastseat.reservation_items a JOIN lastseat.reservation_items b
-			     ON a.occupies AND b.occupies AND a.resource_id = b.resource_id AND a.during && b.during AND a.reservation_id < b.reservation_id))`); got != "0 oversold, 0 ranges overlap" {
+			     ON a.occupies AND b.occupies AND a.resource_id = b.resource_id AND a.during && b.during
+			       AND a.reservation_id < b.reservation_id))`); got != "0 oversold, 0 ranges overlap" {
 			t.Error(got)
 		}
 	}
@@ -328,8 +334,9 @@ func (h *hotel) drainedOnce(t *testing.T, url string, pool *pgxpool.Pool) {
 	h.bank.proves(t, url, pool)
 }
 
-// A file of requests is imported once. On copies of that database a worker drains it, workers that are killed drain it, and
-// four workers at once: each time every status and code is what the file's order makes it, and no night is oversold.
+// A file of requests is imported once. On copies of that database a worker drains it, workers that are killed drain
+// it, and four workers at once: each time every status and code is what the file's order makes it, and no night is
+// oversold.
 func TestHotel(t *testing.T) {
 	t.Parallel()
 	for name, build := range map[string]func(*testing.T) *hotel{"generated": generatedHotel, "real": realHotel} {

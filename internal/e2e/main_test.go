@@ -30,7 +30,8 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/lastseat/lastseat/cmd/worker", "github.com/lastseat/lastseat/cmd/enqueue")
+	cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "github.com/lastseat/lastseat/cmd/worker",
+		"github.com/lastseat/lastseat/cmd/enqueue")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}

@@ -56,7 +56,8 @@ func TestPostgresRestarts(t *testing.T) {
 	cable := newProxy(t)
 	url := cable.to(t, server.URL())
 	run := start(t, on(url), "worker", "run", "-o", "json")
-	enqueue(t, url, "transfer", "--key", "before", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR", "--wait", "45s").exits(t, 0)
+	enqueue(t, url, "transfer", "--key", "before", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR",
+		"--wait", "45s").exits(t, 0)
 
 	// Both have a transaction open when the server goes: the standby's drain waits for the lane.
 	release := lockAccount(t, pool, "ada")
@@ -64,7 +65,8 @@ func TestPostgresRestarts(t *testing.T) {
 	blocked(t, pool)
 	drain := start(t, on(url), "worker", "run", "--drain")
 	clitest.Eventually(t, "the drain to connect", func() bool {
-		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'lastseat lane'`) == 2
+		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity
+			WHERE application_name = 'lastseat lane'`) == 2
 	})
 	pool.Reset()
 	if err := server.Stop(); err != nil {
@@ -72,7 +74,8 @@ func TestPostgresRestarts(t *testing.T) {
 	}
 	release()
 	drain.exits(t, 69, 75)
-	down := enqueue(t, url, "transfer", "--key", "down", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR")
+	down := enqueue(t, url, "transfer", "--key", "down", "--from", "bank", "--to", "ada", "--amount", "1", "--currency",
+		"EUR")
 	down.exits(t, 69)
 	if !run.running() {
 		t.Fatalf("worker run has ended with its database: %s", run.errs.String())
@@ -81,7 +84,8 @@ func TestPostgresRestarts(t *testing.T) {
 	server = privateServer(t, dir)
 	cable.to(t, server.URL())
 	enqueue(t, url, "wait", "in the middle", "--timeout", "45s").exits(t, 0)
-	enqueue(t, url, "transfer", "--key", "after", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR", "--wait", "45s").exits(t, 0)
+	enqueue(t, url, "transfer", "--key", "after", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR",
+		"--wait", "45s").exits(t, 0)
 	pool = testdb.Pool(t, server.URL())
 	if got := balance(t, pool, "ada"); got != 201 {
 		t.Errorf("ada has %d, want 201: each once", got)
@@ -174,7 +178,8 @@ func TestEnqueueLosesReply(t *testing.T) {
 	open(t, pool)
 	cable := newProxy(t)
 	url := cable.to(t, direct)
-	args := []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR", "-o", "json"}
+	args := []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1", "--currency", "EUR",
+		"-o", "json"}
 	cable.loseReply(1)
 	lost := enqueue(t, url, args...)
 	if code := lost.wait(t); code != 75 || strings.Count(lost.errs.String(), "\n") != 1 || lost.out.String() != "" {
@@ -206,7 +211,8 @@ func TestEnqueueIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	cable := newProxy(t)
-	p := start(t, on(cable.to(t, direct)), "enqueue", "transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "0.01", "--currency", "EUR")
+	p := start(t, on(cable.to(t, direct)), "enqueue", "transfer", "--key", "k", "--from", "bank", "--to", "ada",
+		"--amount", "0.01", "--currency", "EUR")
 	clitest.Eventually(t, "enqueue to wait for the key", func() bool {
 		return testdb.Scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
 			WHERE datname = current_database() AND application_name = 'lastseat enqueue' AND wait_event_type = 'Lock')`)
@@ -224,7 +230,8 @@ func TestEnqueueIsCutOff(t *testing.T) {
 	}
 }
 
-// The database goes away in the middle of an import: what was committed is in, it says so, and the import can be run again.
+// The database goes away in the middle of an import: what was committed is in, it says so, and the import can be run
+// again.
 func TestImportIsCutOff(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -251,10 +258,12 @@ func TestImportIsCutOff(t *testing.T) {
 			c.away(cable)
 			write(t, pour, row(3)+row(4))
 			_ = pour.Close()
-			if code := p.wait(t); code != c.code || !strings.Contains(p.errs.String(), "up to line 3 is in") || strings.Count(p.errs.String(), "\n") != 1 {
+			if code := p.wait(t); code != c.code || !strings.Contains(p.errs.String(), "up to line 3 is in") ||
+				strings.Count(p.errs.String(), "\n") != 1 {
 				t.Errorf("exit code %d, stderr %q; want %d and a line that says what is in", code, p.errs.String(), c.code)
 			}
-			again := startWith(t, strings.NewReader(header+row(1)+row(2)+row(3)+row(4)), on(direct), "enqueue", "import", "-", "--chunk", "2")
+			again := startWith(t, strings.NewReader(header+row(1)+row(2)+row(3)+row(4)), on(direct), "enqueue", "import", "-",
+				"--chunk", "2")
 			again.exits(t, 0)
 			if got := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job`); got != 4 {
 				t.Errorf("%d jobs, want 4", got)

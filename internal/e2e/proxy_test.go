@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// proxy stands between a program and Postgres: a fixed address for a server that comes back on another port, and a cable
-// that can be cut.
+// proxy stands between a program and Postgres: a fixed address for a server that comes back on another port, and a
+// cable that can be cut.
 type proxy struct {
 	listener net.Listener
 

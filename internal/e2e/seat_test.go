@@ -49,14 +49,16 @@ func TestBuyers(t *testing.T) {
 // holdSeat asks for the one seat, in a transaction of its own.
 func holdSeat(t *testing.T, pool *pgxpool.Pool, key string) {
 	t.Helper()
-	if _, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: key, Args: jobs.Hold{Reservation: key, Items: []jobs.Item{{Resource: "seat"}}}}}); err != nil {
+	if _, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: key, Args: jobs.Hold{Reservation: key,
+		Items: []jobs.Item{{Resource: "seat"}}}}}); err != nil {
 		t.Error(err)
 	}
 }
 
 // liveSeats is how many have the seat, by its row and by the reservations, whichever is more, in one snapshot.
 const liveSeats = `
-	SELECT greatest((SELECT held + confirmed FROM lastseat.resources WHERE id = 'seat'), (SELECT count(*) FROM lastseat.reservations WHERE status IN ('held', 'confirmed')))::int`
+	SELECT greatest((SELECT held + confirmed FROM lastseat.resources WHERE id = 'seat'), (SELECT count(*)
+	  FROM lastseat.reservations WHERE status IN ('held', 'confirmed')))::int`
 
 // watched looks at the seat all the time until the returned function is called: never do two have it.
 func watched(t *testing.T, pool *pgxpool.Pool) (over func()) {
@@ -81,12 +83,13 @@ func watched(t *testing.T, pool *pgxpool.Pool) (over func()) {
 	return sync.OnceFunc(func() { cancel(); watch.Wait(); t.Logf("looked %d times", looks) })
 }
 
-// 500 buyers in five processes want one seat, and two workers compete for the lane, of which one is killed: one buyer has it. Then it
-// is given back, and others ask for it and give it back, under new keys: never do two have it.
+// 500 buyers in five processes want one seat, and two workers compete for the lane, of which one is killed: one buyer
+// has it. Then it is given back, and others ask for it and give it back, under new keys: never do two have it.
 func TestLastSeat(t *testing.T) {
 	t.Parallel()
 	for name, environ := range map[string][]string{
-		"serializable": {"LASTSEAT_BATCH=20"}, "read committed": {"LASTSEAT_BATCH=20", "LASTSEAT_ISOLATION=read committed"}, "lanes": {"LASTSEAT_BATCH=20", "LASTSEAT_LANES=3"},
+		"serializable": {"LASTSEAT_BATCH=20"}, "read committed": {"LASTSEAT_BATCH=20", "LASTSEAT_ISOLATION=read committed"},
+		"lanes": {"LASTSEAT_BATCH=20", "LASTSEAT_LANES=3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -143,9 +146,12 @@ func TestLastSeat(t *testing.T) {
 			t.Log(codes(t, pool, "reservation.hold"), codes(t, pool, "reservation.cancel"))
 			// Whoever had it and gave it back, and whoever has it now: as many as were told so.
 			if got := testdb.Scalar[string](t, pool, `
-				SELECT format('%s held, %s cancelled, %s live', (SELECT count(*) FROM lastseat.requests WHERE code = 'held') - (SELECT count(*) FROM lastseat.requests WHERE code = 'cancelled'),
-				              (SELECT count(*) FROM lastseat.reservations WHERE status = 'cancelled') - (SELECT count(*) FROM lastseat.requests WHERE code = 'cancelled'),
-				              (SELECT count(*) FROM lastseat.reservations WHERE status = 'held') - (SELECT held + confirmed FROM lastseat.resources))`); got[1:] != " held, 0 cancelled, 0 live" || got[0] > '1' {
+				SELECT format('%s held, %s cancelled, %s live', (SELECT count(*) FROM lastseat.requests
+				  WHERE code = 'held') - (SELECT count(*) FROM lastseat.requests WHERE code = 'cancelled'),
+				              (SELECT count(*) FROM lastseat.reservations WHERE status = 'cancelled') - (SELECT count(*)
+				                FROM lastseat.requests WHERE code = 'cancelled'),
+				              (SELECT count(*) FROM lastseat.reservations WHERE status = 'held') - (SELECT held + confirmed
+				                FROM lastseat.resources))`); got[1:] != " held, 0 cancelled, 0 live" || got[0] > '1' {
 				t.Error(got)
 			}
 			audited(t, url)
@@ -173,7 +179,9 @@ func tryAgain(t *testing.T, pool *pgxpool.Pool, key string) {
 func codes(t *testing.T, pool *pgxpool.Pool, kind string) string {
 	t.Helper()
 	return testdb.Scalar[string](t, pool, `
-		SELECT coalesce(string_agg(code || ':' || n, ' ' ORDER BY code), '') FROM (SELECT coalesce(code, 'pending') AS code, count(*) AS n FROM lastseat.requests WHERE kind = $1 GROUP BY 1) c`, kind)
+		SELECT coalesce(string_agg(code || ':' || n, ' ' ORDER BY code), '')
+		  FROM (SELECT coalesce(code, 'pending') AS code, count(*) AS n FROM lastseat.requests WHERE kind = $1
+		    GROUP BY 1) c`, kind)
 }
 
 func audited(t *testing.T, url string) {
@@ -184,8 +192,8 @@ func audited(t *testing.T, url string) {
 	}
 }
 
-// Holds that run out all at once, over as many resources and over one, on a worker that has other things to do, too: each is released
-// once, and what is asked for meanwhile does not wait for the last of them.
+// Holds that run out all at once, over as many resources and over one, on a worker that has other things to do, too:
+// each is released once, and what is asked for meanwhile does not wait for the last of them.
 func TestManyHoldsRunOutAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, resources := range map[string]int{"of many resources": 1 << 30, "of one": 1} {
@@ -213,11 +221,14 @@ func TestManyHoldsRunOutAtOnce(t *testing.T) {
 					between++
 				}
 			}
-			t.Logf("%d holds released in %v, with the worker's start and %d transfers between: %s", holds, time.Since(began).Round(time.Millisecond), between,
+			t.Logf("%d holds released in %v, with the worker's start and %d transfers between: %s", holds,
+				time.Since(began).Round(time.Millisecond), between,
 				testdb.Scalar[string](t, pool, `
 					SELECT format('%s transactions; %s a second from the first to the last', count(DISTINCT settled_at),
-					              coalesce(((count(*) - count(*) FILTER (WHERE settled_at = first)) / nullif(extract(epoch FROM max(settled_at) - min(settled_at)), 0))::int::text, 'all at once'))
-					FROM (SELECT settled_at, min(settled_at) OVER () AS first FROM lastseat.requests WHERE kind = 'reservation.expire') e`))
+					              coalesce(((count(*) - count(*) FILTER (WHERE settled_at = first)) / nullif(extract(epoch
+					                FROM max(settled_at) - min(settled_at)), 0))::int::text, 'all at once'))
+					FROM (SELECT settled_at, min(settled_at) OVER () AS first FROM lastseat.requests
+					  WHERE kind = 'reservation.expire') e`))
 			p.signal(t, syscall.SIGTERM)
 			p.exits(t, 0)
 			if got := codes(t, pool, "reservation.expire"); got != fmt.Sprintf("expired:%d", holds) {
@@ -231,9 +242,12 @@ func TestManyHoldsRunOutAtOnce(t *testing.T) {
 // ranOutHolds makes holds of one place each that have run out, without a worker to release them.
 func ranOutHolds(t *testing.T, url string, pool *pgxpool.Pool, holds, resources int) {
 	t.Helper()
-	testdb.Exec(t, pool, `SELECT count(lastseat.define_resource('stock' || n, $1)) FROM generate_series(0, $2::int - 1) n`, (holds+resources-1)/resources, resources)
+	testdb.Exec(t, pool,
+		`SELECT count(lastseat.define_resource('stock' || n, $1)) FROM generate_series(0, $2::int - 1) n`,
+		(holds+resources-1)/resources, resources)
 	testdb.Exec(t, pool, `
-		SELECT count(lastseat.hold('h' || n, 'h' || n, jsonb_build_array(jsonb_build_object('resource', 'stock' || n % $2)), now() + interval '1 hour')) FROM generate_series(1, $1::int) n`, holds, resources)
+		SELECT count(lastseat.hold('h' || n, 'h' || n, jsonb_build_array(jsonb_build_object('resource', 'stock' || n % $2)),
+		  now() + interval '1 hour')) FROM generate_series(1, $1::int) n`, holds, resources)
 	start(t, on(url), "worker", "run", "--drain").exits(t, 0)
 	testdb.Exec(t, pool, `UPDATE lastseat.reservations SET expires_at = now() - interval '1 second' WHERE status = 'held'`)
 }

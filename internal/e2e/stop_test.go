@@ -94,7 +94,8 @@ func TestTakeOver(t *testing.T) {
 	transfer := func(key string) {
 		t.Helper()
 		began := time.Now()
-		enqueue(t, url, "transfer", "--key", key, "--from", "bank", "--to", "ada", "--amount", "0.01", "--currency", "EUR", "--wait", "45s").exits(t, 0)
+		enqueue(t, url, "transfer", "--key", key, "--from", "bank", "--to", "ada", "--amount", "0.01", "--currency", "EUR",
+			"--wait", "45s").exits(t, 0)
 		t.Logf("%s: settled within %v", key, time.Since(began).Round(time.Millisecond))
 	}
 	doctor := func(code int) {
@@ -104,7 +105,8 @@ func TestTakeOver(t *testing.T) {
 	lanes := func(n int) {
 		t.Helper()
 		clitest.Eventually(t, "the workers to connect", func() bool {
-			return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lastseat lane'`) == n
+			return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database()
+				AND application_name = 'lastseat lane'`) == n
 		})
 	}
 	doctor(1)

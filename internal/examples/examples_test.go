@@ -32,12 +32,20 @@ type example struct {
 
 // Debian's drivers belong to Debian's interpreters, which need not be the first on the PATH.
 var all = []example{
-	{dir: "psql", roles: "lastseat_producer", probe: []string{"psql", "--version"}, run: []string{"./order.sh"}, install: "apt-get install postgresql-client"},
-	{dir: "python", roles: "lastseat_producer", probe: []string{"python3", "-c", "import psycopg2"}, run: []string{"python3", "order.py"}, install: "apt-get install python3-psycopg2"},
-	{dir: "node", roles: "lastseat_producer", probe: []string{"node", "--input-type=module", "-e", "import 'pg'"}, run: []string{"node", "order.js"}, install: "npm ci --prefix examples/node"},
-	{dir: "java", roles: "lastseat_producer", probe: []string{"sh", "-c", "test -f /usr/share/java/postgresql.jar && javac --version"}, run: []string{"java", "-cp", "/usr/share/java/postgresql.jar", "Order.java"}, install: "apt-get install default-jdk-headless libpostgresql-jdbc-java"},
-	{dir: "ruby", roles: "lastseat_producer", probe: []string{"ruby", "-e", "require 'pg'"}, run: []string{"ruby", "order.rb"}, install: "apt-get install ruby-pg"},
-	{dir: "activerecord", roles: "lastseat_producer, lastseat_viewer", probe: []string{"ruby", "-e", "require 'logger'; require 'pg'; require 'active_record'"}, run: []string{"ruby", "order.rb"}, install: "apt-get install ruby-pg ruby-activerecord", schema: "schema.sql"},
+	{dir: "psql", roles: "lastseat_producer", probe: []string{"psql", "--version"}, run: []string{"./order.sh"},
+		install: "apt-get install postgresql-client"},
+	{dir: "python", roles: "lastseat_producer", probe: []string{"python3", "-c", "import psycopg2"},
+		run: []string{"python3", "order.py"}, install: "apt-get install python3-psycopg2"},
+	{dir: "node", roles: "lastseat_producer", probe: []string{"node", "--input-type=module", "-e", "import 'pg'"},
+		run: []string{"node", "order.js"}, install: "npm ci --prefix examples/node"},
+	{dir: "java", roles: "lastseat_producer", probe: []string{"sh", "-c", "test -f /usr/share/java/postgresql.jar && " +
+		"javac --version"}, run: []string{"java", "-cp", "/usr/share/java/postgresql.jar", "Order.java"},
+		install: "apt-get install default-jdk-headless libpostgresql-jdbc-java"},
+	{dir: "ruby", roles: "lastseat_producer", probe: []string{"ruby", "-e", "require 'pg'"}, run: []string{"ruby",
+		"order.rb"}, install: "apt-get install ruby-pg"},
+	{dir: "activerecord", roles: "lastseat_producer, lastseat_viewer", probe: []string{"ruby", "-e",
+		"require 'logger'; require 'pg'; require 'active_record'"}, run: []string{"ruby", "order.rb"},
+		install: "apt-get install ruby-pg ruby-activerecord", schema: "schema.sql"},
 	{dir: "go-pgx", roles: "lastseat_producer", run: []string{"go", "run", "."}},
 	{dir: "go-database-sql", roles: "lastseat_producer", run: []string{"go", "run", "."}},
 	{dir: "go-river", roles: "lastseat_worker", run: []string{"go", "run", "."}},
@@ -67,10 +75,12 @@ func TestExamples(t *testing.T) {
 			if err != nil || string(got) != want {
 				t.Errorf("it says\n%s%s(%v), want\n%s", got, &complaints, err, want)
 			}
-			if orders := testdb.Scalar[string](t, pool, `SELECT string_agg(id || ' ' || total::numeric(9, 2), ', ') FROM shop.orders`); orders != "1042 12.50" {
+			if orders := testdb.Scalar[string](t, pool, `SELECT string_agg(id || ' ' || total::numeric(9, 2), ', ')
+				FROM shop.orders`); orders != "1042 12.50" {
 				t.Errorf("the orders are %s", orders)
 			}
-			if balance := testdb.Scalar[int](t, pool, `SELECT balance::int FROM lastseat.accounts WHERE id = 'shop'`); balance != 1250 {
+			if balance := testdb.Scalar[int](t, pool,
+				`SELECT balance::int FROM lastseat.accounts WHERE id = 'shop'`); balance != 1250 {
 				t.Errorf("the shop has %d", balance)
 			}
 		})
@@ -114,7 +124,8 @@ func work(t *testing.T, pool *pgxpool.Pool) {
 			t.Error(err)
 		}
 	})
-	testdb.Exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('customer:7', 'EUR'), lastseat.open_account('shop', 'EUR')`)
+	testdb.Exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('customer:7', 'EUR'),
+		lastseat.open_account('shop', 'EUR')`)
 	testdb.Exec(t, pool, `SELECT lastseat.transfer('top-up', 'bank', 'customer:7', 10000, 'EUR')`)
 	for testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.outcome('top-up')`) == "pending" {
 		time.Sleep(10 * time.Millisecond)
@@ -129,7 +140,9 @@ func (e *example) service(t *testing.T, pool *pgxpool.Pool, address string) stri
 		t.Fatal(err)
 	}
 	role := "shop_" + parsed.Path[len(parsed.Path)-12:] // a cluster has the roles of all its databases
-	testdb.Exec(t, pool, fmt.Sprintf(`CREATE ROLE %[1]s LOGIN PASSWORD 'secret'; GRANT %[2]s TO %[1]s; CREATE SCHEMA shop AUTHORIZATION %[1]s`, role, e.roles))
+	testdb.Exec(t, pool,
+		fmt.Sprintf(`CREATE ROLE %[1]s LOGIN PASSWORD 'secret'; GRANT %[2]s TO %[1]s;
+			CREATE SCHEMA shop AUTHORIZATION %[1]s`, role, e.roles))
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		if _, err := pool.Exec(ctx, fmt.Sprintf(`DROP OWNED BY %[1]s CASCADE; DROP ROLE %[1]s`, role)); err != nil {
@@ -144,7 +157,8 @@ func (e *example) service(t *testing.T, pool *pgxpool.Pool, address string) stri
 		}
 		more = string(file)
 	}
-	testdb.Exec(t, pool, `SET ROLE `+role+`; CREATE TABLE shop.orders (id text PRIMARY KEY, total numeric); `+more+`; RESET ROLE`)
+	testdb.Exec(t, pool, `SET ROLE `+role+`; CREATE TABLE shop.orders (id text PRIMARY KEY, total numeric); `+more+
+		`; RESET ROLE`)
 	parsed.User = url.UserPassword(role, "secret")
 	return parsed.String()
 }

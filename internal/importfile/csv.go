@@ -32,7 +32,8 @@ func newCSVTable(lines *lines) (*csvTable, error) {
 	line := t.line(0)
 	t.schema = chooseSchema(header)
 	if t.schema == nil {
-		return nil, errorf(line, "the header %s is of no known table: write %s", quote(strings.Join(header, ",")), knownHeaders())
+		return nil, errorf(line, "the header %s is of no known table: write %s", quote(strings.Join(header, ",")),
+			knownHeaders())
 	}
 	if msg := t.schema.check(header); msg != "" {
 		return nil, errorf(line, "%s", msg)

@@ -11,7 +11,8 @@ const (
 	accountsHeader  = "account,currency,overdraft\n"
 	resourcesHeader = "resource,capacity,overbook\n"
 	transferColumns = "the columns of transfers are key, from_account, to_account, amount, currency, description"
-	headers         = "key,from_account,to_account,amount,currency,description or account,currency,overdraft or resource,capacity,overbook"
+	headers         = "key,from_account,to_account,amount,currency,description or account,currency,overdraft or " +
+		"resource,capacity,overbook"
 )
 
 type badFile struct {
@@ -26,12 +27,14 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"", 0, "the file is empty"},
 		{"\ufeff", 0, "the file is empty"},
 		{"\ufeff\r\n \n\n", 0, "the file is empty"},
-		{"[{\"kind\":\"x\"}]", 1, "a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between"},
+		{"[{\"kind\":\"x\"}]", 1,
+			"a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between"},
 		{"\x1f\x8b\x08", 1, "byte 2 (0x8b) is not UTF-8: save the file as UTF-8"},
 		{"\xff\xfek\x00e\x00", 1, "byte 4 is NUL, which Postgres can't store: is this a text file in UTF-8?"},
 		{transfersHeader + "k1,a,b,1,EUR,caf\xe9\n", 2, "byte 17 (0xe9) is not UTF-8: save the file as UTF-8"},
 		{transfersHeader + "k1,a,b,1,EUR,\"é\n\xc3\"\n", 3, "byte 1 (0xc3) is not UTF-8: save the file as UTF-8"},
-		{transfersHeader + "k1,a\x00,b,1,EUR,\n", 2, "byte 5 is NUL, which Postgres can't store: is this a text file in UTF-8?"},
+		{transfersHeader + "k1,a\x00,b,1,EUR,\n", 2,
+			"byte 5 is NUL, which Postgres can't store: is this a text file in UTF-8?"},
 		{`{"kind":"x","key":"` + "\xff" + `","args":{}}`, 1, "byte 20 (0xff) is not UTF-8: save the file as UTF-8"},
 	})
 }
@@ -42,7 +45,8 @@ func TestErrorsOfHeaders(t *testing.T) {
 		{"id,name\n1,x\n", 1, `the header "id,name" is of no known table: write ` + headers},
 		{"\n\nhello\n", 3, `the header "hello" is of no known table: write ` + headers},
 		{"currency\n", 1, `the header "currency" is of no known table: write ` + headers},
-		{"key;from_account;to_account\n", 1, `the header "key;from_account;to_account" is of no known table: write ` + headers},
+		{"key;from_account;to_account\n", 1, `the header "key;from_account;to_account" is of no known table: write ` +
+			headers},
 		{"key, from_account,to_account,amount,currency\n", 1, `column " from_account" is unknown: ` + transferColumns},
 		{"key,from_account,to_account,amount,currency,note\n", 1, `column "note" is unknown: ` + transferColumns},
 		{"key,from_account,to_account,amount,currency,\n", 1, `column "" is unknown: ` + transferColumns},
@@ -50,7 +54,8 @@ func TestErrorsOfHeaders(t *testing.T) {
 		{"\nkey,from_account,to_account,currency,description\n", 2, `column "amount" is missing: ` + transferColumns},
 		{"account,currency\n", 1, `column "overdraft" is missing: the columns of accounts are account, currency, overdraft`},
 		{"resource\n", 1, `column "capacity" is missing: the columns of resources are resource, capacity, overbook`},
-		{"resource,capa\"city\n", 1, "the quote at byte 14 stands inside a field without quotes: quote the whole field and double the quotes in it"},
+		{"resource,capa\"city\n", 1,
+			"the quote at byte 14 stands inside a field without quotes: quote the whole field and double the quotes in it"},
 	})
 }
 
@@ -59,38 +64,57 @@ func TestErrorsOfRows(t *testing.T) {
 	long := strings.Repeat("x", 201)
 	checkErrors(t, []badFile{
 		{transfersHeader + "k1,a,b,1,EUR\n", 2, "the row has 5 fields and the header 6: quote a field that holds a comma"},
-		{transfersHeader + "k1,a,b,1,EUR,x,y\n", 2, "the row has 7 fields and the header 6: quote a field that holds a comma"},
+		{transfersHeader + "k1,a,b,1,EUR,x,y\n", 2,
+			"the row has 7 fields and the header 6: quote a field that holds a comma"},
 		{transfersHeader + "k1,a,b,1,EUR,\nk2,a,b,1", 3, "the row has 4 fields and the header 6: is the file complete?"},
-		{transfersHeader + "k1,a,b,1,EUR,\n\nk2,a,b,1,EUR,\"x\ny\nz", 4, "a quote in this row is never closed: is the file complete?"},
+		{transfersHeader + "k1,a,b,1,EUR,\n\nk2,a,b,1,EUR,\"x\ny\nz", 4,
+			"a quote in this row is never closed: is the file complete?"},
 		{transfersHeader + "k1,a,b,1,EUR,\"x\n", 2, "a quote in this row is never closed: is the file complete?"},
 		{transfersHeader + "k1,a,b,1,EUR,\"", 2, "a quote in this row is never closed: is the file complete?"},
-		{transfersHeader + `k1,a,b,1,EUR,"x"y`, 2, "the quote at byte 16 is followed by neither a comma nor the end of the line: double the quotes inside a field"},
-		{transfersHeader + "k1,a,b,1,EUR,\"x\ny\"z\n", 3, "the quote at byte 2 is followed by neither a comma nor the end of the line, in the row that starts at line 2: double the quotes inside a field"},
-		{transfersHeader + "k1,a,b,1,EUR,x\"y\n", 2, "the quote at byte 15 stands inside a field without quotes: quote the whole field and double the quotes in it"},
+		{transfersHeader + `k1,a,b,1,EUR,"x"y`, 2,
+			"the quote at byte 16 is followed by neither a comma nor the end of the line: double the quotes inside a field"},
+		{transfersHeader + "k1,a,b,1,EUR,\"x\ny\"z\n", 3, "the quote at byte 2 is followed by neither a comma nor the end " +
+			"of the line, in the row that starts at line 2: double the quotes inside a field"},
+		{transfersHeader + "k1,a,b,1,EUR,x\"y\n", 2,
+			"the quote at byte 15 stands inside a field without quotes: quote the whole field and double the quotes in it"},
 		{transfersHeader + ",a,b,1,EUR,\n", 2, "key is empty: give it 1 to 200 characters"},
 		{transfersHeader + "k1,,b,1,EUR,\n", 2, "from_account is empty: give it 1 to 200 characters"},
-		{transfersHeader + "k1,a," + long + ",1,EUR,\n", 2, `to_account "` + long[:60] + `"... (201 characters) is too long: give it 1 to 200 characters`},
+		{transfersHeader + "k1,a," + long + ",1,EUR,\n", 2, `to_account "` + long[:60] +
+			`"... (201 characters) is too long: give it 1 to 200 characters`},
 		{transfersHeader + "k1,a,a,1,EUR,\n", 2, `from_account and to_account are both "a": a transfer needs two accounts`},
 		{transfersHeader + "k1,a,b,1,ZZZ,\n", 2, `currency "ZZZ" is not an ISO 4217 code: write three letters, such as EUR`},
 		{transfersHeader + "k1,a,b,1,eur,\n", 2, `currency "eur": write it in upper case: EUR`},
-		{transfersHeader + "k1,a,b,\"1,50\",EUR,\n", 2, `amount "1,50" is not a plain decimal: write digits and at most one '.' between them, such as 12.50 for EUR`},
-		{transfersHeader + "k1,a,b,0.00,EUR,\n", 2, `amount "0.00" is not more than 0: to move money the other way, swap from_account and to_account`},
-		{transfersHeader + "k1,a,b,-1,EUR,\n", 2, `amount "-1" is not more than 0: to move money the other way, swap from_account and to_account`},
-		{transfersHeader + "k1,a,b,1.001,EUR,\n", 2, `amount "1.001" has 3 decimals and EUR has 2 decimals: amounts are never rounded, write the one you mean`},
+		{transfersHeader + "k1,a,b,\"1,50\",EUR,\n", 2,
+			`amount "1,50" is not a plain decimal: write digits and at most one '.' between them, such as 12.50 for EUR`},
+		{transfersHeader + "k1,a,b,0.00,EUR,\n", 2,
+			`amount "0.00" is not more than 0: to move money the other way, swap from_account and to_account`},
+		{transfersHeader + "k1,a,b,-1,EUR,\n", 2,
+			`amount "-1" is not more than 0: to move money the other way, swap from_account and to_account`},
+		{transfersHeader + "k1,a,b,1.001,EUR,\n", 2,
+			`amount "1.001" has 3 decimals and EUR has 2 decimals: amounts are never rounded, write the one you mean`},
 		// The amount stands two lines below the start of its row.
-		{"description,key,from_account,to_account,amount,currency\n\n\"x\n\",k1,\"a\n\",b,?,EUR\n", 5, `amount "?" is not a plain decimal: write digits and at most one '.' between them, such as 12.50 for EUR`},
+		{"description,key,from_account,to_account,amount,currency\n\n\"x\n\",k1,\"a\n\",b,?,EUR\n", 5,
+			`amount "?" is not a plain decimal: write digits and at most one '.' between them, such as 12.50 for EUR`},
 		{accountsHeader + ",EUR,\n", 2, "account is empty: give it 1 to 200 characters"},
 		{accountsHeader + "a,EURO,\n", 2, `currency "EURO" is not an ISO 4217 code: write three letters, such as EUR`},
-		{accountsHeader + "a,EUR,-1.00\n", 2, `overdraft "-1.00" is less than 0: write how far below zero the account may go`},
-		{accountsHeader + "a,JPY,Unlimited\n", 2, `overdraft: amount "Unlimited" is not a plain decimal: write digits and at most one '.' between them, such as 12 for JPY, or "unlimited", or nothing for none`},
+		{accountsHeader + "a,EUR,-1.00\n", 2,
+			`overdraft "-1.00" is less than 0: write how far below zero the account may go`},
+		{accountsHeader + "a,JPY,Unlimited\n", 2,
+			`overdraft: amount "Unlimited" is not a plain decimal: write digits and at most one '.' between them, such as 12 for JPY, or "unlimited", or nothing for none`},
 		{resourcesHeader + ",1,\n", 2, "resource is empty: give it 1 to 200 characters"},
 		{resourcesHeader + "r,,\n", 2, `capacity "" is not a whole number from 0 to 9223372036854775807: write digits only`},
-		{resourcesHeader + "r,-1,\n", 2, `capacity "-1" is not a whole number from 0 to 9223372036854775807: write digits only`},
-		{resourcesHeader + "r,+1,\n", 2, `capacity "+1" is not a whole number from 0 to 9223372036854775807: write digits only`},
-		{resourcesHeader + "r,1.0,\n", 2, `capacity "1.0" is not a whole number from 0 to 9223372036854775807: write digits only`},
-		{resourcesHeader + "r,9223372036854775808,\n", 2, `capacity "9223372036854775808" is not a whole number from 0 to 9223372036854775807: write digits only`},
-		{resourcesHeader + "r,1,x\n", 2, `overbook "x" is not a whole number from 0 to 9223372036854775807: write digits only`},
-		{resourcesHeader + "r,9223372036854775807,1\n", 2, "capacity 9223372036854775807 and overbook 1 are more than 9223372036854775807 together: write what is really there"},
+		{resourcesHeader + "r,-1,\n", 2,
+			`capacity "-1" is not a whole number from 0 to 9223372036854775807: write digits only`},
+		{resourcesHeader + "r,+1,\n", 2,
+			`capacity "+1" is not a whole number from 0 to 9223372036854775807: write digits only`},
+		{resourcesHeader + "r,1.0,\n", 2,
+			`capacity "1.0" is not a whole number from 0 to 9223372036854775807: write digits only`},
+		{resourcesHeader + "r,9223372036854775808,\n", 2,
+			`capacity "9223372036854775808" is not a whole number from 0 to 9223372036854775807: write digits only`},
+		{resourcesHeader + "r,1,x\n", 2,
+			`overbook "x" is not a whole number from 0 to 9223372036854775807: write digits only`},
+		{resourcesHeader + "r,9223372036854775807,1\n", 2, "capacity 9223372036854775807 and overbook 1 are more than " +
+			"9223372036854775807 together: write what is really there"},
 	})
 }
 
@@ -102,7 +126,8 @@ func TestErrorsOfJSONLines(t *testing.T) {
 		{good + "\n{\n\"kind\":\"x\"}\n", 3, "the line ends inside a JSON object: write each object on one line"},
 		{good + "{\"kind\"\n", 2, "the line ends inside a JSON object: write each object on one line"},
 		{good + good[:len(good)-1] + good, 2, "not one JSON object, at byte 33: invalid character '{' after top-level value"},
-		{good + "{'kind':1}\n", 2, `not one JSON object, at byte 2: invalid character '\'' looking for beginning of object key string`},
+		{good + "{'kind':1}\n", 2,
+			`not one JSON object, at byte 2: invalid character '\'' looking for beginning of object key string`},
 		{good + "[1]\n", 2, `"[1]" is not a JSON object: write {"kind":...,"key":...,"args":{...}}`},
 		{good + " null", 2, `" null" is not a JSON object: write {"kind":...,"key":...,"args":{...}}`},
 		{good + transfersHeader, 2, "not one JSON object, at byte 1: invalid character 'k' looking for beginning of value"},
@@ -111,18 +136,24 @@ func TestErrorsOfJSONLines(t *testing.T) {
 		{`{"kind":"x","args":{}}`, 1, `member "key" is missing: a request has kind, key and args`},
 		{`{"kind":"x","KEY":"k","args":{}}`, 1, `member "KEY" is unknown: a request has kind, key and args`},
 		{`{"kind":"x","key":"k","args":{},"key":"l"}`, 1, `member "key" is there twice: leave one`},
-		{`{"kind":"x","key":"k","args":{},"scheduled_at":null}`, 1, `member "scheduled_at" is unknown: a request has kind, key and args`},
+		{`{"kind":"x","key":"k","args":{},"scheduled_at":null}`, 1,
+			`member "scheduled_at" is unknown: a request has kind, key and args`},
 		{`{"kind":"x","key":"k","args":null}`, 1, `args "null" is not an object: write {"name":value,...}`},
 		{`{"kind":"x","key":"k","args":"{}"}`, 1, `args "\"{}\"" is not an object: write {"name":value,...}`},
 		{`{"kind":7,"key":"k","args":{}}`, 1, `kind "7" is not a string: put it in quotes`},
 		{`{"kind":"x","key":null,"args":{}}`, 1, `key "null" is not a string: put it in quotes`},
 		{`{"kind":"","key":"k","args":{}}`, 1, `kind is empty: give it 1 to 200 characters`},
-		{`{"kind":"x","key":"` + strings.Repeat("é", 201) + `","args":{}}`, 1, `key "` + strings.Repeat("é", 60) + `"... (201 characters) is too long: give it 1 to 200 characters`},
+		{`{"kind":"x","key":"` + strings.Repeat("é", 201) + `","args":{}}`, 1, `key "` + strings.Repeat("é", 60) +
+			`"... (201 characters) is too long: give it 1 to 200 characters`},
 		{`{"kind":"x","key":"a\\\u0000","args":{}}`, 1, `the escape \u0000 is NUL, which Postgres can't store: leave it out`},
-		{`{"kind":"x","key":"k","args":{"a":["\u0000"]}}`, 1, `the escape \u0000 is NUL, which Postgres can't store: leave it out`},
-		{`{"kind":"x","key":"k","args":{"a":"\ud83d"}}`, 1, `the escape \ud83d is half of a surrogate pair: write the whole character`},
-		{`{"kind":"x","key":"\uDE00\ud83d","args":{}}`, 1, `the escape \uDE00 is half of a surrogate pair: write the whole character`},
-		{`{"kind":"x","key":"\ud83d\u0041","args":{}}`, 1, `the escape \ud83d is half of a surrogate pair: write the whole character`},
+		{`{"kind":"x","key":"k","args":{"a":["\u0000"]}}`, 1,
+			`the escape \u0000 is NUL, which Postgres can't store: leave it out`},
+		{`{"kind":"x","key":"k","args":{"a":"\ud83d"}}`, 1,
+			`the escape \ud83d is half of a surrogate pair: write the whole character`},
+		{`{"kind":"x","key":"\uDE00\ud83d","args":{}}`, 1,
+			`the escape \uDE00 is half of a surrogate pair: write the whole character`},
+		{`{"kind":"x","key":"\ud83d\u0041","args":{}}`, 1,
+			`the escape \ud83d is half of a surrogate pair: write the whole character`},
 		{strings.Repeat(`{"a":`, 20000), 1, "not one JSON object, at byte 50001: invalid character '{' exceeded max depth"},
 	})
 }

@@ -38,7 +38,8 @@ func show(records []Record) string {
 
 // ids holds what CSV has to quote. No '\r': before a newline CSV drops it, see TestReader.
 var (
-	ids        = rapid.StringOfN(rapid.OneOf(rapid.SampledFrom([]rune("ab \",\n'é😀#;{")), rapid.Rune()), 1, 200, -1).Filter(storable)
+	ids = rapid.StringOfN(rapid.OneOf(rapid.SampledFrom([]rune("ab \",\n'é😀#;{")), rapid.Rune()), 1, 200,
+		-1).Filter(storable)
 	currencies = rapid.SampledFrom([]string{"EUR", "JPY", "KWD", "CLF"})
 )
 
@@ -175,8 +176,10 @@ func TestWhatIsWrittenAsJSONLinesComesBack(t *testing.T) {
 			kind, key := ids.Draw(t, "kind"), ids.Draw(t, "key")
 			// Written by hand: no JSON library writes numbers and spaces like these.
 			args := fmt.Sprintf(`{%s"n":-%d.%de+%d ,"s":%s}`, rapid.SampledFrom([]string{"", " ", "\t"}).Draw(t, "space"),
-				rapid.Uint64().Draw(t, "whole"), rapid.Uint64().Draw(t, "fraction"), rapid.Uint8().Draw(t, "exponent"), asJSON(t, ids.Draw(t, "s")))
-			members := rapid.Permutation([]string{`"kind":` + asJSON(t, kind), `"key": ` + asJSON(t, key), `"args":` + args}).Draw(t, "members")
+				rapid.Uint64().Draw(t, "whole"), rapid.Uint64().Draw(t, "fraction"), rapid.Uint8().Draw(t, "exponent"),
+				asJSON(t, ids.Draw(t, "s")))
+			members := rapid.Permutation([]string{`"kind":` + asJSON(t, kind), `"key": ` + asJSON(t, key), `"args":` +
+				args}).Draw(t, "members")
 			file.WriteString("{" + strings.Join(members, ", ") + "}\n")
 			want = append(want, Record{Line: i + 1, Request: &Request{kind, key, []byte(args)}})
 		}
@@ -198,8 +201,10 @@ func asJSON(t *rapid.T, s string) string {
 func FuzzReader(f *testing.F) {
 	for _, seed := range []string{
 		"", "\ufeff", "{", "[]", transfersHeader, transfersHeader + "k1,a,b,12.50,EUR,\"x\n\"\"y\"\r\n\n",
-		transfersHeader + "k1,a,b,12.50,EUR,\"x", accountsHeader + "a,EUR,unlimited\nb,JPY,1\nc,KWD,\n", resourcesHeader + "r,1,\nq,0,2\n",
-		`{"kind":"x","key":"k","args":{"n":1e2}}` + "\n" + `{"kind":"x","key":"\ud83d\ude00","args":{}}`, "currency,amount,to_account,from_account,key\nEUR,1,b,a,k",
+		transfersHeader + "k1,a,b,12.50,EUR,\"x", accountsHeader + "a,EUR,unlimited\nb,JPY,1\nc,KWD,\n", resourcesHeader +
+			"r,1,\nq,0,2\n",
+		`{"kind":"x","key":"k","args":{"n":1e2}}` + "\n" + `{"kind":"x","key":"\ud83d\ude00","args":{}}`,
+		"currency,amount,to_account,from_account,key\nEUR,1,b,a,k",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -208,7 +213,8 @@ func FuzzReader(f *testing.F) {
 		lines := bytes.Count(file, []byte("\n")) + 1
 		if err != nil {
 			var bad *Error
-			if !errors.As(err, &bad) || bad.Line < 0 || bad.Line > lines || strings.Contains(bad.Msg, "\n") || len(bad.Msg) > 1000 {
+			if !errors.As(err, &bad) || bad.Line < 0 || bad.Line > lines || strings.Contains(bad.Msg, "\n") ||
+				len(bad.Msg) > 1000 {
 				t.Fatalf("%#v of %d lines", err, lines)
 			}
 		}
@@ -237,11 +243,13 @@ func brokenPromise(r Record) string {
 			return "a bad account"
 		}
 	case r.Account == nil && r.Resource != nil && r.Request == nil:
-		if badID(r.Resource.ID) || r.Resource.Capacity < 0 || r.Resource.Overbook < 0 || r.Resource.Capacity+r.Resource.Overbook < 0 {
+		if badID(r.Resource.ID) || r.Resource.Capacity < 0 || r.Resource.Overbook < 0 ||
+			r.Resource.Capacity+r.Resource.Overbook < 0 {
 			return "a bad resource"
 		}
 	case r.Account == nil && r.Resource == nil && r.Request != nil:
-		if badID(r.Request.Kind) || badID(r.Request.Key) || json.Unmarshal(r.Request.Args, &map[string]json.RawMessage{}) != nil {
+		if badID(r.Request.Kind) || badID(r.Request.Key) || json.Unmarshal(r.Request.Args,
+			&map[string]json.RawMessage{}) != nil {
 			return "a bad request"
 		}
 	default:

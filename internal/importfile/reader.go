@@ -82,7 +82,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 	case '{':
 		return &Reader{format: FormatRequests, read: (&jsonLines{lines}).read}, nil
 	case '[':
-		return nil, errorf(lines.n, "a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between")
+		return nil, errorf(lines.n,
+			"a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between")
 	}
 	table, err := newCSVTable(lines)
 	if err != nil {

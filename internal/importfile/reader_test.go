@@ -41,27 +41,36 @@ func TestReader(t *testing.T) {
 		name, file, format string
 		want               []Record
 	}{
-		{"transfers", "key,from_account,to_account,amount,currency,description\nk1,a,b,12.50,EUR,\nk2,a,b,1200,JPY,\"rent, \"\"May\"\"\"\n",
-			"transfers", []Record{k1, transfer(3, "k2", `{"from":"a","to":"b","amount":1200,"currency":"JPY","description":"rent, \"May\""}`)}},
-		{"transfers, other order, no description, no last newline", "currency,amount,to_account,from_account,key\nEUR,12.5,b,a,k1",
+		{"transfers",
+			"key,from_account,to_account,amount,currency,description\nk1,a,b,12.50,EUR,\nk2,a,b,1200,JPY,\"rent, " +
+				"\"\"May\"\"\"\n",
+			"transfers", []Record{k1, transfer(3, "k2",
+				`{"from":"a","to":"b","amount":1200,"currency":"JPY","description":"rent, \"May\""}`)}},
+		{"transfers, other order, no description, no last newline",
+			"currency,amount,to_account,from_account,key\nEUR,12.5,b,a,k1",
 			"transfers", []Record{k1}},
-		{"byte order mark, CRLF, blank lines", "\ufeffkey,from_account,to_account,amount,currency\r\n\r\n  \t\r\nk1,a,b,12.50,EUR\r\n\r\n",
+		{"byte order mark, CRLF, blank lines",
+			"\ufeffkey,from_account,to_account,amount,currency\r\n\r\n  \t\r\nk1,a,b,12.50,EUR\r\n\r\n",
 			"transfers", []Record{transfer(4, "k1", string(k1.Request.Args))}},
-		{"byte order mark before a quoted header, CR at the very end", "\ufeff\"key\",from_account,to_account,amount,currency\r\nk1,a,b,12.50,EUR\r",
+		{"byte order mark before a quoted header, CR at the very end",
+			"\ufeff\"key\",from_account,to_account,amount,currency\r\nk1,a,b,12.50,EUR\r",
 			"transfers", []Record{k1}},
-		{"newlines in quotes", "\n\nkey,from_account,to_account,amount,currency,description\n\nk1,a,b,1,EUR,\"one\n\ntwo\r\n\"\n\nk2,a,b,1,EUR,x\n",
+		{"newlines in quotes",
+			"\n\nkey,from_account,to_account,amount,currency,description\n\nk1,a,b,1,EUR,\"one\n\ntwo\r\n\"\n\nk2,a,b,1,EUR,x\n",
 			"transfers", []Record{
 				transfer(5, "k1", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"one\n\ntwo\n"}`),
 				transfer(10, "k2", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"x"}`)}},
-		{"accounts", "account,currency,overdraft\na,EUR,\nb,JPY,100\nc,KWD,1.5\nd,EUR,unlimited\ne,EUR,0\n", "accounts", []Record{
-			{Line: 2, Account: &Account{"a", "EUR", new(int64(0))}}, {Line: 3, Account: &Account{"b", "JPY", new(int64(100))}},
-			{Line: 4, Account: &Account{"c", "KWD", new(int64(1500))}}, {Line: 5, Account: &Account{"d", "EUR", nil}},
-			{Line: 6, Account: &Account{"e", "EUR", new(int64(0))}}}},
+		{"accounts", "account,currency,overdraft\na,EUR,\nb,JPY,100\nc,KWD,1.5\nd,EUR,unlimited\ne,EUR,0\n", "accounts",
+			[]Record{
+				{Line: 2, Account: &Account{"a", "EUR", new(int64(0))}}, {Line: 3, Account: &Account{"b", "JPY", new(int64(100))}},
+				{Line: 4, Account: &Account{"c", "KWD", new(int64(1500))}}, {Line: 5, Account: &Account{"d", "EUR", nil}},
+				{Line: 6, Account: &Account{"e", "EUR", new(int64(0))}}}},
 		{"resources", "resource,capacity\nA/1,1\n\"B,2\",0\n", "resources", []Record{
 			{Line: 2, Resource: &Resource{"A/1", 1, 0}}, {Line: 3, Resource: &Resource{"B,2", 0, 0}}}},
 		{"resources with overbook", "overbook,resource,capacity\n2,A,1\n,B,9223372036854775807\n", "resources", []Record{
 			{Line: 2, Resource: &Resource{"A", 1, 2}}, {Line: 3, Resource: &Resource{"B", 9223372036854775807, 0}}}},
-		{"requests", "\n  {\"args\": { \"n\" : 1.10e2,\t\"big\":12345678901234567890 } ,\"key\":\"k\\u00e9\\ud83d\\ude00\\\\u0000\",\"kind\":\"x.y\"}\r\n \n{\"kind\":\"x\",\"key\":\"l\",\"args\":{}}",
+		{"requests", "\n  {\"args\": { \"n\" : 1.10e2,\t\"big\":12345678901234567890 } " +
+			",\"key\":\"k\\u00e9\\ud83d\\ude00\\\\u0000\",\"kind\":\"x.y\"}\r\n \n{\"kind\":\"x\",\"key\":\"l\",\"args\":{}}",
 			"requests", []Record{
 				{Line: 2, Request: &Request{"x.y", `ké😀\u0000`, []byte("{ \"n\" : 1.10e2,\t\"big\":12345678901234567890 }")}},
 				{Line: 4, Request: &Request{"x", "l", []byte(`{}`)}}}},
@@ -115,7 +124,8 @@ func TestReaderPassesTheErrorOfItsSource(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("connection reset")
 	for _, file := range []string{
-		"", "{", "key,from_acc", "resource,capacity\n", "resource,capacity\na,1\nb,", "resource,capacity\n\"a\n", `{"kind":"x","key":"k","args":{}}` + "\n",
+		"", "{", "key,from_acc", "resource,capacity\n", "resource,capacity\na,1\nb,", "resource,capacity\n\"a\n",
+		`{"kind":"x","key":"k","args":{}}` + "\n",
 	} {
 		_, _, err := readAll(io.MultiReader(strings.NewReader(file), iotest.ErrReader(broken)))
 		want := strings.Count(file, "\n") + 1

@@ -36,7 +36,8 @@ func serverAccount() (*account, error) {
 		}
 		return &account{name: name, uid: uint32(uid), gid: uint32(gid)}, nil
 	}
-	return nil, fmt.Errorf("localpg: Postgres refuses to run as root, and there is no user postgres or nobody to run it as")
+	return nil, fmt.Errorf("localpg: Postgres refuses to run as root, and there is no user postgres or nobody to run " +
+		"it as")
 }
 
 // credential is what makes a child run as the account.

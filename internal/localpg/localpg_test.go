@@ -247,7 +247,8 @@ func TestStartsInParallel(t *testing.T) {
 		mustExec(t, s.URL(), "create database only_"+strconv.Itoa(i))
 	}
 	for i, s := range servers {
-		if got := query[string](t, s.URL(), "select datname from pg_database where datname like 'only%'"); got != "only_"+strconv.Itoa(i) {
+		if got := query[string](t, s.URL(), "select datname from pg_database where datname like 'only%'"); got != "only_"+
+			strconv.Itoa(i) {
 			t.Errorf("server %d has %s", i, got)
 		}
 	}

@@ -64,8 +64,8 @@ func lock(ctx context.Context, dir string) (*os.File, error) {
 }
 
 // unlock gives the directory up. It is free once whatever else has inherited the lock is gone as well: what a crashed
-// server left running, or another goroutine's child between its fork and its exec. Without an owner's id in it, the next
-// one to come waits for that.
+// server left running, or another goroutine's child between its fork and its exec. Without an owner's id in it, the
+// next one to come waits for that.
 func unlock(f *os.File) error {
 	return errors.Join(f.Truncate(0), f.Close())
 }

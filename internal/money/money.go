@@ -131,7 +131,8 @@ func decimalsError(amount, code, fraction string, digits int) error {
 		return fmt.Errorf("amount %s has %s and %s has %s: amounts are never rounded, write the one you mean",
 			quote(amount), decimals(len(fraction)), code, decimals(digits))
 	}
-	return fmt.Errorf("amount %s has %s and %s has %s: leave out the extra zeros, they may stand for another currency or for thousands",
+	return fmt.Errorf(
+		"amount %s has %s and %s has %s: leave out the extra zeros, they may stand for another currency or for thousands",
 		quote(amount), decimals(len(fraction)), code, decimals(digits))
 }
 

@@ -5,9 +5,9 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(testdb.MainMigrated(m)) }
 //
-// The databases live on the server of DATABASE_URL, if that is set, and otherwise on a private one, started at the first
-// use and stopped at the end. The migration runs once per process, into a template; each database is a copy of that,
-// which takes tens of milliseconds.
+// The databases live on the server of DATABASE_URL, if that is set, and otherwise on a private one, started at the
+// first use and stopped at the end. The migration runs once per process, into a template; each database is a copy of
+// that, which takes tens of milliseconds.
 package testdb
 
 import (
@@ -143,7 +143,8 @@ func ForExample() (url string, drop func()) {
 }
 
 // database copies a template to a database of its own.
-func (h *host) database(ctx context.Context, label string, template func(*host, context.Context) (string, error)) (url string, drop func() error, err error) {
+func (h *host) database(ctx context.Context, label string, template func(*host, context.Context) (string,
+	error)) (url string, drop func() error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	from, err := template(h, ctx)
@@ -188,8 +189,8 @@ func Scalar[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) T 
 	return got
 }
 
-// As returns the URL of a login role of its own that is a member of role, if that is not empty, and of nothing else. The
-// role is dropped when the test ends.
+// As returns the URL of a login role of its own that is a member of role, if that is not empty, and of nothing else.
+// The role is dropped when the test ends.
 func As(t testing.TB, pool *pgxpool.Pool, role string) string {
 	t.Helper()
 	name := pool.Config().ConnConfig.Database + "_" + strings.TrimPrefix(role, "lastseat_")
