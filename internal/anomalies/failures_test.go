@@ -21,6 +21,7 @@ import (
 // A bank transfer that dies half way: taken from one account, and its process is gone before it reaches the other. No
 // level helps against two transactions; it takes one, and Lastseat's is the whole way from the request to its outcome.
 func TestTransferDiesHalfWay(t *testing.T) {
+	t.Parallel()
 	const twoAccounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL); INSERT INTO accounts
 		VALUES (1, 1000), (2, 0);`
 	play(t, func(s *stage) verdict {
@@ -78,6 +79,7 @@ func TestTransferDiesHalfWay(t *testing.T) {
 // A retry that repeats its side effect: two payments run into a deadlock, the one that is stopped tries again, and its
 // mail goes out twice.
 func TestRepeatedSideEffect(t *testing.T) {
+	t.Parallel()
 	const rows = `CREATE TABLE stock (id int PRIMARY KEY, left_over int NOT NULL); INSERT INTO stock
 		VALUES (1, 10), (2, 10);
 		CREATE TABLE mails (payment int PRIMARY KEY);`
@@ -170,6 +172,7 @@ func (s *stage) losesReplies() *pgx.Conn {
 
 // The reply to COMMIT is lost. The client can't know, tries again, and pays a second time.
 func TestLostReplyToCommit(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount + `CREATE TABLE payments (id bigserial PRIMARY KEY, order_id int NOT NULL);`)
 		if s.by == uniqueKey {
@@ -212,6 +215,7 @@ func TestLostReplyToCommit(t *testing.T) {
 
 // Double submit: a click, and another one. Both requests look whether the order is paid, and both pay.
 func TestDoubleSubmit(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		unique := ""
 		if s.by == uniqueKey {

@@ -27,6 +27,7 @@ const manyAccounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT
 
 // A deadlock: from 1 to 2, and from 2 to 1. Each has the row that the other wants.
 func TestDeadlock(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(manyAccounts)
 		ends := s.both(func(x *session, client int) { x.move(client, 3-client) })
@@ -88,6 +89,7 @@ func (s *stage) storm(script func(x *session, pair, client int)) [pairs][2]error
 // A storm of deadlocks: many clients, every pair in opposite order. Each pair costs one of them the transaction, and
 // everybody who waits for them the time that it takes to find out.
 func TestDeadlockStorm(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(manyAccounts)
 		stopped := 0
@@ -130,6 +132,7 @@ func TestDeadlockStorm(t *testing.T) {
 
 // A long transaction in the critical path: one client has changed the shop's account and thinks, another wants to pay.
 func TestLongTransaction(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount)
 		waited := false

@@ -9,6 +9,7 @@ import (
 
 // Out of order: 100 are paid in, then asked for. Two consumers of a queue take one job each, and the second is quicker.
 func TestOutOfOrder(t *testing.T) {
+	t.Parallel()
 	const claim = `SELECT id FROM jobs WHERE outcome IS NULL ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1`
 	const outcome = `UPDATE jobs SET outcome = $2 WHERE id = $1`
 	play(t, func(s *stage) verdict {

@@ -16,6 +16,7 @@ var errChangedMind = errors.New("the client thinks better of it")
 // A dirty read: what another transaction has written and takes back. No level of Postgres has it; READ UNCOMMITTED,
 // which is READ COMMITTED there, neither.
 func TestDirtyRead(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount)
 		var seen int
@@ -61,6 +62,7 @@ func TestDirtyRead(t *testing.T) {
 
 // A non-repeatable read: a statement whose head and foot name different balances.
 func TestNonRepeatableRead(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount)
 		var head, foot int
@@ -112,6 +114,7 @@ func TestNonRepeatableRead(t *testing.T) {
 
 // A phantom: a report that counts and then lists, and lists what it has not counted.
 func TestPhantom(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(`CREATE TABLE orders (id int PRIMARY KEY, total int NOT NULL); INSERT INTO orders VALUES (1, 100), (2, 200);`)
 		var counted, listed int

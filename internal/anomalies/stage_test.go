@@ -28,7 +28,6 @@ type stage struct {
 // play plays the naive half by every mechanism of the test's row in the table, and Lastseat's half at every level.
 func play(t *testing.T, naive func(*stage) verdict, lastseat func(*stage)) {
 	t.Helper()
-	t.Parallel()
 	row, ok := verdicts[t.Name()]
 	if !ok {
 		t.Fatalf("%s has no row in the table", t.Name())

@@ -11,6 +11,7 @@ import (
 // A lost update: the cash machine of Rails' documentation. Two withdrawals of 100 from 1000; both read, both compute,
 // both write 900.
 func TestLostUpdate(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(oneAccount)
 		ends := s.both(func(x *session, _ int) {
@@ -46,6 +47,7 @@ func TestLostUpdate(t *testing.T) {
 
 // Write skew: two doctors are on call, one has to be. Both see two, and both go.
 func TestDoctorsOnCall(t *testing.T) {
+	t.Parallel()
 	const doctors = `CREATE TABLE doctors (id int PRIMARY KEY, on_call bool NOT NULL,
 		version int NOT NULL DEFAULT 1); INSERT INTO doctors VALUES (1, true), (2, true);`
 	const onCall = `SELECT count(*) FROM doctors WHERE on_call`
@@ -79,6 +81,7 @@ func TestDoctorsOnCall(t *testing.T) {
 
 // Write skew, with money: 100 over two accounts, which together may not be below zero.
 func TestLimitOverTwoAccounts(t *testing.T) {
+	t.Parallel()
 	const accounts = `CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL,
 		version int NOT NULL DEFAULT 1); INSERT INTO accounts VALUES (1, 50), (2, 50);`
 	const sum = `SELECT sum(balance) FROM accounts`
@@ -113,6 +116,7 @@ func TestLimitOverTwoAccounts(t *testing.T) {
 
 // The last seat: both customers see it free.
 func TestLastSeat(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		s.set(`CREATE TABLE flights (id int PRIMARY KEY, seats int NOT NULL,
 			version int NOT NULL DEFAULT 1); INSERT INTO flights VALUES (1, 1);
@@ -161,6 +165,7 @@ func TestLastSeat(t *testing.T) {
 
 // A room that is booked twice for times that overlap: rows that don't exist yet can't be locked.
 func TestOverlap(t *testing.T) {
+	t.Parallel()
 	play(t, func(s *stage) verdict {
 		exclude := ""
 		if s.by == uniqueKey { // its like for ranges
