@@ -12,9 +12,9 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-const itemHelp = `--item is a resource, or RESOURCE=N for N of it. It may be given several times, and the same resource counts each
-time. If an id contains "=", the last "=" separates the number, and only if nothing but digits follows: "row=7" means seven
-of "row", "row=7=1" means one of "row=7".
+const itemHelp = `--item is a resource, or RESOURCE=N for N of it. It may be given several times; the same resource
+counts each time. If an id contains "=", the last "=" separates the number, and only if nothing but digits follows:
+"row=7" means seven of "row", "row=7=1" means one of "row=7".
 
 --during reserves the resources as a whole for a time: START/END or "[START,END)". START is included, END is not. A
 time without an offset is UTC.`
