@@ -21,14 +21,16 @@ import (
 //
 // Its keys come from the order, so any process may run it again from the start, at any time: what was asked for before
 // is a duplicate, and answers with its first outcome.
-func checkout(ctx context.Context, pool *pgxpool.Pool, order, customer string, amount int64, seats ...jobs.Item) (string, error) {
+func checkout(ctx context.Context, pool *pgxpool.Pool, order, customer string, amount int64,
+	seats ...jobs.Item) (string, error) {
 	for _, step := range []struct {
 		name string
 		args outbox.Args
 		undo outbox.Args // of the steps before, if this one is refused
 	}{
 		{"hold", jobs.Hold{Reservation: order, Items: seats, Customer: customer}, nil},
-		{"authorize", jobs.Authorize{Payment: order, From: customer, To: "shop", Amount: amount, Currency: "EUR"}, jobs.Cancel{Reservation: order}},
+		{"authorize", jobs.Authorize{Payment: order, From: customer, To: "shop", Amount: amount, Currency: "EUR"},
+			jobs.Cancel{Reservation: order}},
 		{"confirm", jobs.Confirm{Reservation: order}, jobs.Void{Payment: order}},   // the hold ran out
 		{"capture", jobs.Capture{Payment: order}, jobs.Cancel{Reservation: order}}, // the authorization ran out
 	} {
@@ -87,7 +89,8 @@ func Example_checkout() {
 	must(pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		limit := int64(100_00)
 		for _, account := range []jobs.Account{
-			{ID: "ada", Currency: "EUR", OverdraftLimit: &limit}, {ID: "ben", Currency: "EUR", OverdraftLimit: new(int64)}, {ID: "shop", Currency: "EUR", OverdraftLimit: new(int64)},
+			{ID: "ada", Currency: "EUR", OverdraftLimit: &limit}, {ID: "ben", Currency: "EUR", OverdraftLimit: new(int64)},
+			{ID: "shop", Currency: "EUR", OverdraftLimit: new(int64)},
 		} {
 			if _, err := jobs.OpenAccount(ctx, tx, account); err != nil {
 				return err

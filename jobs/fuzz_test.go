@@ -18,14 +18,19 @@ import (
 // same when it is encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
-		`{"from":"a","to":"b","amount":1,"currency":"EUR"}`, `{"from":"a","to":"b","amount":1e3,"currency":"EUR"}`, `[]`, `{`, `null`, `7`, `"x"`,
-		`{"from":"a","to":"a","amount":-1,"currency":"eur","metadata":[]}`, `{"from":1,"to":{},"amount":"1","currency":null}`, "{\"from\":\"\xff\"}",
+		`{"from":"a","to":"b","amount":1,"currency":"EUR"}`, `{"from":"a","to":"b","amount":1e3,"currency":"EUR"}`, `[]`,
+		`{`, `null`, `7`, `"x"`,
+		`{"from":"a","to":"a","amount":-1,"currency":"eur","metadata":[]}`,
+		`{"from":1,"to":{},"amount":"1","currency":null}`, "{\"from\":\"\xff\"}",
 		`{"payment":"p","from":"a","to":"b","amount":1,"currency":"EUR","expires_at":"2026-11-23T12:00:00.123456789+14:00"}`,
-		`{"payment":"p","from":"a","to":"b","amount":1,"currency":"EUR","expires_at":"0001-01-01T00:00:00Z"}`, `{"payment":"p","amount":9223372036854775807}`,
-		`{"payment":"p","amount":null,"x":null}`, `{"payment":"p"}`, `{"transfer":"\u00e9"}`, `{"transfer":""}`, `{"key":"k","transfer":"t","transfer":7}`,
+		`{"payment":"p","from":"a","to":"b","amount":1,"currency":"EUR","expires_at":"0001-01-01T00:00:00Z"}`,
+		`{"payment":"p","amount":9223372036854775807}`,
+		`{"payment":"p","amount":null,"x":null}`, `{"payment":"p"}`, `{"transfer":"\u00e9"}`, `{"transfer":""}`,
+		`{"key":"k","transfer":"t","transfer":7}`,
 		`{"reservation":"r","items":[{"resource":"a"},{"resource":"a","quantity":9223372036854775807},{"resource":"b","during":"[\"2026-12-01 10:00:00+00\",\"2026-12-01 11:30:00+00\")"}],"wait":true,"customer":"c"}`,
 		`{"reservation":"r","items":[{"resource":"b","during":"[2026-12-01T10:00:00.123456789Z, \"2026-12-01 11:30+05:45\")","quantity":1}],"expires_at":"2026-11-23T12:00:00Z"}`, `{"reservation":"r","items":[{"resource":"b","during":null,"quantity":null}]}`,
-		`{"reservation":"r","items":[]}`, `{"reservation":"r","items":[7],"items":[{"resource":"a","x":null}]}`, `{"reservation":"r"}`, `{"reservation":"r","expires_at":"2999-01-01T00:00:00Z"}`,
+		`{"reservation":"r","items":[]}`, `{"reservation":"r","items":[7],"items":[{"resource":"a","x":null}]}`,
+		`{"reservation":"r"}`, `{"reservation":"r","expires_at":"2999-01-01T00:00:00Z"}`,
 		`{"reservation":"r","items":[{"resource":"a"}],"from":"a","to":"b","amount":1,"currency":"EUR","description":"d","metadata":{"x":[1]}}`,
 	} {
 		f.Add([]byte(seed))
@@ -50,7 +55,9 @@ func FuzzDecode(f *testing.F) {
 			if b, isBooking := operation.(*booking); isBooking {
 				again = bothHalves(t, b)
 			}
-			if same, err := decode(again); err != nil || meaning(same) != meaning(operation) && kind != KindTransfer && kind != KindBook { // its metadata is JSON
+			// its metadata is JSON
+			if same, err := decode(again); err != nil || meaning(same) != meaning(operation) && kind != KindTransfer &&
+				kind != KindBook {
 				t.Fatalf("%s: %q is %+v, encoded and decoded again %+v (%v)", kind, args, operation, same, err)
 			}
 		}
@@ -96,7 +103,8 @@ func inOrder(o operation) bool {
 		return id(o.From) && id(o.To) && o.From != o.To && o.Amount >= 1 && len(o.Currency) == 3
 	case *Authorize:
 		return id(o.Payment) && id(o.From) && id(o.To) && o.From != o.To && o.Amount >= 1 && len(o.Currency) == 3 &&
-			(o.ExpiresAt.IsZero() || o.ExpiresAt.Year() > 1 && o.ExpiresAt.Year() < 10000 && o.ExpiresAt.Nanosecond()%1000 == 0 && o.ExpiresAt.Location() == time.UTC)
+			(o.ExpiresAt.IsZero() || o.ExpiresAt.Year() > 1 && o.ExpiresAt.Year() < 10000 &&
+				o.ExpiresAt.Nanosecond()%1000 == 0 && o.ExpiresAt.Location() == time.UTC)
 	case *Capture:
 		return id(o.Payment) && o.Amount >= 0
 	case *Void:
@@ -106,7 +114,8 @@ func inOrder(o operation) bool {
 	case *Reverse:
 		return id(o.Transfer)
 	case *Hold:
-		return id(o.Reservation) && (o.Customer == "" || id(o.Customer)) && inUTCYears(o.ExpiresAt, true) && len(o.Items) > 0 && itemsInOrder(o.Items)
+		return id(o.Reservation) && (o.Customer == "" || id(o.Customer)) && inUTCYears(o.ExpiresAt, true) &&
+			len(o.Items) > 0 && itemsInOrder(o.Items)
 	case *booking:
 		return !o.hold.Wait && inOrder(&o.hold) && inOrder(&o.transfer)
 	case *Confirm:
@@ -121,13 +130,15 @@ func inOrder(o operation) bool {
 
 // inUTCYears: in the years 2 to 9999, of whole microseconds.
 func inUTCYears(at time.Time, orNone bool) bool {
-	return orNone && at.IsZero() || at.Year() > 1 && at.Year() < 10000 && at.Nanosecond()%1000 == 0 && at.Location() == time.UTC
+	return orNone && at.IsZero() || at.Year() > 1 && at.Year() < 10000 && at.Nanosecond()%1000 == 0 &&
+		at.Location() == time.UTC
 }
 
 func itemsInOrder(items []Item) bool {
 	for _, it := range items {
 		n := utf8.RuneCountInString(it.Resource)
-		if n < 1 || n > 200 || it.Quantity < 0 || it.During != nil && (it.Quantity > 1 || !it.During.Start.Before(it.During.End) || !inUTCYears(it.During.Start, false) || !inUTCYears(it.During.End, false)) {
+		if n < 1 || n > 200 || it.Quantity < 0 || it.During != nil && (it.Quantity > 1 ||
+			!it.During.Start.Before(it.During.End) || !inUTCYears(it.During.Start, false) || !inUTCYears(it.During.End, false)) {
 			return false
 		}
 	}
@@ -137,7 +148,8 @@ func itemsInOrder(items []Item) bool {
 // A time range is read, or refused; what is read is read again from what it is written as.
 func FuzzRange(f *testing.F) {
 	for _, seed := range []string{
-		`[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z)`, `["2026-12-01 10:00:00+00","2026-12-01 11:30:00+00")`, `["2026-12-01 10:00:00.123456789-14:59", 9999-12-31T23:59)`, `[0002-01-01 00:00,0002-01-01 00:00:00.000001)`,
+		`[2026-12-01T10:00:00Z,2026-12-01T11:30:00Z)`, `["2026-12-01 10:00:00+00","2026-12-01 11:30:00+00")`,
+		`["2026-12-01 10:00:00.123456789-14:59", 9999-12-31T23:59)`, `[0002-01-01 00:00,0002-01-01 00:00:00.000001)`,
 		`empty`, `[,)`, `[2026-12-01T10:00:00Z",2026-12-01T11:30:00Z)`, `[0001-12-31 23:59-00:01,0002-01-01 00:01)`,
 	} {
 		f.Add(seed)
@@ -173,13 +185,15 @@ func FuzzReservations(f *testing.F) {
 // stockStepOf reads a step: its kind; what it needs, or whose it is; which reservation, and whether it waits; how many,
 // and how long.
 func stockStepOf(i int, b [4]byte) Step {
-	ids := []string{"seat", "stock", "room", "hall", "show1", "show2", "huge", "free1", "free2", "most1", "most2", "none", "seat", "stock", "show1", "room"}
+	ids := []string{"seat", "stock", "room", "hall", "show1", "show2", "huge", "free1", "free2", "most1", "most2", "none",
+		"seat", "stock", "show1", "room"}
 	at := func(seconds byte) time.Time { return tableTime.Add(time.Duration(i+int(seconds%32)-2) * time.Second) }
 	reservation := fmt.Sprint("r", b[2]%16)
 	item := func(of, quantity byte) Item {
 		it := Item{Resource: ids[of%16], Quantity: int64(quantity % 4)}
 		if it.Resource == "hall" || it.Resource == "room" {
-			it.Quantity, it.During = 0, &TimeRange{tableTime.Add(time.Duration(quantity%4) * time.Hour), tableTime.Add(time.Duration(quantity%4+quantity/4%4+1) * time.Hour)}
+			it.Quantity, it.During = 0, &TimeRange{tableTime.Add(time.Duration(quantity%4) * time.Hour),
+				tableTime.Add(time.Duration(quantity%4+quantity/4%4+1) * time.Hour)}
 		} else if quantity >= 240 {
 			it.Quantity = math.MaxInt64>>((255-quantity)/8) - int64(255-quantity)%8
 		}
@@ -202,7 +216,8 @@ func stockStepOf(i int, b [4]byte) Step {
 	case 5:
 		args = Extend{Reservation: reservation, ExpiresAt: at(b[3])}
 	case 6:
-		args = Book{Reservation: reservation, Items: items, Customer: customer, From: []string{"top", "ada"}[b[3]%2], To: "ben", Amount: 1, Currency: "EUR"}
+		args = Book{Reservation: reservation, Items: items, Customer: customer, From: []string{"top", "ada"}[b[3]%2],
+			To: "ben", Amount: 1, Currency: "EUR"}
 	case 7:
 		args = Define{Resource: ids[b[1]%11], Capacity: int64(b[3] % 8)}
 	}

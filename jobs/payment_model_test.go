@@ -48,8 +48,10 @@ type modelTransfer struct {
 
 // NewModel has the accounts of a history, which are all empty: top has no bound, none is not there.
 func NewModel() *Model {
-	m := &Model{Accounts: make(map[string]*ModelAccount), Payments: make(map[string]*ModelPayment), transfers: make(map[string]*modelTransfer)}
-	for id, limit := range map[string]*big.Int{"top": nil, "deep": big.NewInt(math.MaxInt64), "ada": new(big.Int), "ben": big.NewInt(100), "usd": nil} {
+	m := &Model{Accounts: make(map[string]*ModelAccount), Payments: make(map[string]*ModelPayment),
+		transfers: make(map[string]*modelTransfer)}
+	for id, limit := range map[string]*big.Int{"top": nil, "deep": big.NewInt(math.MaxInt64), "ada": new(big.Int),
+		"ben": big.NewInt(100), "usd": nil} {
 		m.Accounts[id] = &ModelAccount{Currency: "EUR", Balance: new(big.Int), Held: new(big.Int), Limit: limit}
 	}
 	m.Accounts["usd"].Currency = "USD"
@@ -183,7 +185,8 @@ func (m *Model) notLive(p *ModelPayment, at time.Time) string {
 		m.release(p, "expired")
 	}
 	return map[string]string{
-		"pending": CodeNotAuthorized, "declined": CodeNotAuthorized, "captured": CodeAlreadyCaptured, "voided": CodeAlreadyVoided, "expired": CodeAuthorizationExpired,
+		"pending": CodeNotAuthorized, "declined": CodeNotAuthorized, "captured": CodeAlreadyCaptured,
+		"voided": CodeAlreadyVoided, "expired": CodeAuthorizationExpired,
 	}[p.Status]
 }
 
@@ -272,7 +275,8 @@ func (h *history) draw(t *rapid.T, i int) outbox.Args {
 	}
 	part := oneOf(t, 0, 0, 0, 1, 7, 30, 50, 51, amount)
 	payment := h.payments[max(0, len(h.payments)-1-oneOf(t, 0, 0, 0, 0, 1, 1, 2, 3, 4, 10))]
-	switch kind := oneOf(t, KindTransfer, KindTransfer, KindAuthorize, KindAuthorize, KindCapture, KindCapture, KindVoid, KindRefund, KindRefund, KindReverse, "sweep"); {
+	switch kind := oneOf(t, KindTransfer, KindTransfer, KindAuthorize, KindAuthorize, KindCapture, KindCapture, KindVoid,
+		KindRefund, KindRefund, KindReverse, "sweep"); {
 	case kind == KindTransfer || i < 3: // money to begin with
 		return Transfer{From: from, To: to, Amount: amount, Currency: currency}
 	case kind == KindAuthorize:
@@ -316,14 +320,17 @@ func TestPaymentsAgainstModel(t *testing.T) {
 	histories := Histories(start, 60)
 	codes := make(map[string]int)
 	property := func(t *rapid.T) {
-		againstModel(t, start, histories.Draw(t, "history"), func() bool { return rapid.Bool().Draw(t, "through SQL") }, codes)
+		againstModel(t, start, histories.Draw(t, "history"), func() bool { return rapid.Bool().Draw(t, "through SQL") },
+			codes)
 	}
 	for range testdb.Soak(25, 2500) {
 		rapid.Check(t, property) // a hundred
 	}
 	for _, code := range []string{
-		CodeTransferred, CodeAuthorized, CodeCaptured, CodeVoided, CodeRefunded, CodeReversed, CodeInsufficientFunds, CodeCurrencyMismatch, CodeOutOfRange, CodeAccountNotFound, CodePaymentNotFound,
-		CodeAmountExceedsAuthorized, CodeAmountExceedsCaptured, CodeAlreadyCaptured, CodeAlreadyVoided, CodeAlreadyReversed, CodeAuthorizationExpired, CodeNotAuthorized, outbox.CodeInvalidArgs,
+		CodeTransferred, CodeAuthorized, CodeCaptured, CodeVoided, CodeRefunded, CodeReversed, CodeInsufficientFunds,
+		CodeCurrencyMismatch, CodeOutOfRange, CodeAccountNotFound, CodePaymentNotFound,
+		CodeAmountExceedsAuthorized, CodeAmountExceedsCaptured, CodeAlreadyCaptured, CodeAlreadyVoided, CodeAlreadyReversed,
+		CodeAuthorizationExpired, CodeNotAuthorized, outbox.CodeInvalidArgs,
 	} {
 		if codes[code] == 0 && !t.Failed() {
 			t.Errorf("no history came to %s: %v", code, codes)
@@ -416,7 +423,8 @@ func (s *state) reread() {
 
 func (m *Model) compare(t failer, s *state) {
 	for id, want := range m.Accounts {
-		if a := s.money.ledger.accounts[id]; want.Balance.Cmp(big.NewInt(a.balance)) != 0 || want.Held.Cmp(big.NewInt(a.held)) != 0 {
+		if a := s.money.ledger.accounts[id]; want.Balance.Cmp(big.NewInt(a.balance)) != 0 ||
+			want.Held.Cmp(big.NewInt(a.held)) != 0 {
 			t.Fatalf("%s has %d, %d held; the model %v, %v", id, a.balance, a.held, want.Balance, want.Held)
 		}
 	}
@@ -425,7 +433,8 @@ func (m *Model) compare(t failer, s *state) {
 		if (p == nil) != (want == nil) {
 			t.Fatalf("payment %s: %+v, the model's %+v", id, p, want)
 		}
-		if p != nil && (p.status != want.Status || want.Captured.Cmp(big.NewInt(p.captured)) != 0 || want.Refunded.Cmp(big.NewInt(p.refunded)) != 0) {
+		if p != nil && (p.status != want.Status || want.Captured.Cmp(big.NewInt(p.captured)) != 0 ||
+			want.Refunded.Cmp(big.NewInt(p.refunded)) != 0) {
 			t.Fatalf("payment %+v, the model's %+v", p, want)
 		}
 	}
@@ -438,7 +447,8 @@ func (s *state) prove(t failer) {
 		if p == nil {
 			continue
 		}
-		if p.captured > p.amount || p.refunded > p.captured || (p.status == paymentCaptured) != (p.captured > 0) || p.status != paymentPending && p.version == 0 {
+		if p.captured > p.amount || p.refunded > p.captured || (p.status == paymentCaptured) != (p.captured > 0) ||
+			p.status != paymentPending && p.version == 0 {
 			t.Fatalf("payment %+v", p)
 		}
 		if p.status == paymentAuthorized {
@@ -450,7 +460,8 @@ func (s *state) prove(t failer) {
 			continue
 		}
 		spare := new(big.Int).Sub(big.NewInt(a.balance), big.NewInt(a.held))
-		if get(held, id).Cmp(big.NewInt(a.held)) != 0 || a.held < 0 || a.overdraft != nil && spare.Cmp(new(big.Int).Neg(big.NewInt(*a.overdraft))) < 0 || a.version < a.entries {
+		if get(held, id).Cmp(big.NewInt(a.held)) != 0 || a.held < 0 || a.overdraft != nil &&
+			spare.Cmp(new(big.Int).Neg(big.NewInt(*a.overdraft))) < 0 || a.version < a.entries {
 			t.Fatalf("account %+v holds %v", a, held[id])
 		}
 		add(get(total, a.currency), big.NewInt(a.balance))
@@ -470,7 +481,8 @@ func (s *state) proveEntries(t failer) {
 	last := make(map[string]entry)
 	for pair := range slices.Chunk(s.money.ledger.entries, 2) {
 		x := pair[0].transfer
-		if pair[0].amount != -x.amount || pair[1].amount != x.amount || pair[0].account != x.from || pair[1].account != x.to || pair[1].transfer != x || x.amount < 1 {
+		if pair[0].amount != -x.amount || pair[1].amount != x.amount || pair[0].account != x.from ||
+			pair[1].account != x.to || pair[1].transfer != x || x.amount < 1 {
 			t.Fatalf("%+v: %+v", x, pair)
 		}
 		for _, e := range pair {
@@ -483,7 +495,8 @@ func (s *state) proveEntries(t failer) {
 		}
 	}
 	for id, e := range last {
-		if a := s.money.ledger.accounts[id]; a.balance != e.balanceAfter || a.entries != e.version || e.at.After(a.updatedAt) {
+		if a := s.money.ledger.accounts[id]; a.balance != e.balanceAfter || a.entries != e.version ||
+			e.at.After(a.updatedAt) {
 			t.Fatalf("account %+v, last entry %+v", a, e)
 		}
 	}

@@ -23,20 +23,24 @@ import (
 // A payment's whole life in one batch, and in one batch a step.
 func TestPaymentLife(t *testing.T) {
 	pool := newPool(t)
-	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR'), lastseat.open_account('shop', 'EUR')`)
+	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR'),
+		lastseat.open_account('shop', 'EUR')`)
 	for _, size := range []int{1, 2000} {
 		prefix := map[int]string{1: "one-", 2000: "all-"}[size]
 		exec(t, pool, `SELECT lastseat.transfer($1 || 'top-up', 'bank', 'ada', 1000, 'EUR')`, prefix)
 		exec(t, pool, `SELECT lastseat.authorize($1 || 'authorize', $1 || 'p', 'ada', 'shop', 700, 'EUR')`, prefix)
 		exec(t, pool, `SELECT lastseat.capture($1 || 'capture', $1 || 'p', 500)`, prefix)
-		exec(t, pool, `SELECT lastseat.refund($1 || 'refund', $1 || 'p', 200), lastseat.refund($1 || 'refund-rest', $1 || 'p'), lastseat.refund($1 || 'too-much', $1 || 'p')`, prefix)
-		exec(t, pool, `SELECT lastseat.reverse($1 || 'reverse', $1 || 'top-up'), lastseat.reverse($1 || 'again', $1 || 'top-up')`, prefix)
+		exec(t, pool, `SELECT lastseat.refund($1 || 'refund', $1 || 'p', 200), lastseat.refund($1 || 'refund-rest', $1
+			|| 'p'), lastseat.refund($1 || 'too-much', $1 || 'p')`, prefix)
+		exec(t, pool, `SELECT lastseat.reverse($1 || 'reverse', $1 || 'top-up'), lastseat.reverse($1 || 'again', $1
+			|| 'top-up')`, prefix)
 		if stats := drain(t, pool, outbox.Settings{Batch: size}); stats.Failures != 0 || size > 1 && stats.Batches != 1 {
 			t.Errorf("%+v", stats) // nor may the database refuse a step of a batch: it would be cut, and go through
 		}
 		for key, code := range map[string]string{
-			"authorize": jobs.CodeAuthorized, "capture": jobs.CodeCaptured, "refund": jobs.CodeRefunded, "refund-rest": jobs.CodeRefunded,
-			"too-much": jobs.CodeAmountExceedsCaptured, "reverse": jobs.CodeReversed, "again": jobs.CodeAlreadyReversed,
+			"authorize": jobs.CodeAuthorized, "capture": jobs.CodeCaptured, "refund": jobs.CodeRefunded,
+			"refund-rest": jobs.CodeRefunded,
+			"too-much":    jobs.CodeAmountExceedsCaptured, "reverse": jobs.CodeReversed, "again": jobs.CodeAlreadyReversed,
 		} {
 			if o := outcome(t, pool, prefix+key); o.Code != code {
 				t.Errorf("%s%s: %s %s, want %s", prefix, key, o.Code, o.Detail, code)
@@ -96,10 +100,12 @@ func TestHistories(t *testing.T) {
 				} else if raw || (i+seed)%5 == 0 {
 					insertJob(t, pool, step.Key, step.Args)
 				}
-				exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = $2 WHERE args ->> 'key' = $1`, step.Key, start.Add(step.After))
+				exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = $2 WHERE args ->> 'key' = $1`, step.Key,
+					start.Add(step.After))
 			}
 			waiting := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job`)
-			if stats := drain(t, pool, settings); stats.Failures != 0 || stats.Conflicts == 0 && int(stats.Batches) > (waiting+settings.Batch-1)/settings.Batch {
+			if stats := drain(t, pool, settings); stats.Failures != 0 || stats.Conflicts == 0 &&
+				int(stats.Batches) > (waiting+settings.Batch-1)/settings.Batch {
 				t.Errorf("%d jobs: %+v", waiting, stats) // more batches: the database has refused one, which was cut
 			}
 			for _, step := range steps {
@@ -129,20 +135,23 @@ func insertJob(t *testing.T, pool *pgxpool.Pool, key string, args outbox.Args) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args) VALUES ($1, 'lastseat', 25, $2::jsonb || jsonb_build_object('key', $3::text))`, args.Kind(), string(encoded), key)
+	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args) VALUES ($1, 'lastseat', 25, $2::jsonb
+		|| jsonb_build_object('key', $3::text))`, args.Kind(), string(encoded), key)
 }
 
 func compare(t *testing.T, pool *pgxpool.Pool, m *jobs.Model) {
 	t.Helper()
 	for id, want := range m.Accounts {
-		if b, err := jobs.BalanceOf(t.Context(), pool, id); err != nil || want.Balance.Cmp(big.NewInt(b.Balance)) != 0 || want.Held.Cmp(big.NewInt(b.Held)) != 0 {
+		if b, err := jobs.BalanceOf(t.Context(), pool, id); err != nil || want.Balance.Cmp(big.NewInt(b.Balance)) != 0 ||
+			want.Held.Cmp(big.NewInt(b.Held)) != 0 {
 			t.Errorf("%+v (%v), the model says %v, %v held", b, err, want.Balance, want.Held)
 		}
 	}
 	expired := 0
 	for id, want := range m.Payments {
 		p, err := jobs.PaymentOf(t.Context(), pool, id)
-		if err != nil || p.Status != want.Status || want.Captured.Cmp(big.NewInt(p.Captured)) != 0 || want.Refunded.Cmp(big.NewInt(p.Refunded)) != 0 ||
+		if err != nil || p.Status != want.Status || want.Captured.Cmp(big.NewInt(p.Captured)) != 0 ||
+			want.Refunded.Cmp(big.NewInt(p.Refunded)) != 0 ||
 			!want.ExpiresAt.IsZero() && !p.ExpiresAt.Equal(want.ExpiresAt) {
 			t.Errorf("%+v (%v), the model says %+v", p, err, *want)
 		}
@@ -153,7 +162,8 @@ func compare(t *testing.T, pool *pgxpool.Pool, m *jobs.Model) {
 	if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.payments`); n != len(m.Payments) {
 		t.Errorf("%d payments, the model has %d", n, len(m.Payments))
 	}
-	if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE kind = 'payment.expire' AND status = 'applied' AND code = 'expired' AND starts_with(key, 'lastseat:payment.expire:p')`); n != expired {
+	if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE kind = 'payment.expire'
+		AND status = 'applied' AND code = 'expired' AND starts_with(key, 'lastseat:payment.expire:p')`); n != expired {
 		t.Errorf("%d payments are recorded as expired, the model has %d", n, expired)
 	}
 }
@@ -161,7 +171,8 @@ func compare(t *testing.T, pool *pgxpool.Pool, m *jobs.Model) {
 // At the edges of 64 bits: refused with a code that says the figures, never wrapped around.
 func TestEdgesOfBigint(t *testing.T) {
 	pool := newPool(t)
-	exec(t, pool, `SELECT lastseat.open_account('top', 'EUR', NULL), lastseat.open_account('ada', 'EUR'), lastseat.open_account('full', 'EUR', NULL), lastseat.open_account('deep', 'EUR', 9223372036854775807)`)
+	exec(t, pool, `SELECT lastseat.open_account('top', 'EUR', NULL), lastseat.open_account('ada', 'EUR'),
+		lastseat.open_account('full', 'EUR', NULL), lastseat.open_account('deep', 'EUR', 9223372036854775807)`)
 	const most, half = math.MaxInt64, math.MaxInt64/2 + 1
 	pay := func(from, to string, amount int64) jobs.Transfer {
 		return jobs.Transfer{From: from, To: to, Amount: amount, Currency: "EUR"}
@@ -205,7 +216,8 @@ func TestEdgesOfBigint(t *testing.T) {
 		{jobs.Reverse{Transfer: "t26"}, jobs.CodeOutOfRange},
 	}
 	for i, step := range steps {
-		if _, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: fmt.Sprint("t", i+1), Args: step.args}}); err != nil {
+		if _, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: fmt.Sprint("t", i+1),
+			Args: step.args}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -228,16 +240,20 @@ func TestEdgesOfBigint(t *testing.T) {
 func TestFailedAuthorizeIsRetried(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
-	exec(t, pool, `CREATE FUNCTION public.broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk on fire'; END $$`)
-	exec(t, pool, `CREATE TRIGGER broken BEFORE UPDATE ON lastseat.payments FOR EACH ROW WHEN (NEW.id LIKE 'bad%') EXECUTE FUNCTION public.broken()`)
+	exec(t, pool,
+		`CREATE FUNCTION public.broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'disk on fire'; END $$`)
+	exec(t, pool, `CREATE TRIGGER broken BEFORE UPDATE ON lastseat.payments FOR EACH ROW
+		WHEN (NEW.id LIKE 'bad%') EXECUTE FUNCTION public.broken()`)
 	for _, p := range []string{"good1", "bad", "good2"} {
 		exec(t, pool, `SELECT lastseat.authorize($1, $1, 'bank', 'shop', 100, 'EUR', now() + interval '1 hour')`, p)
 	}
-	insertJob(t, pool, "bad-raw", jobs.Authorize{Payment: "bad-raw", From: "bank", To: "shop", Amount: 100, Currency: "EUR"})
+	insertJob(t, pool, "bad-raw", jobs.Authorize{Payment: "bad-raw", From: "bank", To: "shop", Amount: 100,
+		Currency: "EUR"})
 	exec(t, pool, `UPDATE lastseat.river_job SET max_attempts = 1`)
 	exec(t, pool, `SELECT lastseat.capture('capture', 'bad')`)
 	drain(t, pool, outbox.Settings{})
-	for key, code := range map[string]string{"good1": jobs.CodeAuthorized, "bad": outbox.CodeRetriesExhausted, "good2": jobs.CodeAuthorized, "bad-raw": outbox.CodeRetriesExhausted, "capture": jobs.CodeNotAuthorized} {
+	for key, code := range map[string]string{"good1": jobs.CodeAuthorized, "bad": outbox.CodeRetriesExhausted,
+		"good2": jobs.CodeAuthorized, "bad-raw": outbox.CodeRetriesExhausted, "capture": jobs.CodeNotAuthorized} {
 		if o := outcome(t, pool, key); o.Code != code {
 			t.Errorf("%s: %s %s, want %s", key, o.Code, o.Detail, code)
 		}
@@ -251,13 +267,16 @@ func TestFailedAuthorizeIsRetried(t *testing.T) {
 	exec(t, pool, `DROP TRIGGER broken ON lastseat.payments`)
 	for _, p := range []string{"bad", "bad-raw"} {
 		exec(t, pool, `SELECT lastseat.retry($1)`, p)
-		exec(t, pool, `SELECT lastseat.enqueue('payment.capture', $1 || '-again', jsonb_build_object('payment', $1::text))`, "bad")
+		exec(t, pool, `SELECT lastseat.enqueue('payment.capture', $1 || '-again', jsonb_build_object('payment', $1::text))`,
+			"bad")
 		drain(t, pool, outbox.Settings{})
-		if got, err := jobs.PaymentOf(t.Context(), pool, p); err != nil || outcome(t, pool, p).Code != jobs.CodeAuthorized || got.Amount != 100 {
+		if got, err := jobs.PaymentOf(t.Context(), pool, p); err != nil || outcome(t, pool, p).Code != jobs.CodeAuthorized ||
+			got.Amount != 100 {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
-	if b, err := jobs.BalanceOf(t.Context(), pool, "bank"); err != nil || b.Held != 300 || b.Balance != -100 || outcome(t, pool, "bad-again").Code != jobs.CodeCaptured {
+	if b, err := jobs.BalanceOf(t.Context(), pool, "bank"); err != nil || b.Held != 300 || b.Balance != -100 ||
+		outcome(t, pool, "bad-again").Code != jobs.CodeCaptured {
 		t.Errorf("%+v, %v", b, err)
 	}
 	proven(t, pool)
@@ -271,7 +290,8 @@ func TestRawAuthorize(t *testing.T) {
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 			of := func(payment string, amount int64, lasts time.Duration) jobs.Authorize {
-				return jobs.Authorize{Payment: payment, From: "bank", To: "shop", Amount: amount, Currency: "EUR", ExpiresAt: time.Now().Add(lasts)}
+				return jobs.Authorize{Payment: payment, From: "bank", To: "shop", Amount: amount, Currency: "EUR",
+					ExpiresAt: time.Now().Add(lasts)}
 			}
 			insertJob(t, pool, "a", of("p", 1, time.Hour))
 			insertJob(t, pool, "a", of("p", 1, 2*time.Hour)) // the same: its time is no part of it
@@ -281,9 +301,12 @@ func TestRawAuthorize(t *testing.T) {
 			insertJob(t, pool, "late", of("late", 16, -time.Hour))
 			insertJob(t, pool, "soon", of("soon", 32, 0)) // ran out since
 			insertJob(t, pool, "capture", jobs.Capture{Payment: "p"})
-			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = now() - interval '1 minute' WHERE args ->> 'key' = 'soon'`)
+			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = now() - interval '1 minute'
+				WHERE args ->> 'key' = 'soon'`)
 			// of no time that JSON can tell
-			exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, scheduled_at, args) VALUES ('payment.authorize', 'lastseat', 25, '4000-01-01 BC', '{"key": "old", "payment": "old", "from": "bank", "to": "shop", "amount": 64, "currency": "EUR"}')`)
+			exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, scheduled_at, args)
+				VALUES ('payment.authorize', 'lastseat', 25, '4000-01-01 BC',
+				  '{"key": "old", "payment": "old", "from": "bank", "to": "shop", "amount": 64, "currency": "EUR"}')`)
 			insertJob(t, pool, "old-capture", jobs.Capture{Payment: "old"})
 			insertJob(t, pool, "old-void", jobs.Void{Payment: "old"})
 			stats := drain(t, pool, outbox.Settings{Batch: size})
@@ -291,14 +314,17 @@ func TestRawAuthorize(t *testing.T) {
 				t.Errorf("%+v", stats)
 			}
 			for key, code := range map[string]string{
-				"a": jobs.CodeAuthorized, "b": outbox.CodeInvalidArgs, "nobody's": jobs.CodeAccountNotFound, "late": jobs.CodeAuthorizationExpired, "soon": jobs.CodeAuthorized,
-				"capture": jobs.CodeCaptured, "old": jobs.CodeAuthorized, "old-capture": jobs.CodeAuthorizationExpired, "old-void": jobs.CodeAuthorizationExpired,
+				"a": jobs.CodeAuthorized, "b": outbox.CodeInvalidArgs, "nobody's": jobs.CodeAccountNotFound,
+				"late": jobs.CodeAuthorizationExpired, "soon": jobs.CodeAuthorized,
+				"capture": jobs.CodeCaptured, "old": jobs.CodeAuthorized, "old-capture": jobs.CodeAuthorizationExpired,
+				"old-void": jobs.CodeAuthorizationExpired,
 			} {
 				if o := outcome(t, pool, key); o.Code != code {
 					t.Errorf("%s: %s %s, want %s", key, o.Code, o.Detail, code)
 				}
 			}
-			for id, want := range map[string]string{"p": "captured", "q": "declined", "late": "declined", "soon": "expired", "old": "expired"} {
+			for id, want := range map[string]string{"p": "captured", "q": "declined", "late": "declined", "soon": "expired",
+				"old": "expired"} {
 				if p, err := jobs.PaymentOf(t.Context(), pool, id); err != nil || p.Status != want {
 					t.Errorf("%+v, %v", p, err)
 				}
@@ -306,7 +332,8 @@ func TestRawAuthorize(t *testing.T) {
 			if b, err := jobs.BalanceOf(t.Context(), pool, "bank"); err != nil || b.Balance != -1 || b.Held != 0 {
 				t.Errorf("%+v, %v", b, err)
 			}
-			if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.river_job WHERE state = 'discarded'`); n != 1 {
+			if n := testdb.Scalar[int](t, pool,
+				`SELECT count(*)::int FROM lastseat.river_job WHERE state = 'discarded'`); n != 1 {
 				t.Errorf("%d jobs were discarded, want the one that reuses a key", n)
 			}
 			proven(t, pool)
@@ -326,14 +353,16 @@ func TestRawAuthorizeAgainstOpenTransaction(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-			if _, err := tx.Exec(t.Context(), `SELECT lastseat.authorize('service', 'p', 'bank', 'shop', 1, 'EUR')`); err != nil {
+			if _, err := tx.Exec(t.Context(),
+				`SELECT lastseat.authorize('service', 'p', 'bank', 'shop', 1, 'EUR')`); err != nil {
 				t.Fatal(err)
 			}
 			insertJob(t, pool, "raw", jobs.Authorize{Payment: "p", From: "bank", To: "shop", Amount: 2, Currency: "EUR"})
 			exec(t, pool, `UPDATE lastseat.river_job SET max_attempts = 1`)
 			drained := make(chan outbox.Snapshot)
 			go func() { drained <- drain(t, pool, outbox.Settings{Isolation: level}) }()
-			for testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'lastseat lane' AND datname = current_database()`) == 0 {
+			for testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+				AND application_name = 'lastseat lane' AND datname = current_database()`) == 0 {
 				time.Sleep(time.Millisecond)
 			}
 			if err := tx.Commit(t.Context()); err != nil {
@@ -358,12 +387,14 @@ func TestPaymentsInLanes(t *testing.T) {
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t)
-			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'), lastseat.open_account('ada', 'EUR', NULL)`)
+			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'),
+				lastseat.open_account('ada', 'EUR', NULL)`)
 			var requests []outbox.Request
 			payments := testdb.Soak(60, 600)
 			for i := range payments {
 				p, from := fmt.Sprint("p", i), []string{"bank", "ada"}[i%2]
-				requests = append(requests, outbox.Request{Key: p + "0", Args: jobs.Authorize{Payment: p, From: from, To: "shop", Amount: 100, Currency: "EUR"}})
+				requests = append(requests, outbox.Request{Key: p + "0", Args: jobs.Authorize{Payment: p, From: from, To: "shop",
+					Amount: 100, Currency: "EUR"}})
 				if i%3 == 0 {
 					requests = append(requests, outbox.Request{Key: p + "void", Args: jobs.Void{Payment: p}})
 					continue
@@ -393,7 +424,8 @@ func TestPaymentsInLanes(t *testing.T) {
 func TestReversalWaitsForItsTransfer(t *testing.T) {
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR')`)
-	exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'later', '{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}', now() + interval '1 hour')`)
+	exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'later',
+		'{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}', now() + interval '1 hour')`)
 	exec(t, pool, `SELECT lastseat.transfer('other', 'bank', 'ada', 7, 'EUR'), lastseat.reverse('reverse', 'later')`)
 	if stats := drain(t, pool, outbox.Settings{}); stats.Applied != 1 || stats.Failures != 1 || stats.Batches != 1 {
 		t.Errorf("%+v", stats)
@@ -401,7 +433,8 @@ func TestReversalWaitsForItsTransfer(t *testing.T) {
 	if o := outcome(t, pool, "reverse"); o.Status != outbox.Pending || o.Attempts != 1 {
 		t.Errorf("%+v", o)
 	}
-	exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now() - CASE args ->> 'key' WHEN 'later' THEN interval '2 seconds' ELSE interval '1 second' END`)
+	exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', scheduled_at = now() - CASE args ->> 'key'
+		WHEN 'later' THEN interval '2 seconds' ELSE interval '1 second' END`)
 	drain(t, pool, outbox.Settings{})
 	if o := outcome(t, pool, "reverse"); o.Code != jobs.CodeReversed {
 		t.Errorf("%+v", o)

@@ -37,7 +37,8 @@ func TestFiftyAskAtOnce(t *testing.T) {
 		for kind, args := range map[string]func(round int) outbox.Args{
 			"transfer": func(int) outbox.Args { return jobs.Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"} },
 			"authorize": func(round int) outbox.Args { // each caller reckons the time anew
-				return jobs.Authorize{Payment: fmt.Sprint("p", round), From: "ada", To: "shop", Amount: 100, Currency: "EUR", ExpiresAt: time.Now().Add(15 * time.Minute)}
+				return jobs.Authorize{Payment: fmt.Sprint("p", round), From: "ada", To: "shop", Amount: 100, Currency: "EUR",
+					ExpiresAt: time.Now().Add(15 * time.Minute)}
 			},
 		} {
 			t.Run(kind+" "+name, func(t *testing.T) {
@@ -97,10 +98,12 @@ func TestFiftyAskAtOnce(t *testing.T) {
 // Money goes to and fro between two accounts that may not go below zero, asked for by many, settled by workers that
 // contend for the lanes and are stopped one after the other.
 func TestToAndFro(t *testing.T) {
-	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one, read committed": {Batch: 20, Isolation: pgx.ReadCommitted}}
+	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one, read committed": {Batch: 20,
+		Isolation: pgx.ReadCommitted}}
 	for lanes := 2; lanes <= 4; lanes++ {
 		settings[fmt.Sprint(lanes, " lanes")] = outbox.Settings{Batch: 20, Lanes: lanes}
-		settings[fmt.Sprint(lanes, ", read committed")] = outbox.Settings{Batch: 20, Lanes: lanes, Isolation: pgx.ReadCommitted}
+		settings[fmt.Sprint(lanes, ", read committed")] = outbox.Settings{Batch: 20, Lanes: lanes,
+			Isolation: pgx.ReadCommitted}
 	}
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +146,8 @@ func TestToAndFro(t *testing.T) {
 					for r := range each {
 						requests := make([]outbox.Request, together)
 						for n := range requests {
-							requests[n] = outbox.Request{Key: fmt.Sprintf("%d/%d", p, r*together+n), Args: jobs.Transfer{From: from, To: to, Amount: 1 + rand.Int64N(100), Currency: "EUR"}}
+							requests[n] = outbox.Request{Key: fmt.Sprintf("%d/%d", p, r*together+n), Args: jobs.Transfer{From: from, To: to,
+								Amount: 1 + rand.Int64N(100), Currency: "EUR"}}
 						}
 						if _, err := outbox.EnqueueMany(t.Context(), a.pool, requests); err != nil {
 							t.Error(err)
@@ -174,7 +178,8 @@ func TestToAndFro(t *testing.T) {
 				}
 			}
 			t.Logf("%d of %d transferred, %d conflicts", transferred, len(keys), conflicts)
-			if sum := testdb.Scalar[int64](t, a.pool, `SELECT sum(balance)::bigint FROM lastseat.accounts WHERE id IN ('to', 'fro')`); sum != 1000 || transferred == 0 {
+			if sum := testdb.Scalar[int64](t, a.pool, `SELECT sum(balance)::bigint FROM lastseat.accounts
+				WHERE id IN ('to', 'fro')`); sum != 1000 || transferred == 0 {
 				t.Errorf("the two have %d together, want 1000", sum)
 			}
 			proven(t, a.pool)
@@ -202,7 +207,8 @@ func TestFirstUseByMany(t *testing.T) {
 							if _, err := jobs.OpenAccount(t.Context(), tx, jobs.Account{ID: account, Currency: "EUR"}); err != nil {
 								return err
 							}
-							_, err := outbox.Enqueue(t.Context(), tx, key, jobs.Authorize{Payment: key, From: account, To: "shop", Amount: 10, Currency: "EUR"})
+							_, err := outbox.Enqueue(t.Context(), tx, key, jobs.Authorize{Payment: key, From: account, To: "shop",
+								Amount: 10, Currency: "EUR"})
 							return err
 						})
 						if err != nil {
@@ -216,7 +222,8 @@ func TestFirstUseByMany(t *testing.T) {
 						t.Errorf("%s: %s", keys[i], code)
 					}
 				}
-				if b, err := jobs.BalanceOf(t.Context(), a.pool, account); err != nil || b.Held != 10*services || b.Balance != 0 || b.Version != services {
+				if b, err := jobs.BalanceOf(t.Context(), a.pool, account); err != nil || b.Held != 10*services || b.Balance != 0 ||
+					b.Version != services {
 					t.Errorf("%+v, %v", b, err)
 				}
 			}
@@ -270,7 +277,8 @@ func TestFundedByAnother(t *testing.T) {
 			services.Wait()
 			a.ask("last", jobs.Transfer{From: "bank", To: "shop", Amount: 1, Currency: "EUR"})
 			a.codes("last")
-			if refused := testdb.Scalar[int](t, a.pool, `SELECT count(*)::int FROM lastseat.requests WHERE status <> 'applied'`); refused != 0 {
+			if refused := testdb.Scalar[int](t, a.pool,
+				`SELECT count(*)::int FROM lastseat.requests WHERE status <> 'applied'`); refused != 0 {
 				t.Errorf("%d requests were not applied", refused)
 			}
 			a.stop()
@@ -299,7 +307,8 @@ func TestOneKeyForTwoThings(t *testing.T) {
 							if _, err := tx.Exec(t.Context(), `INSERT INTO public.orders VALUES ($1, $2)`, key, amount); err != nil {
 								return err
 							}
-							if _, err := outbox.Enqueue(t.Context(), tx, key, jobs.Transfer{From: "ada", To: "shop", Amount: amount, Currency: "EUR"}); err != nil {
+							if _, err := outbox.Enqueue(t.Context(), tx, key, jobs.Transfer{From: "ada", To: "shop", Amount: amount,
+								Currency: "EUR"}); err != nil {
 								return err
 							}
 							if n == 0 && round%4 == 0 {
@@ -320,7 +329,8 @@ func TestOneKeyForTwoThings(t *testing.T) {
 					t.Errorf("round %d: %v, %v", round, errs[0], errs[1])
 					continue
 				}
-				amount := testdb.Scalar[int64](t, a.pool, `SELECT CASE WHEN count(*) = 1 THEN min(amount) ELSE -1 END FROM public.orders WHERE key = $1`, key)
+				amount := testdb.Scalar[int64](t, a.pool, `SELECT CASE WHEN count(*) = 1 THEN min(amount) ELSE -1 END
+					FROM public.orders WHERE key = $1`, key)
 				if amount != int64(won+1) {
 					t.Errorf("round %d: the orders are not those of the one that has the key (%d, %d)", round, amount, won)
 				}

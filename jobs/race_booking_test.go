@@ -29,10 +29,13 @@ func (a *arena) together() {
 	}
 	a.Logf("%+v", a.workers[0].Stats())
 	if apart := testdb.Scalar[int](a.T, a.pool, `
-		SELECT count(*)::int FROM lastseat.requests r JOIN lastseat.reservations v ON v.key = r.key LEFT JOIN lastseat.transfers t ON t.key = r.key
-		LEFT JOIN (SELECT reservation_id, count(*) * $1::int AS price FROM lastseat.reservation_items GROUP BY reservation_id) i ON i.reservation_id = v.id
+		SELECT count(*)::int FROM lastseat.requests r JOIN lastseat.reservations v ON v.key = r.key
+		  LEFT JOIN lastseat.transfers t ON t.key = r.key
+		LEFT JOIN (SELECT reservation_id, count(*) * $1::int AS price FROM lastseat.reservation_items
+		  GROUP BY reservation_id) i ON i.reservation_id = v.id
 		WHERE r.kind = 'booking.book'
-		  AND ((r.status = 'applied') <> (v.status IN ('confirmed', 'cancelled')) OR (r.status = 'applied') <> (t.key IS NOT NULL) OR t.amount IS DISTINCT FROM i.price)`, price); apart != 0 {
+		  AND ((r.status = 'applied') <> (v.status IN ('confirmed', 'cancelled'))
+		    OR (r.status = 'applied') <> (t.key IS NOT NULL) OR t.amount IS DISTINCT FROM i.price)`, price); apart != 0 {
 		a.Errorf("of %d bookings money and seats are apart", apart)
 	}
 	seated(a.T, a.pool)
@@ -41,7 +44,8 @@ func (a *arena) together() {
 // Four customers want one seat, and all have the money for it; one customer wants four seats and has the money for one.
 // All of it is asked for at once: of each four requests one is booked.
 func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
-	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one lane, read committed": {Batch: 20, Isolation: pgx.ReadCommitted}}
+	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one lane, read committed": {Batch: 20,
+		Isolation: pgx.ReadCommitted}}
 	maps.Copy(settings, shared)
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +54,9 @@ func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
 			rounds := testdb.Soak(15, 300)
 			a.seats("wanted", rounds, 1)
 			a.seats("other", rounds*four, 1)
-			exec(t, a.pool, `SELECT count(lastseat.open_account('purse' || n, 'EUR')), count(lastseat.transfer('fund' || n, 'bank', 'purse' || n, $2, 'EUR')) FROM generate_series(0, $1::int - 1) n`, rounds, price)
+			exec(t, a.pool, `SELECT count(lastseat.open_account('purse' || n, 'EUR')),
+				count(lastseat.transfer('fund' || n, 'bank', 'purse' || n, $2, 'EUR'))
+				  FROM generate_series(0, $1::int - 1) n`, rounds, price)
 			a.settled()
 			booked := int64(0)
 			for round := range rounds {
@@ -60,9 +66,11 @@ func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
 					bySeat, byPurse := fmt.Sprintf("seat%d/%d", round, n), fmt.Sprintf("purse%d/%d", round, n)
 					seat, purse = append(seat, bySeat), append(purse, byPurse)
 					runners = append(runners, func() {
-						a.ask(bySeat, jobs.Book{Reservation: bySeat, Items: one(fmt.Sprint("wanted", round)), From: "bank", To: "shop", Amount: price, Currency: "EUR"})
+						a.ask(bySeat, jobs.Book{Reservation: bySeat, Items: one(fmt.Sprint("wanted", round)), From: "bank", To: "shop",
+							Amount: price, Currency: "EUR"})
 					}, func() {
-						a.ask(byPurse, jobs.Book{Reservation: byPurse, Items: one(fmt.Sprint("other", round*four+n)), From: fmt.Sprint("purse", round), To: "shop", Amount: price, Currency: "EUR"})
+						a.ask(byPurse, jobs.Book{Reservation: byPurse, Items: one(fmt.Sprint("other", round*four+n)),
+							From: fmt.Sprint("purse", round), To: "shop", Amount: price, Currency: "EUR"})
 					})
 				}
 				rand.Shuffle(len(runners), func(i, j int) { runners[i], runners[j] = runners[j], runners[i] })
@@ -91,7 +99,9 @@ func TestBookingAgainstEverything(t *testing.T) {
 			a := newArena(t, 2, settings)
 			rounds := testdb.Soak(20, 400)
 			a.seats("seat", rounds*3, 1)
-			exec(t, a.pool, `SELECT count(lastseat.open_account('purse' || n, 'EUR')), count(lastseat.transfer('fund' || n, 'bank', 'purse' || n, $2, 'EUR')) FROM generate_series(0, $1::int - 1) n`, rounds, 3*price)
+			exec(t, a.pool, `SELECT count(lastseat.open_account('purse' || n, 'EUR')),
+				count(lastseat.transfer('fund' || n, 'bank', 'purse' || n, $2, 'EUR'))
+				  FROM generate_series(0, $1::int - 1) n`, rounds, 3*price)
 			a.settled()
 			var stories []string
 			for round := range rounds {
@@ -106,7 +116,8 @@ func TestBookingAgainstEverything(t *testing.T) {
 				}
 				runners := []func(){
 					func() {
-						a.ask(key("book"), jobs.Book{Reservation: key("book"), Items: items, From: key("purse"), To: "shop", Amount: 3 * price, Currency: "EUR"})
+						a.ask(key("book"), jobs.Book{Reservation: key("book"), Items: items, From: key("purse"), To: "shop",
+							Amount: 3 * price, Currency: "EUR"})
 					},
 					func() { a.ask(key("hold"), jobs.Hold{Reservation: key("hold"), Items: items[2:]}) },
 					func() {

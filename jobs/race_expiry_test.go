@@ -36,7 +36,8 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 				id := fmt.Sprint("p", i)
 				// Spread over the time between several sweeps, so that some run out while one is at work.
 				expires := begin.Add(time.Duration(i) * 5 * time.Millisecond)
-				authorizations[i] = outbox.Request{Key: "a" + id, Args: jobs.Authorize{Payment: id, From: "ada", To: "shop", Amount: 100, Currency: "EUR", ExpiresAt: expires}}
+				authorizations[i] = outbox.Request{Key: "a" + id, Args: jobs.Authorize{Payment: id, From: "ada", To: "shop",
+					Amount: 100, Currency: "EUR", ExpiresAt: expires}}
 				early := time.Duration(rand.IntN(8)-2) * time.Millisecond
 				if i%10 == 0 {
 					early = 300 * time.Millisecond // some in time, on a slow machine too
@@ -103,13 +104,15 @@ func TestLanesExpireTheirOwn(t *testing.T) {
 	for lanes := 2; lanes <= 4; lanes++ {
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
 			pool := newPool(t)
-			exec(t, pool, `SELECT lastseat.open_account('shop', 'EUR'), (SELECT count(lastseat.open_account('c' || n, 'EUR', NULL)) FROM generate_series(0, 59) n)`)
+			exec(t, pool, `SELECT lastseat.open_account('shop', 'EUR'),
+				(SELECT count(lastseat.open_account('c' || n, 'EUR', NULL)) FROM generate_series(0, 59) n)`)
 			const payments = 60
 			expires := time.Now().Add(3 * time.Second)
 			var authorizations, captures []outbox.Request
 			for i := range payments {
 				id := fmt.Sprint("p", i)
-				authorizations = append(authorizations, outbox.Request{Key: "a" + id, Args: jobs.Authorize{Payment: id, From: fmt.Sprint("c", i), To: "shop", Amount: 1, Currency: "EUR", ExpiresAt: expires}})
+				authorizations = append(authorizations, outbox.Request{Key: "a" + id, Args: jobs.Authorize{Payment: id,
+					From: fmt.Sprint("c", i), To: "shop", Amount: 1, Currency: "EUR", ExpiresAt: expires}})
 				captures = append(captures, outbox.Request{Key: "c" + id, Args: jobs.Capture{Payment: id}})
 			}
 			if _, err := outbox.EnqueueMany(t.Context(), pool, authorizations); err != nil {
@@ -132,8 +135,10 @@ func TestLanesExpireTheirOwn(t *testing.T) {
 			}
 			var drained sync.WaitGroup
 			drained.Go(func() { drain(t, pool, outbox.Settings{Lanes: lanes, Batch: 1}) })
-			const others = `SELECT NOT EXISTS (SELECT FROM lastseat.payments WHERE status = 'authorized' AND hashtextextended(id, 0) % $1 NOT IN (hashtextextended('p0', 0) % $1, -(hashtextextended('p0', 0) % $1)))`
-			for deadline := time.Now().Add(20 * time.Second); !testdb.Scalar[bool](t, pool, others, lanes) && time.Now().Before(deadline); {
+			const others = `SELECT NOT EXISTS (SELECT FROM lastseat.payments WHERE status = 'authorized'
+				AND hashtextextended(id, 0) % $1 NOT IN (hashtextextended('p0', 0) % $1, -(hashtextextended('p0', 0) % $1)))`
+			for deadline := time.Now().Add(20 * time.Second); !testdb.Scalar[bool](t, pool, others, lanes) &&
+				time.Now().Before(deadline); {
 				time.Sleep(5 * time.Millisecond)
 			}
 			time.Sleep(1200 * time.Millisecond) // two sweeps
@@ -141,7 +146,8 @@ func TestLanesExpireTheirOwn(t *testing.T) {
 				t.Fatal(err)
 			}
 			drained.Wait()
-			if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.payments WHERE status = 'captured'`); n != payments {
+			if n := testdb.Scalar[int](t, pool,
+				`SELECT count(*)::int FROM lastseat.payments WHERE status = 'captured'`); n != payments {
 				t.Errorf("%d of %d are captured", n, payments)
 			}
 			proven(t, pool)
@@ -155,15 +161,19 @@ func TestCaptureAtTheVeryTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
-			exec(t, pool, `SELECT lastseat.authorize('a' || n, 'p' || n, 'bank', 'shop', 100, 'EUR', now() + interval '2 seconds') FROM generate_series(1, 3) n`)
+			exec(t, pool, `SELECT lastseat.authorize('a' || n, 'p' || n, 'bank', 'shop', 100, 'EUR',
+				now() + interval '2 seconds') FROM generate_series(1, 3) n`)
 			drain(t, pool, outbox.Settings{})
 			exec(t, pool, `SELECT lastseat.transfer('before', 'bank', 'shop', 1, 'EUR')`)
-			exec(t, pool, `SELECT lastseat.capture('at', 'p1'), lastseat.capture('just before', 'p2'), lastseat.void('void at', 'p3')`)
-			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = (SELECT max(expires_at) FROM lastseat.payments) - CASE args ->> 'key' WHEN 'just before' THEN interval '1 microsecond' ELSE interval '0' END
+			exec(t, pool, `SELECT lastseat.capture('at', 'p1'), lastseat.capture('just before', 'p2'),
+				lastseat.void('void at', 'p3')`)
+			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = (SELECT max(expires_at)
+				FROM lastseat.payments) - CASE args ->> 'key' WHEN 'just before' THEN interval '1 microsecond' ELSE interval '0' END
 				WHERE args ->> 'key' <> 'before'`)
 			time.Sleep(2 * time.Second)
 			drain(t, pool, outbox.Settings{Isolation: level})
-			for key, want := range map[string]string{"at": jobs.CodeAuthorizationExpired, "void at": jobs.CodeAuthorizationExpired, "just before": jobs.CodeCaptured} {
+			for key, want := range map[string]string{"at": jobs.CodeAuthorizationExpired,
+				"void at": jobs.CodeAuthorizationExpired, "just before": jobs.CodeCaptured} {
 				if o := outcome(t, pool, key); o.Code != want {
 					t.Errorf("%s: %s, want %s", key, o.Code, want)
 				}
@@ -177,7 +187,8 @@ func TestCaptureAtTheVeryTime(t *testing.T) {
 // before.
 func TestMoneyOfAnExpiredAuthorization(t *testing.T) {
 	pool := newPool(t)
-	exec(t, pool, `SELECT lastseat.open_account('bank','EUR',NULL), lastseat.open_account('shop','EUR'), lastseat.open_account('ada','EUR')`)
+	exec(t, pool, `SELECT lastseat.open_account('bank','EUR',NULL), lastseat.open_account('shop','EUR'),
+		lastseat.open_account('ada','EUR')`)
 	exec(t, pool, `SELECT lastseat.transfer('t','bank','ada',100,'EUR')`)
 	exec(t, pool, `SELECT lastseat.authorize('a','p','ada','shop',100,'EUR', now() + interval '500 milliseconds')`)
 	drain(t, pool, outbox.Settings{})

@@ -34,12 +34,15 @@ const forgottenSQL = `
 	SELECT r.id FROM lastseat.reservations r
 	WHERE r.status = 'waiting'
 	  AND NOT EXISTS (
-		SELECT FROM (SELECT resource_id, sum(quantity) AS asked FROM lastseat.reservation_items WHERE reservation_id = r.id AND during IS NULL GROUP BY resource_id) i
+		SELECT FROM (SELECT resource_id, sum(quantity) AS asked FROM lastseat.reservation_items WHERE reservation_id = r.id
+		  AND during IS NULL GROUP BY resource_id) i
 		JOIN lastseat.resources s ON s.id = i.resource_id WHERE i.asked > s.capacity + s.overbook - s.held - s.confirmed)
 	  AND NOT EXISTS (
-		SELECT FROM lastseat.reservation_items i JOIN lastseat.reservation_items o ON o.resource_id = i.resource_id AND o.occupies AND o.during && i.during WHERE i.reservation_id = r.id)
+		SELECT FROM lastseat.reservation_items i JOIN lastseat.reservation_items o ON o.resource_id = i.resource_id
+		  AND o.occupies AND o.during && i.during WHERE i.reservation_id = r.id)
 	  AND NOT EXISTS (
-		SELECT FROM (SELECT s.limit_group, sum(i.quantity) AS asked FROM lastseat.reservation_items i JOIN lastseat.resources s ON s.id = i.resource_id
+		SELECT FROM (SELECT s.limit_group, sum(i.quantity) AS asked FROM lastseat.reservation_items i
+		  JOIN lastseat.resources s ON s.id = i.resource_id
 		             WHERE i.reservation_id = r.id GROUP BY s.limit_group) i
 		JOIN lastseat.limit_groups g ON g.id = i.limit_group
 		LEFT JOIN lastseat.customer_counts c ON c.limit_group = g.id AND c.customer = r.customer
@@ -50,24 +53,32 @@ const forgottenSQL = `
 const untrueSQL = `
 	WITH live AS (SELECT r.id, r.customer, r.status, i.resource_id, i.quantity, i.during FROM lastseat.reservations r
 	              JOIN lastseat.reservation_items i ON i.reservation_id = r.id WHERE r.status IN ('held', 'confirmed')),
-	     sums AS (SELECT resource_id, coalesce(sum(quantity) FILTER (WHERE status = 'held'), 0) AS held, coalesce(sum(quantity) FILTER (WHERE status = 'confirmed'), 0) AS confirmed
+	     sums AS (SELECT resource_id, coalesce(sum(quantity) FILTER (WHERE status = 'held'), 0) AS held,
+	       coalesce(sum(quantity) FILTER (WHERE status = 'confirmed'), 0) AS confirmed
 	              FROM live WHERE during IS NULL GROUP BY resource_id)
-	SELECT format('%s: %s held, %s confirmed of %s, but its items are %s and %s', r.id, r.held, r.confirmed, r.capacity + r.overbook, s.held, s.confirmed)
+	SELECT format('%s: %s held, %s confirmed of %s, but its items are %s and %s', r.id, r.held, r.confirmed,
+	  r.capacity + r.overbook, s.held, s.confirmed)
 	FROM lastseat.resources r LEFT JOIN sums s ON s.resource_id = r.id
-	WHERE (r.held, r.confirmed) <> (coalesce(s.held, 0), coalesce(s.confirmed, 0)) OR r.held + r.confirmed > r.capacity + r.overbook
+	WHERE (r.held, r.confirmed) <> (coalesce(s.held, 0), coalesce(s.confirmed, 0))
+	  OR r.held + r.confirmed > r.capacity + r.overbook
 	UNION ALL
-	SELECT format('%s: %s and %s overlap', a.resource_id, a.id, b.id) FROM live a JOIN live b ON a.resource_id = b.resource_id AND a.id < b.id AND a.during && b.during
+	SELECT format('%s: %s and %s overlap', a.resource_id, a.id, b.id) FROM live a
+	  JOIN live b ON a.resource_id = b.resource_id AND a.id < b.id AND a.during && b.during
 	UNION ALL
 	SELECT format('%s of %s: counted %s, has %s', c.customer, c.limit_group, c.quantity, l.quantity)
 	FROM lastseat.customer_counts c
-	LEFT JOIN (SELECT customer, limit_group, sum(quantity) AS quantity FROM live JOIN lastseat.resources s ON s.id = live.resource_id GROUP BY customer, limit_group) l
+	LEFT JOIN (SELECT customer, limit_group, sum(quantity) AS quantity FROM live JOIN lastseat.resources s
+	  ON s.id = live.resource_id GROUP BY customer, limit_group) l
 	  USING (customer, limit_group) WHERE c.quantity <> coalesce(l.quantity, 0)
 	UNION ALL
-	SELECT format('%s waits, and stands in %s lines of %s', r.id, (SELECT count(*) FROM lastseat.waiting_items w WHERE w.reservation_id = r.id), count(DISTINCT i.resource_id))
+	SELECT format('%s waits, and stands in %s lines of %s', r.id, (SELECT count(*) FROM lastseat.waiting_items w
+	  WHERE w.reservation_id = r.id), count(DISTINCT i.resource_id))
 	FROM lastseat.reservations r JOIN lastseat.reservation_items i ON i.reservation_id = r.id WHERE r.status = 'waiting'
-	GROUP BY r.id HAVING count(DISTINCT i.resource_id) <> (SELECT count(*) FROM lastseat.waiting_items w WHERE w.reservation_id = r.id)
+	GROUP BY r.id HAVING count(DISTINCT i.resource_id) <> (SELECT count(*) FROM lastseat.waiting_items w
+	  WHERE w.reservation_id = r.id)
 	UNION ALL
-	SELECT format('%s is %s, and stands in a line', r.id, r.status) FROM lastseat.waiting_items w JOIN lastseat.reservations r ON r.id = w.reservation_id WHERE r.status <> 'waiting'`
+	SELECT format('%s is %s, and stands in a line', r.id, r.status) FROM lastseat.waiting_items w
+	  JOIN lastseat.reservations r ON r.id = w.reservation_id WHERE r.status <> 'waiting'`
 
 // seated is the last line of a race for seats: nobody has more than there is, and nobody is forgotten.
 func seated(t *testing.T, pool *pgxpool.Pool) {
@@ -96,7 +107,8 @@ func (a *arena) leaves() {
 	for _, worker := range a.workers {
 		conflicts += worker.Stats().Conflicts
 	}
-	a.Logf("%d conflicts, %d deadlocks", conflicts, testdb.Scalar[int64](a.T, a.pool, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`))
+	a.Logf("%d conflicts, %d deadlocks", conflicts, testdb.Scalar[int64](a.T, a.pool,
+		`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`))
 }
 
 // askAll asks for requests in their order, in one transaction.
@@ -114,7 +126,9 @@ func (a *arena) askAll(requests ...outbox.Request) (keys []string) {
 // seats defines n resources of one size, prefix0 and so on.
 func (a *arena) seats(prefix string, n int, capacity int64) {
 	a.Helper()
-	exec(a.T, a.pool, `SELECT count(lastseat.define_resource($1 || n, $3::bigint)) FROM generate_series(0, $2::int - 1) n`, prefix, n, capacity)
+	exec(a.T, a.pool,
+		`SELECT count(lastseat.define_resource($1 || n, $3::bigint)) FROM generate_series(0, $2::int - 1) n`, prefix, n,
+		capacity)
 }
 
 func one(resource string) []jobs.Item { return []jobs.Item{{Resource: resource}} }
@@ -146,7 +160,8 @@ func TestConfirmAgainstExpiry(t *testing.T) {
 			for i := range rounds {
 				hold, seat := fmt.Sprint("hold", i), fmt.Sprint("seat", i)
 				expires := begin.Add(time.Duration(i) * 5 * time.Millisecond)
-				holds = append(holds, outbox.Request{Key: hold, Args: jobs.Hold{Reservation: hold, Items: one(seat), ExpiresAt: expires}})
+				holds = append(holds, outbox.Request{Key: hold, Args: jobs.Hold{Reservation: hold, Items: one(seat),
+					ExpiresAt: expires}})
 				early := time.Duration(rand.IntN(30)-3) * time.Millisecond
 				if i%10 == 0 {
 					early = time.Second // some in time, on a slow machine too
@@ -205,9 +220,11 @@ func TestConfirmAtTheVeryTime(t *testing.T) {
 				exec(t, pool, `SELECT count(lastseat.define_resource('seat' || n, 1)) FROM generate_series(1, $1::int) n`, rounds)
 				const item = `jsonb_build_array(jsonb_build_object('resource', 'seat' || n))`
 				// Asked for 100 seconds ago, one a millisecond, for 50 seconds; by the lane's time nothing has come late.
-				exec(t, pool, `SELECT count(lastseat.hold('hold' || n, 'hold' || n, `+item+`, now() - interval '50 seconds' + n * interval '1 millisecond')) FROM generate_series(1, $1::int) n`, rounds)
+				exec(t, pool, `SELECT count(lastseat.hold('hold' || n, 'hold' || n, `+item+
+					`, now() - interval '50 seconds' + n * interval '1 millisecond')) FROM generate_series(1, $1::int) n`, rounds)
 				exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = now() - interval '100 seconds'`)
-				exec(t, pool, `SELECT count(lastseat.confirm('confirm' || n, 'hold' || n)), count(lastseat.hold('next' || n, 'next' || n, `+item+`)) FROM generate_series(1, $1::int) n`, rounds)
+				exec(t, pool, `SELECT count(lastseat.confirm('confirm' || n, 'hold' || n)), count(lastseat.hold('next' || n, 'next'
+					|| n, `+item+`)) FROM generate_series(1, $1::int) n`, rounds)
 				exec(t, pool, `
 					UPDATE lastseat.river_job j SET scheduled_at = h.expires_at + (n % 3 - 1) * interval '1 microsecond'
 					FROM generate_series(1, $1::int) n JOIN lastseat.reservations h ON h.id = 'hold' || n
@@ -218,7 +235,8 @@ func TestConfirmAtTheVeryTime(t *testing.T) {
 				rows, err := pool.Query(t.Context(), `
 					SELECT format('%s, %s %s, %s', h.code, c.code, v.status, x.code), count(*)::int
 					FROM lastseat.reservations v JOIN lastseat.requests h ON h.key = v.key
-					JOIN lastseat.requests c ON c.key = replace(v.id, 'hold', 'confirm') JOIN lastseat.requests x ON x.key = replace(v.id, 'hold', 'next')
+					JOIN lastseat.requests c ON c.key = replace(v.id, 'hold', 'confirm') JOIN lastseat.requests x
+					  ON x.key = replace(v.id, 'hold', 'next')
 					WHERE v.id LIKE 'hold%' GROUP BY 1`)
 				if err != nil {
 					t.Fatal(err)
@@ -226,7 +244,8 @@ func TestConfirmAtTheVeryTime(t *testing.T) {
 				got := make(map[string]int)
 				var story string
 				var n int
-				if _, err := pgx.ForEachRow(rows, []any{&story, &n}, func() error { got[story] = n; return nil }); err != nil || !maps.Equal(got, want) {
+				if _, err := pgx.ForEachRow(rows, []any{&story, &n}, func() error { got[story] = n; return nil }); err != nil ||
+					!maps.Equal(got, want) {
 					t.Errorf("%v, want %v (%v)", got, want, err)
 				}
 				seated(t, pool)
@@ -250,11 +269,13 @@ func (a *arena) lives(rounds int) []life {
 	}
 	a.codes(keys...)
 	rows, err := a.pool.Query(a.Context(), `
-		SELECT format('confirm %s, then %s, %s expiries; next %s, then %s', c.code, h.status, count(e.key), x.code, n.status), c.requested_at < h.expires_at, x.requested_at >= h.expires_at
+		SELECT format('confirm %s, then %s, %s expiries; next %s, then %s', c.code, h.status, count(e.key), x.code,
+		  n.status), c.requested_at < h.expires_at, x.requested_at >= h.expires_at
 		FROM generate_series(0, $1 - 1) i
 		JOIN lastseat.reservations h ON h.id = 'hold' || i JOIN lastseat.requests c ON c.key = 'confirm' || i
 		JOIN lastseat.reservations n ON n.id = 'next' || i JOIN lastseat.requests x ON x.key = n.id
-		LEFT JOIN lastseat.requests e ON e.key = 'lastseat:reservation.expire:' || h.id AND e.code = 'expired' AND e.settled_at >= h.expires_at
+		LEFT JOIN lastseat.requests e ON e.key = 'lastseat:reservation.expire:' || h.id AND e.code = 'expired'
+		  AND e.settled_at >= h.expires_at
 		GROUP BY i, c.code, h.status, x.code, n.status, c.requested_at, x.requested_at, h.expires_at ORDER BY i`, rounds)
 	if err != nil {
 		a.Fatal(err)
@@ -282,10 +303,12 @@ func TestCancelAgainstConfirm(t *testing.T) {
 				var runners []func()
 				var keys, holds []string
 				for i := first; i < first+abreast; i++ {
-					hold, confirm, cancel, next := fmt.Sprint("hold", i), fmt.Sprint("confirm", i), fmt.Sprint("cancel", i), fmt.Sprint("next", i)
+					hold, confirm, cancel, next := fmt.Sprint("hold", i), fmt.Sprint("confirm", i), fmt.Sprint("cancel", i),
+						fmt.Sprint("next", i)
 					holds = append(holds, a.ask(hold, jobs.Hold{Reservation: hold, Items: one(fmt.Sprint("seat", i))}).Key)
 					keys = append(keys, confirm, cancel, next)
-					runners = append(runners, func() { a.ask(cancel, jobs.Cancel{Reservation: hold}) }, func() { a.ask(confirm, jobs.Confirm{Reservation: hold}) },
+					runners = append(runners, func() { a.ask(cancel, jobs.Cancel{Reservation: hold}) },
+						func() { a.ask(confirm, jobs.Confirm{Reservation: hold}) },
 						func() { a.ask(next, jobs.Hold{Reservation: next, Items: one(fmt.Sprint("seat", i))}) })
 				}
 				a.codes(holds...) // or "next" may be settled first, in another lane
@@ -296,7 +319,8 @@ func TestCancelAgainstConfirm(t *testing.T) {
 					story := strings.Join(codes[i:i+3], " ")
 					stories = append(stories, story)
 					switch story {
-					case "confirmed cancelled held", "confirmed cancelled sold_out", "not_held cancelled held", "not_held cancelled sold_out":
+					case "confirmed cancelled held", "confirmed cancelled sold_out", "not_held cancelled held",
+						"not_held cancelled sold_out":
 					default:
 						t.Errorf("%s: %s", keys[i], story)
 					}
@@ -324,7 +348,8 @@ func TestGrantAgainstCancel(t *testing.T) {
 					var holds []outbox.Request
 					for i := begin; i < begin+abreast; i++ {
 						key := fmt.Sprint(who, i)
-						holds = append(holds, outbox.Request{Key: key, Args: jobs.Hold{Reservation: key, Items: one(fmt.Sprint("seat", i)), Wait: true}})
+						holds = append(holds, outbox.Request{Key: key, Args: jobs.Hold{Reservation: key, Items: one(fmt.Sprint("seat",
+							i)), Wait: true}})
 					}
 					last = a.askAll(holds...)
 					a.codes(last...)
@@ -340,7 +365,8 @@ func TestGrantAgainstCancel(t *testing.T) {
 				if got, want := sum(a.codes(cancels...)), fmt.Sprint("cancelled:", 2*abreast); got != want {
 					t.Errorf("%s, want %s", got, want)
 				}
-				if held := testdb.Scalar[int](t, a.pool, `SELECT count(*)::int FROM lastseat.reservations WHERE id = ANY ($1) AND status = 'held'`, last); held != abreast {
+				if held := testdb.Scalar[int](t, a.pool, `SELECT count(*)::int FROM lastseat.reservations WHERE id = ANY ($1)
+					AND status = 'held'`, last); held != abreast {
 					t.Errorf("of %d who remain, %d have their seat", abreast, held)
 				}
 			}
@@ -423,7 +449,8 @@ func TestShuffledSixSeats(t *testing.T) {
 			odd := testdb.Scalar[string](t, a.pool, `
 				SELECT coalesce(string_agg(DISTINCT concat_ws(' ', r.kind, r.code, v.status), ', '), '')
 				FROM lastseat.requests r LEFT JOIN lastseat.reservations v ON v.key = r.key
-				LEFT JOIN (SELECT reservation_id, count(*) AS n, sum(quantity) AS quantity FROM lastseat.reservation_items GROUP BY reservation_id) i ON i.reservation_id = v.id
+				LEFT JOIN (SELECT reservation_id, count(*) AS n, sum(quantity) AS quantity FROM lastseat.reservation_items
+				  GROUP BY reservation_id) i ON i.reservation_id = v.id
 				WHERE r.kind LIKE 'reservation.%' AND r.key <> 'last'
 				  AND CASE r.code WHEN 'held' THEN v.status NOT IN ('held', 'cancelled') OR i.n <> 6 OR i.quantity <> 6
 				                  WHEN 'sold_out' THEN v.status <> 'rejected' OR i.n IS NOT NULL
@@ -431,7 +458,8 @@ func TestShuffledSixSeats(t *testing.T) {
 			if odd != "" {
 				t.Error(odd)
 			}
-			t.Log(testdb.Scalar[string](t, a.pool, `SELECT string_agg(code || ':' || n, ' ') FROM (SELECT code, count(*) AS n FROM lastseat.requests WHERE kind LIKE 'reservation%' GROUP BY code) c`))
+			t.Log(testdb.Scalar[string](t, a.pool, `SELECT string_agg(code || ':' || n, ' ') FROM (SELECT code, count(*) AS n
+				FROM lastseat.requests WHERE kind LIKE 'reservation%' GROUP BY code) c`))
 			a.leaves()
 		})
 	}
@@ -460,7 +488,8 @@ func TestCustomerLimitFromManySides(t *testing.T) {
 			const seats = 8
 			rounds := testdb.Soak(12, 300)
 			exec(t, a.pool, `SELECT lastseat.define_limit('concert', 3)`)
-			exec(t, a.pool, `SELECT count(lastseat.define_resource('seat' || n, 100000, limit_group => 'concert')) FROM generate_series(0, $1::int - 1) n`, seats)
+			exec(t, a.pool, `SELECT count(lastseat.define_resource('seat' || n, 100000, limit_group => 'concert'))
+				FROM generate_series(0, $1::int - 1) n`, seats)
 			want := func(customer, prefix string) (keys []string, runners []func()) {
 				for seat := range seats {
 					key := fmt.Sprintf("%s/%s%d", customer, prefix, seat)
@@ -499,18 +528,24 @@ func TestPlaceOfWhoRanOut(t *testing.T) {
 	for name, level := range levels {
 		t.Run("same batch, "+name, func(t *testing.T) {
 			pool := newPool(t)
-			exec(t, pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('room', 1), lastseat.define_limit('concert', 1)`)
-			exec(t, pool, `SELECT lastseat.define_resource('stall', 1, limit_group => 'concert'), lastseat.define_resource('box', 1, limit_group => 'concert')`)
+			exec(t, pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('room', 1),
+				lastseat.define_limit('concert', 1)`)
+			exec(t, pool, `SELECT lastseat.define_resource('stall', 1, limit_group => 'concert'),
+				lastseat.define_resource('box', 1, limit_group => 'concert')`)
 			const noon = `'[2026-12-01T12:00:00Z,2026-12-01T13:00:00Z)'`
-			exec(t, pool, `SELECT lastseat.hold('first', 'first', '[{"resource": "seat"}, {"resource": "stall"}, {"resource": "room", "during": `+strings.ReplaceAll(noon, "'", `"`)+`}]', now() + interval '600 milliseconds', 'ada')`)
+			exec(t, pool, `SELECT lastseat.hold('first', 'first',
+				'[{"resource": "seat"}, {"resource": "stall"}, {"resource": "room", "during": `+strings.ReplaceAll(noon, "'", `"`)+`}]', now() + interval '600 milliseconds', 'ada')`)
 			drain(t, pool, outbox.Settings{})
-			exec(t, pool, `SELECT lastseat.hold('early', 'early', '[{"resource": "seat"}]')`) // the sweep goes no further than this
+			// the sweep goes no further than this
+			exec(t, pool, `SELECT lastseat.hold('early', 'early', '[{"resource": "seat"}]')`)
 			time.Sleep(700 * time.Millisecond)
-			for key, item := range map[string]string{"seat": `{"resource": "seat"}`, "room": `{"resource": "room", "during": ` + strings.ReplaceAll(noon, "'", `"`) + `}`, "limit": `{"resource": "box"}`} {
+			for key, item := range map[string]string{"seat": `{"resource": "seat"}`, "room": `{"resource": "room", "during": ` +
+				strings.ReplaceAll(noon, "'", `"`) + `}`, "limit": `{"resource": "box"}`} {
 				exec(t, pool, `SELECT lastseat.hold($1, $1, ('[' || $2 || ']')::jsonb, customer => 'ada')`, key, item)
 			}
 			drain(t, pool, outbox.Settings{Isolation: level})
-			for key, want := range map[string]string{"first": "held", "early": "sold_out", "seat": "held", "room": "held", "limit": "held"} {
+			for key, want := range map[string]string{"first": "held", "early": "sold_out", "seat": "held", "room": "held",
+				"limit": "held"} {
 				if o := outcome(t, pool, key); o.Code != want {
 					t.Errorf("%s: %s, want %s", key, o.Code, want)
 				}
@@ -582,10 +617,13 @@ func TestWaitingLine(t *testing.T) {
 			a.settled()
 			time.Sleep(900 * time.Millisecond) // the last that run out
 			drain(t, a.pool, outbox.Settings{Lanes: settings.Lanes})
-			if failed := testdb.Scalar[int](t, a.pool, `SELECT count(*)::int FROM lastseat.requests WHERE status NOT IN ('applied', 'rejected') OR code IN ('sold_out', 'overlap', 'invalid_args')`); failed != 0 {
+			if failed := testdb.Scalar[int](t, a.pool, `SELECT count(*)::int FROM lastseat.requests
+				WHERE status NOT IN ('applied', 'rejected') OR code IN ('sold_out', 'overlap', 'invalid_args')`); failed != 0 {
 				t.Errorf("%d requests were not dealt with, or turned away though they would wait", failed)
 			}
-			t.Log(testdb.Scalar[string](t, a.pool, `SELECT string_agg(kind || ' ' || code || ':' || n, ', ') FROM (SELECT kind, code, count(*) AS n FROM lastseat.requests WHERE kind LIKE 'reservation%' GROUP BY kind, code) c`))
+			t.Log(testdb.Scalar[string](t, a.pool, `SELECT string_agg(kind || ' ' || code || ':' || n, ', ')
+				FROM (SELECT kind, code, count(*) AS n FROM lastseat.requests WHERE kind LIKE 'reservation%'
+				  GROUP BY kind, code) c`))
 			a.leaves()
 		})
 	}
@@ -610,14 +648,16 @@ func TestNobodyIsForgotten(t *testing.T) {
 		"more get free at once than are looked at": func(t *testing.T, pool *pgxpool.Pool) {
 			exec(t, pool, `SELECT lastseat.define_resource('stock', 2500)`)
 			exec(t, pool, `SELECT lastseat.hold('all', 'all', '[{"resource": "stock", "quantity": 2500}]')`)
-			exec(t, pool, `SELECT count(lastseat.hold('w' || n, 'w' || n, '[{"resource": "stock"}]', wait => true)) FROM generate_series(1, 2500) n`)
+			exec(t, pool, `SELECT count(lastseat.hold('w' || n, 'w' || n, '[{"resource": "stock"}]', wait => true))
+				FROM generate_series(1, 2500) n`)
 			drain(t, pool, outbox.Settings{})
 			exec(t, pool, `SELECT lastseat.cancel('cancel', 'all')`)
 			drain(t, pool, outbox.Settings{})
 		},
 		"a customer gives back another seat of the group": func(t *testing.T, pool *pgxpool.Pool) {
 			exec(t, pool, `SELECT lastseat.define_limit('concert', 1)`)
-			exec(t, pool, `SELECT lastseat.define_resource('a', 1, limit_group => 'concert'), lastseat.define_resource('b', 1, limit_group => 'concert')`)
+			exec(t, pool, `SELECT lastseat.define_resource('a', 1, limit_group => 'concert'), lastseat.define_resource('b', 1,
+				limit_group => 'concert')`)
 			exec(t, pool, `SELECT lastseat.hold('eve', 'eve', '[{"resource": "b"}]', customer => 'eve')`)
 			exec(t, pool, `SELECT lastseat.hold('ada-b', 'ada-b', '[{"resource": "b"}]', customer => 'ada', wait => true)`)
 			exec(t, pool, `SELECT lastseat.hold('ada-a', 'ada-a', '[{"resource": "a"}]', customer => 'ada')`)
@@ -628,7 +668,8 @@ func TestNobodyIsForgotten(t *testing.T) {
 		},
 		"a limit is raised": func(t *testing.T, pool *pgxpool.Pool) {
 			exec(t, pool, `SELECT lastseat.define_limit('concert', 1)`)
-			exec(t, pool, `SELECT lastseat.define_resource('a', 1, limit_group => 'concert'), lastseat.define_resource('b', 1, limit_group => 'concert')`)
+			exec(t, pool, `SELECT lastseat.define_resource('a', 1, limit_group => 'concert'), lastseat.define_resource('b', 1,
+				limit_group => 'concert')`)
 			exec(t, pool, `SELECT lastseat.hold('eve', 'eve', '[{"resource": "b"}]', customer => 'eve')`)
 			exec(t, pool, `SELECT lastseat.hold('ada-b', 'ada-b', '[{"resource": "b"}]', customer => 'ada', wait => true)`)
 			exec(t, pool, `SELECT lastseat.hold('ada-a', 'ada-a', '[{"resource": "a"}]', customer => 'ada')`)
@@ -639,13 +680,16 @@ func TestNobodyIsForgotten(t *testing.T) {
 		},
 		"a hold runs out at the very time of the last request of a batch": func(t *testing.T, pool *pgxpool.Pool) {
 			exec(t, pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('other', 9)`)
-			exec(t, pool, `SELECT lastseat.hold('first', 'first', '[{"resource": "seat"}]', now() + interval '300 milliseconds')`)
+			exec(t, pool,
+				`SELECT lastseat.hold('first', 'first', '[{"resource": "seat"}]', now() + interval '300 milliseconds')`)
 			exec(t, pool, `SELECT lastseat.hold('waits', 'waits', '[{"resource": "seat"}]', wait => true)`)
 			drain(t, pool, outbox.Settings{})
 			exec(t, pool, `SELECT lastseat.hold('before', 'before', '[{"resource": "other"}]')`) // the sweep goes no further
 			exec(t, pool, `SELECT lastseat.hold('at', 'at', '[{"resource": "other"}]')`)
-			exec(t, pool, `SELECT lastseat.hold('none', 'none', '[{"resource": "other"}]', (SELECT expires_at FROM lastseat.reservations WHERE id = 'first'))`)
-			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = (SELECT expires_at FROM lastseat.reservations WHERE id = 'first') WHERE args ->> 'key' <> 'before'`)
+			exec(t, pool, `SELECT lastseat.hold('none', 'none', '[{"resource": "other"}]', (SELECT expires_at
+				FROM lastseat.reservations WHERE id = 'first'))`)
+			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = (SELECT expires_at FROM lastseat.reservations
+				WHERE id = 'first') WHERE args ->> 'key' <> 'before'`)
 			time.Sleep(400 * time.Millisecond)
 			drain(t, pool, outbox.Settings{})
 			if o := outcome(t, pool, "none"); o.Code != jobs.CodeHoldExpired {
@@ -655,7 +699,8 @@ func TestNobodyIsForgotten(t *testing.T) {
 		"a resource grows, and runs out of who fits": func(t *testing.T, pool *pgxpool.Pool) {
 			exec(t, pool, `SELECT lastseat.define_resource('seat', 1)`)
 			exec(t, pool, `SELECT lastseat.hold('first', 'first', '[{"resource": "seat"}]')`)
-			exec(t, pool, `SELECT count(lastseat.hold('w' || n, 'w' || n, '[{"resource": "seat"}]', wait => true)) FROM generate_series(1, 5) n`)
+			exec(t, pool, `SELECT count(lastseat.hold('w' || n, 'w' || n, '[{"resource": "seat"}]', wait => true))
+				FROM generate_series(1, 5) n`)
 			drain(t, pool, outbox.Settings{})
 			exec(t, pool, `SELECT lastseat.define_resource('seat', 4)`)
 			drain(t, pool, outbox.Settings{})
@@ -676,10 +721,12 @@ func TestPlaceBehindManyThatRanOut(t *testing.T) {
 	pool := newPool(t)
 	const holds = 10_500 // more than a sweep and a batch take care of together
 	exec(t, pool, `SELECT lastseat.define_resource('stock', $1), lastseat.define_resource('seat', 1)`, holds)
-	exec(t, pool, `SELECT count(lastseat.hold('h' || n, 'h' || n, '[{"resource": "stock"}]', now() + interval '10 minutes')) FROM generate_series(1, $1::int) n`, holds)
+	exec(t, pool, `SELECT count(lastseat.hold('h' || n, 'h' || n, '[{"resource": "stock"}]',
+		now() + interval '10 minutes')) FROM generate_series(1, $1::int) n`, holds)
 	exec(t, pool, `SELECT lastseat.hold('last', 'last', '[{"resource": "seat"}]', now() + interval '11 minutes')`)
 	drain(t, pool, outbox.Settings{})
-	exec(t, pool, `UPDATE lastseat.reservations SET expires_at = now() - CASE id WHEN 'last' THEN interval '1 second' ELSE interval '2 seconds' END`)
+	exec(t, pool, `UPDATE lastseat.reservations SET expires_at = now() - CASE id WHEN 'last' THEN interval '1 second'
+		ELSE interval '2 seconds' END`)
 	exec(t, pool, `SELECT lastseat.hold('next', 'next', '[{"resource": "seat"}]')`)
 	drain(t, pool, outbox.Settings{})
 	if o := outcome(t, pool, "next"); o.Code != jobs.CodeHeld {
@@ -696,7 +743,8 @@ func TestWhoWaitsInALaneBehind(t *testing.T) {
 			pool := newPool(t)
 			settings := outbox.Settings{Lanes: 2, Batch: 1}
 			inLane := func(lane int, prefix string) string {
-				return testdb.Scalar[string](t, pool, `SELECT $2 || n FROM generate_series(1, 100) n WHERE abs(hashtextextended($2 || n, 0) % 2) = $1 LIMIT 1`, lane, prefix)
+				return testdb.Scalar[string](t, pool, `SELECT $2 || n FROM generate_series(1, 100) n
+					WHERE abs(hashtextextended($2 || n, 0) % 2) = $1 LIMIT 1`, lane, prefix)
 			}
 			first, waiter, account := inLane(0, "first"), inLane(1, "waits"), inLane(1, "account")
 			exec(t, pool, `SELECT lastseat.open_account('shop', 'EUR'), lastseat.open_account($1, 'EUR', NULL)`, account)
@@ -724,7 +772,8 @@ func TestWhoWaitsInALaneBehind(t *testing.T) {
 			exec(t, pool, `SELECT lastseat.cancel('ahead', $1)`, first)
 			var drained sync.WaitGroup
 			drained.Go(func() { drain(t, pool, settings) })
-			for deadline := time.Now().Add(20 * time.Second); outcome(t, pool, "ahead").Status == outbox.Pending && time.Now().Before(deadline); {
+			for deadline := time.Now().Add(20 * time.Second); outcome(t, pool, "ahead").Status == outbox.Pending &&
+				time.Now().Before(deadline); {
 				time.Sleep(5 * time.Millisecond)
 			}
 			if err := lock.Rollback(t.Context()); err != nil {

@@ -59,7 +59,8 @@ func newArena(t *testing.T, workers int, settings outbox.Settings) *arena {
 		})
 	}
 	t.Cleanup(a.stop)
-	exec(t, a.pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR', NULL), lastseat.open_account('ada', 'EUR')`)
+	exec(t, a.pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR', NULL),
+		lastseat.open_account('ada', 'EUR')`)
 	// One after the other: in several lanes, what was asked first need not be first.
 	a.ask("top-up", jobs.Transfer{From: "bank", To: "ada", Amount: 1_000_000, Currency: "EUR"})
 	a.codes("top-up")
@@ -109,7 +110,8 @@ func (a *arena) authorized(n int) {
 	requests, keys := make([]outbox.Request, n), make([]string, n)
 	for i := range requests {
 		keys[i] = fmt.Sprint("a", i)
-		requests[i] = outbox.Request{Key: keys[i], Args: jobs.Authorize{Payment: fmt.Sprint("p", i), From: "ada", To: "shop", Amount: 100, Currency: "EUR"}}
+		requests[i] = outbox.Request{Key: keys[i], Args: jobs.Authorize{Payment: fmt.Sprint("p", i), From: "ada", To: "shop",
+			Amount: 100, Currency: "EUR"}}
 	}
 	if _, err := outbox.EnqueueMany(a.Context(), a.pool, requests); err != nil {
 		a.Fatal(err)
@@ -142,7 +144,8 @@ func atOnce(runners ...func()) {
 func (a *arena) ends(shop int64) {
 	a.Helper()
 	a.stop()
-	for id, want := range map[string]jobs.Balance{"ada": {Balance: 1_000_000 - shop, Held: anchor}, "shop": {Balance: shop}, "bank": {Balance: -1_000_000}} {
+	for id, want := range map[string]jobs.Balance{"ada": {Balance: 1_000_000 - shop, Held: anchor},
+		"shop": {Balance: shop}, "bank": {Balance: -1_000_000}} {
 		got, err := jobs.BalanceOf(a.Context(), a.pool, id)
 		if err != nil || got.Balance != want.Balance || got.Held != want.Held {
 			a.Errorf("%s has %d and holds %d, want %d and %d (%v)", id, got.Balance, got.Held, want.Balance, want.Held, err)
@@ -205,7 +208,8 @@ func TestRefundsThatExceedTheCapture(t *testing.T) {
 				atOnce(func() { a.ask(one, jobs.Refund{Payment: payment, Amount: 60}) },
 					func() { a.ask(two, jobs.Refund{Payment: payment, Amount: 60}) })
 				switch got := strings.Join(a.codes(one, two), " "); got {
-				case jobs.CodeRefunded + " " + jobs.CodeAmountExceedsCaptured, jobs.CodeAmountExceedsCaptured + " " + jobs.CodeRefunded:
+				case jobs.CodeRefunded + " " + jobs.CodeAmountExceedsCaptured, jobs.CodeAmountExceedsCaptured + " " +
+					jobs.CodeRefunded:
 				default:
 					t.Errorf("round %d: %s", i, got)
 				}

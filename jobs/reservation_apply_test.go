@@ -15,7 +15,8 @@ import (
 
 // The reservation of the table below: 2 of 3 of stock, and the room from 10 to 11, for ann. none stands for one that is
 // not there; ran out, for one whose time is over at the time of the job. While it waits, others have 3 of stock.
-var reservationStates = []string{"none", "pending", "pending, over", "held", "held, over", "waiting", "waiting, over", "confirmed", "cancelled", "rejected", "expired"}
+var reservationStates = []string{"none", "pending", "pending, over", "held", "held, over", "waiting", "waiting, over",
+	"confirmed", "cancelled", "rejected", "expired"}
 
 func roomAt(from, to int) *TimeRange {
 	day := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
@@ -37,10 +38,14 @@ var reservationOperations = map[string]struct {
 	"cancel":           {"k", KindCancel, &Cancel{Reservation: "r"}},
 	"extend":           {"k", KindExtend, &Extend{Reservation: "r", ExpiresAt: tableTime.Add(2 * time.Hour)}},
 	"extend, past":     {"k", KindExtend, &Extend{Reservation: "r", ExpiresAt: tableTime}},
-	"book":             {"key", KindBook, &booking{Hold{Reservation: "r", Customer: "ann", Items: tableItems(2)}, Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"}}},
-	"book, full":       {"key", KindBook, &booking{Hold{Reservation: "r", Customer: "ann", Items: tableItems(4)}, Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"}}},
-	"book, poor":       {"key", KindBook, &booking{Hold{Reservation: "r", Customer: "ann", Items: tableItems(2)}, Transfer{From: "ada", To: "shop", Amount: 1001, Currency: "EUR"}}},
-	"book other":       {"k", KindBook, &booking{Hold{Reservation: "r", Items: tableItems(2)}, Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"}}},
+	"book": {"key", KindBook, &booking{Hold{Reservation: "r", Customer: "ann", Items: tableItems(2)},
+		Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"}}},
+	"book, full": {"key", KindBook, &booking{Hold{Reservation: "r", Customer: "ann", Items: tableItems(4)},
+		Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"}}},
+	"book, poor": {"key", KindBook, &booking{Hold{Reservation: "r", Customer: "ann", Items: tableItems(2)},
+		Transfer{From: "ada", To: "shop", Amount: 1001, Currency: "EUR"}}},
+	"book other": {"k", KindBook, &booking{Hold{Reservation: "r", Items: tableItems(2)}, Transfer{From: "ada", To: "shop",
+		Amount: 100, Currency: "EUR"}}},
 }
 
 func tableItems(quantity int64) []Item {
@@ -49,7 +54,8 @@ func tableItems(quantity int64) []Item {
 
 func reservationState(name string) *state {
 	s := newState(tableTime.Add(time.Minute))
-	s.money.ledger.accounts["ada"], s.money.ledger.accounts["shop"] = &account{id: "ada", currency: "EUR", balance: 1000, overdraft: new(int64(0))}, &account{id: "shop", currency: "EUR"}
+	s.money.ledger.accounts["ada"], s.money.ledger.accounts["shop"] = &account{id: "ada", currency: "EUR", balance: 1000,
+		overdraft: new(int64(0))}, &account{id: "shop", currency: "EUR"}
 	stock := &resource{id: "stock", capacity: 3, group: "show", perCustomer: new(int64(5))}
 	s.places.resources["stock"], s.places.resources["room"] = stock, &resource{id: "room", capacity: 1}
 	ann := &count{}
@@ -64,7 +70,8 @@ func reservationState(name string) *state {
 	}
 	s.places.reservations["r"] = r
 	if slices.Contains([]string{reservationHeld, reservationConfirmed, reservationWaiting}, status) {
-		r.items = []*item{{reservation: r, position: 1, resource: "stock", quantity: 2}, {reservation: r, position: 2, resource: "room", quantity: 1, during: roomAt(10, 11), occupies: status != reservationWaiting}}
+		r.items = []*item{{reservation: r, position: 1, resource: "stock", quantity: 2}, {reservation: r, position: 2,
+			resource: "room", quantity: 1, during: roomAt(10, 11), occupies: status != reservationWaiting}}
 	}
 	switch status {
 	case reservationHeld:
@@ -106,7 +113,8 @@ func (s *state) stockRow() string {
 			occupied++
 		}
 	}
-	return text + fmt.Sprintf(" occupied %d, line %d, ann %d, ada %d", occupied, len(s.places.line.waiting["stock"]), s.places.counts[customerGroup{"show", "ann"}].quantity, s.money.ledger.accounts["ada"].balance)
+	return text + fmt.Sprintf(" occupied %d, line %d, ann %d, ada %d", occupied, len(s.places.line.waiting["stock"]),
+		s.places.counts[customerGroup{"show", "ann"}].quantity, s.money.ledger.accounts["ada"].balance)
 }
 
 // Every state, every operation. After: the status, with the steps that the table is told; held/confirmed/waiting and
@@ -135,13 +143,17 @@ func TestReservationStateMachine(t *testing.T) {
 				t.Errorf("resource %s: changed is %t at version %d", id, r.changed, r.version)
 			}
 		}
-		if ended := strings.HasPrefix(c.after, "expired "); ended != slices.Equal(s.places.expired, []string{"r"}) || len(s.places.line.granted) != 0 {
+		if ended := strings.HasPrefix(c.after, "expired "); ended != slices.Equal(s.places.expired, []string{"r"}) ||
+			len(s.places.line.granted) != 0 {
 			t.Errorf("ran out: %v, granted: %v", s.places.expired, s.places.line.granted)
 		}
-		if r := s.places.reservations["r"]; r != nil && (r.created != (c.state == "none") || r.newItems != (result.Status == outbox.Applied && slices.Contains([]string{CodeHeld, CodeWaiting, CodeBooked}, result.Code))) {
+		if r := s.places.reservations["r"]; r != nil && (r.created != (c.state == "none") ||
+			r.newItems != (result.Status == outbox.Applied && slices.Contains([]string{CodeHeld, CodeWaiting, CodeBooked},
+				result.Code))) {
 			t.Errorf("%+v", *r)
 		}
-		if moved := result.Code == CodeBooked; moved != (len(s.money.ledger.transfers) == 1) || moved && (s.money.ledger.transfers[0].key != o.key || s.money.ledger.transfers[0].payment != "") {
+		if moved := result.Code == CodeBooked; moved != (len(s.money.ledger.transfers) == 1) || moved &&
+			(s.money.ledger.transfers[0].key != o.key || s.money.ledger.transfers[0].payment != "") {
 			t.Errorf("transfers: %+v", s.money.ledger.transfers)
 		}
 		s.proveStock(t)
@@ -174,44 +186,71 @@ const (
 
 // Operations that end alike share a line.
 var reservationTable = []paymentCase{
-	{"none", "hold; hold, wait", `applied held {"expires_at":"2026-11-23T12:15:00Z"}`, "held >held, 2/0/0 v1, 0/0/0 v1 occupied 1, line 0, ann 2, ada 1000"},
-	{"none", "hold other; hold other, wait", `rejected customer_limit {"asked":1,"customer":"","group":"show","limit":5,"taken":0}`, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
-	{"none", "book other", `rejected customer_limit {"asked":2,"customer":"","group":"show","limit":5,"taken":0}`, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
-	{"none", "hold, full; book, full", `rejected sold_out ` + soldOut, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
-	{"none", "hold, full, wait", `applied waiting ` + soldOut, "waiting joined true left false >waiting, 0/0/1 v1, 0/0/1 v1 occupied 0, line 1, ann 0, ada 1000"},
-	{"none", "book", `applied booked null`, "confirmed >held >confirmed, 0/2/0 v2, 0/0/0 v1 occupied 1, line 0, ann 2, ada 900"},
+	{"none", "hold; hold, wait", `applied held {"expires_at":"2026-11-23T12:15:00Z"}`,
+		"held >held, 2/0/0 v1, 0/0/0 v1 occupied 1, line 0, ann 2, ada 1000"},
+	{"none", "hold other; hold other, wait",
+		`rejected customer_limit {"asked":1,"customer":"","group":"show","limit":5,"taken":0}`,
+		"rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
+	{"none", "book other", `rejected customer_limit {"asked":2,"customer":"","group":"show","limit":5,"taken":0}`,
+		"rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
+	{"none", "hold, full; book, full", `rejected sold_out ` + soldOut,
+		"rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
+	{"none", "hold, full, wait", `applied waiting ` + soldOut,
+		"waiting joined true left false >waiting, 0/0/1 v1, 0/0/1 v1 occupied 0, line 1, ann 0, ada 1000"},
+	{"none", "book", `applied booked null`,
+		"confirmed >held >confirmed, 0/2/0 v2, 0/0/0 v1 occupied 1, line 0, ann 2, ada 900"},
 	{"none", "book, poor", poor, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
 	{"none", "confirm; cancel; extend; extend, past", `rejected reservation_not_found {"reservation":"r"}`, ""},
 	{"pending", "hold; hold, wait", heldUntilSoon, "held >held, 2/0/0 v1, 0/0/0 v1 occupied 1, line 0, ann 2, ada 1000"},
-	{"pending", "hold, full; book, full", `rejected sold_out ` + soldOut, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
-	{"pending", "hold, full, wait", `applied waiting ` + soldOut, "waiting joined true left false >waiting, 0/0/1 v1, 0/0/1 v1 occupied 0, line 1, ann 0, ada 1000"},
-	{"pending", "book", `applied booked null`, "confirmed >held >confirmed, 0/2/0 v2, 0/0/0 v1 occupied 1, line 0, ann 2, ada 900"},
+	{"pending", "hold, full; book, full", `rejected sold_out ` + soldOut,
+		"rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
+	{"pending", "hold, full, wait", `applied waiting ` + soldOut,
+		"waiting joined true left false >waiting, 0/0/1 v1, 0/0/1 v1 occupied 0, line 1, ann 0, ada 1000"},
+	{"pending", "book", `applied booked null`,
+		"confirmed >held >confirmed, 0/2/0 v2, 0/0/0 v1 occupied 1, line 0, ann 2, ada 900"},
 	{"pending", "book, poor", poor, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
 	{"pending", "confirm; cancel; extend; extend, past", `rejected not_held {"reservation":"r","status":"pending"}`, ""},
-	{"pending, over", "hold; hold, full; hold, full, wait; hold, wait", overAtNoon, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
-	{"pending, over", "book", `applied booked null`, "confirmed >held >confirmed, 0/2/0 v2, 0/0/0 v1 occupied 1, line 0, ann 2, ada 900"},
-	{"pending, over", "book, full", `rejected sold_out ` + soldOut, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
+	{"pending, over", "hold; hold, full; hold, full, wait; hold, wait", overAtNoon,
+		"rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
+	{"pending, over", "book", `applied booked null`,
+		"confirmed >held >confirmed, 0/2/0 v2, 0/0/0 v1 occupied 1, line 0, ann 2, ada 900"},
+	{"pending, over", "book, full", `rejected sold_out ` + soldOut,
+		"rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
 	{"pending, over", "book, poor", poor, "rejected >rejected, 0/0/0 v0, 0/0/0 v0 occupied 0, line 0, ann 0, ada 1000"},
-	{"pending, over", "confirm; cancel; extend; extend, past", `rejected not_held {"reservation":"r","status":"pending"}`, ""},
+	{"pending, over", "confirm; cancel; extend; extend, past", `rejected not_held {"reservation":"r","status":"pending"}`,
+		""},
 	{"held", allOwn, fmt.Sprintf(unsettled, "held"), ""},
-	{"held", "confirm", `applied confirmed null`, "confirmed >confirmed, 0/2/0 v1, 0/0/0 v0 occupied 1, line 0, ann 2, ada 1000"},
-	{"held", "cancel", `applied cancelled null`, "cancelled >cancelled, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
-	{"held", "extend", `applied extended {"expires_at":"2026-11-23T14:00:00Z"}`, "held >held, 2/0/0 v0, 0/0/0 v0 occupied 1, line 0, ann 2, ada 1000"},
-	{"held", "extend, past", `rejected hold_expired {"asked":"2026-11-23T12:00:00Z","expires_at":"2026-11-23T12:00:00.000000001Z","reservation":"r"}`, ""},
-	{"held, over", allOwn, fmt.Sprintf(unsettled, "expired"), "expired >expired, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
-	{"held, over", "confirm; cancel; extend; extend, past", overAtNoon, "expired >expired, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"held", "confirm", `applied confirmed null`,
+		"confirmed >confirmed, 0/2/0 v1, 0/0/0 v0 occupied 1, line 0, ann 2, ada 1000"},
+	{"held", "cancel", `applied cancelled null`,
+		"cancelled >cancelled, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"held", "extend", `applied extended {"expires_at":"2026-11-23T14:00:00Z"}`,
+		"held >held, 2/0/0 v0, 0/0/0 v0 occupied 1, line 0, ann 2, ada 1000"},
+	{"held", "extend, past",
+		`rejected hold_expired {"asked":"2026-11-23T12:00:00Z","expires_at":"2026-11-23T12:00:00.000000001Z","reservation":"r"}`, ""},
+	{"held, over", allOwn, fmt.Sprintf(unsettled, "expired"),
+		"expired >expired, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"held, over", "confirm; cancel; extend; extend, past", overAtNoon,
+		"expired >expired, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
 	{"waiting", allOwn, fmt.Sprintf(unsettled, "waiting"), ""},
 	{"waiting", "confirm", `rejected not_held {"reservation":"r","status":"waiting"}`, ""},
-	{"waiting", "cancel", `applied cancelled null`, "cancelled joined false left true >cancelled, 3/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
-	{"waiting", "extend", `applied extended {"expires_at":"2026-11-23T14:00:00Z"}`, "waiting >waiting, 3/0/1 v0, 0/0/1 v0 occupied 0, line 1, ann 0, ada 1000"},
-	{"waiting", "extend, past", `rejected hold_expired {"asked":"2026-11-23T12:00:00Z","expires_at":"2026-11-23T12:00:00.000000001Z","reservation":"r"}`, ""},
-	{"waiting, over", allOwn, fmt.Sprintf(unsettled, "expired"), "expired joined false left true >expired, 3/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
-	{"waiting, over", "confirm; cancel; extend; extend, past", overAtNoon, "expired joined false left true >expired, 3/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"waiting", "cancel", `applied cancelled null`,
+		"cancelled joined false left true >cancelled, 3/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"waiting", "extend", `applied extended {"expires_at":"2026-11-23T14:00:00Z"}`,
+		"waiting >waiting, 3/0/1 v0, 0/0/1 v0 occupied 0, line 1, ann 0, ada 1000"},
+	{"waiting", "extend, past",
+		`rejected hold_expired {"asked":"2026-11-23T12:00:00Z","expires_at":"2026-11-23T12:00:00.000000001Z","reservation":"r"}`, ""},
+	{"waiting, over", allOwn, fmt.Sprintf(unsettled, "expired"),
+		"expired joined false left true >expired, 3/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"waiting, over", "confirm; cancel; extend; extend, past", overAtNoon,
+		"expired joined false left true >expired, 3/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
 	{"confirmed", allOwn, fmt.Sprintf(unsettled, "confirmed"), ""},
 	{"confirmed", "confirm; extend; extend, past", `rejected not_held {"reservation":"r","status":"confirmed"}`, ""},
-	{"confirmed", "cancel", `applied cancelled null`, "cancelled >cancelled, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
+	{"confirmed", "cancel", `applied cancelled null`,
+		"cancelled >cancelled, 0/0/0 v1, 0/0/0 v1 occupied 0, line 0, ann 0, ada 1000"},
 	{"cancelled", allOwn, fmt.Sprintf(unsettled, "cancelled"), ""},
-	{"cancelled", "confirm; cancel; extend; extend, past", `rejected not_held {"reservation":"r","status":"cancelled"}`, ""},
+	{"cancelled", "confirm; cancel; extend; extend, past", `rejected not_held {"reservation":"r","status":"cancelled"}`,
+		""},
 	{"rejected", allOwn, fmt.Sprintf(unsettled, "rejected"), ""},
 	{"rejected", "confirm; cancel; extend; extend, past", `rejected not_held {"reservation":"r","status":"rejected"}`, ""},
 	{"expired", allOwn, fmt.Sprintf(unsettled, "expired"), ""},
@@ -238,44 +277,70 @@ func TestRefuseItems(t *testing.T) {
 		customer string
 		want     string
 	}{
-		"one":                             {[]Item{{Resource: "one"}}, "", `null`},
-		"two of one":                      {[]Item{{Resource: "one", Quantity: 2}}, "", `sold_out {"asked":2,"available":1,"resource":"one"}`},
-		"one twice":                       {[]Item{{Resource: "one"}, {Resource: "one"}}, "", `sold_out {"asked":2,"available":1,"resource":"one"}`},
-		"the most":                        {[]Item{{Resource: "huge", Quantity: most}}, "", `null`},
-		"the most, and one":               {[]Item{{Resource: "huge", Quantity: most}, {Resource: "huge"}}, "", `sold_out {"asked":9223372036854775807,"available":9223372036854775807,"resource":"huge"}`},
-		"of more than there is room for":  {[]Item{{Resource: "over"}}, "", `sold_out {"asked":1,"available":0,"resource":"over"}`},
-		"nothing there, behind sold out":  {[]Item{{Resource: "one", Quantity: 2}, {Resource: "none"}}, "", `resource_not_found {"resource":"none"}`},
-		"a range beside another":          {[]Item{{Resource: "room", During: roomAt(11, 12)}, {Resource: "room", During: roomAt(8, 9)}}, "", `null`},
-		"a range over another":            {[]Item{{Resource: "room", During: roomAt(10, 12)}}, "", `overlap {"during":"[2026-12-01T10:00:00Z,2026-12-01T12:00:00Z)","resource":"room"}`},
-		"a range within another":          {[]Item{{Resource: "room", During: &TimeRange{roomAt(10, 11).Start.Add(time.Minute), roomAt(10, 11).End.Add(-time.Minute)}}}, "", `overlap {"during":"[2026-12-01T10:01:00Z,2026-12-01T10:59:00Z)","resource":"room"}`},
-		"a range that was given back":     {[]Item{{Resource: "room", During: roomAt(14, 15)}}, "", `null`},
-		"two ranges of one request":       {[]Item{{Resource: "room", During: roomAt(20, 22)}, {Resource: "room", During: roomAt(21, 23)}}, "", `overlap {"during":"[2026-12-01T21:00:00Z,2026-12-01T23:00:00Z)","resource":"room"}`},
-		"a range is not counted":          {[]Item{{Resource: "one"}, {Resource: "one", During: roomAt(1, 2)}}, "", `null`},
-		"at the limit":                    {[]Item{{Resource: "show", Quantity: 3}}, "ann", `null`},
-		"beyond the limit":                {[]Item{{Resource: "show", Quantity: 4}}, "ann", `customer_limit {"asked":4,"customer":"ann","group":"show","limit":5,"taken":2}`},
-		"beyond it together":              {[]Item{{Resource: "show", Quantity: 3}, {Resource: "show too"}}, "ann", `customer_limit {"asked":4,"customer":"ann","group":"show","limit":5,"taken":2}`},
-		"a range counts for the limit":    {[]Item{{Resource: "show", Quantity: 3}, {Resource: "show too", During: roomAt(1, 2)}}, "ann", `customer_limit {"asked":4,"customer":"ann","group":"show","limit":5,"taken":2}`},
-		"another customer":                {[]Item{{Resource: "show", Quantity: 5}}, "bob", `null`},
-		"nobody":                          {[]Item{{Resource: "show"}}, "", `customer_limit {"asked":1,"customer":"","group":"show","limit":5,"taken":0}`},
-		"a limit that was lowered":        {[]Item{{Resource: "low"}}, "ann", `customer_limit {"asked":1,"customer":"ann","group":"low","limit":1,"taken":7}`},
-		"the largest limit":               {[]Item{{Resource: "large", Quantity: most - 1}, {Resource: "large too"}}, "ann", `null`},
-		"beyond the largest limit":        {[]Item{{Resource: "large", Quantity: most - 1}, {Resource: "large too", Quantity: 2}}, "ann", `customer_limit {"asked":9223372036854775807,"customer":"ann","group":"large","limit":9223372036854775807,"taken":0}`},
-		"no limit":                        {[]Item{{Resource: "free", Quantity: most - 7}}, "ann", `null`},
-		"no limit but that of the figure": {[]Item{{Resource: "free", Quantity: most - 7}, {Resource: "free too"}}, "ann", `out_of_range {"asked":9223372036854775801,"customer":"ann","group":"free","limit":9223372036854775807,"taken":7}`},
-		"no limit, nobody":                {[]Item{{Resource: "free", Quantity: most}, {Resource: "free too", Quantity: most}}, "", `null`},
+		"one": {[]Item{{Resource: "one"}}, "", `null`},
+		"two of one": {[]Item{{Resource: "one", Quantity: 2}}, "",
+			`sold_out {"asked":2,"available":1,"resource":"one"}`},
+		"one twice": {[]Item{{Resource: "one"}, {Resource: "one"}}, "",
+			`sold_out {"asked":2,"available":1,"resource":"one"}`},
+		"the most": {[]Item{{Resource: "huge", Quantity: most}}, "", `null`},
+		"the most, and one": {[]Item{{Resource: "huge", Quantity: most}, {Resource: "huge"}}, "",
+			`sold_out {"asked":9223372036854775807,"available":9223372036854775807,"resource":"huge"}`},
+		"of more than there is room for": {[]Item{{Resource: "over"}}, "",
+			`sold_out {"asked":1,"available":0,"resource":"over"}`},
+		"nothing there, behind sold out": {[]Item{{Resource: "one", Quantity: 2}, {Resource: "none"}}, "",
+			`resource_not_found {"resource":"none"}`},
+		"a range beside another": {[]Item{{Resource: "room", During: roomAt(11, 12)},
+			{Resource: "room", During: roomAt(8, 9)}}, "", `null`},
+		"a range over another": {[]Item{{Resource: "room", During: roomAt(10, 12)}}, "",
+			`overlap {"during":"[2026-12-01T10:00:00Z,2026-12-01T12:00:00Z)","resource":"room"}`},
+		"a range within another": {[]Item{{Resource: "room", During: &TimeRange{roomAt(10,
+			11).Start.Add(time.Minute), roomAt(10, 11).End.Add(-time.Minute)}}}, "",
+			`overlap {"during":"[2026-12-01T10:01:00Z,2026-12-01T10:59:00Z)","resource":"room"}`},
+		"a range that was given back": {[]Item{{Resource: "room", During: roomAt(14, 15)}}, "", `null`},
+		"two ranges of one request": {[]Item{{Resource: "room", During: roomAt(20, 22)},
+			{Resource: "room", During: roomAt(21, 23)}}, "",
+			`overlap {"during":"[2026-12-01T21:00:00Z,2026-12-01T23:00:00Z)","resource":"room"}`},
+		"a range is not counted": {[]Item{{Resource: "one"}, {Resource: "one", During: roomAt(1, 2)}}, "", `null`},
+		"at the limit":           {[]Item{{Resource: "show", Quantity: 3}}, "ann", `null`},
+		"beyond the limit": {[]Item{{Resource: "show", Quantity: 4}}, "ann",
+			`customer_limit {"asked":4,"customer":"ann","group":"show","limit":5,"taken":2}`},
+		"beyond it together": {[]Item{{Resource: "show", Quantity: 3}, {Resource: "show too"}}, "ann",
+			`customer_limit {"asked":4,"customer":"ann","group":"show","limit":5,"taken":2}`},
+		"a range counts for the limit": {[]Item{{Resource: "show", Quantity: 3}, {Resource: "show too", During: roomAt(1,
+			2)}}, "ann", `customer_limit {"asked":4,"customer":"ann","group":"show","limit":5,"taken":2}`},
+		"another customer": {[]Item{{Resource: "show", Quantity: 5}}, "bob", `null`},
+		"nobody": {[]Item{{Resource: "show"}}, "",
+			`customer_limit {"asked":1,"customer":"","group":"show","limit":5,"taken":0}`},
+		"a limit that was lowered": {[]Item{{Resource: "low"}}, "ann",
+			`customer_limit {"asked":1,"customer":"ann","group":"low","limit":1,"taken":7}`},
+		"the largest limit": {[]Item{{Resource: "large", Quantity: most - 1}, {Resource: "large too"}}, "ann",
+			`null`},
+		"beyond the largest limit": {[]Item{{Resource: "large", Quantity: most - 1}, {Resource: "large too",
+			Quantity: 2}}, "ann",
+			`customer_limit {"asked":9223372036854775807,"customer":"ann","group":"large","limit":9223372036854775807,"taken":0}`},
+		"no limit": {[]Item{{Resource: "free", Quantity: most - 7}}, "ann", `null`},
+		"no limit but that of the figure": {[]Item{{Resource: "free", Quantity: most - 7}, {Resource: "free too"}}, "ann",
+			`out_of_range {"asked":9223372036854775801,"customer":"ann","group":"free","limit":9223372036854775807,"taken":7}`},
+		"no limit, nobody": {[]Item{{Resource: "free", Quantity: most}, {Resource: "free too", Quantity: most}}, "", `null`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newState(tableTime)
 			for id, r := range map[string]resource{
-				"one": {capacity: 1}, "huge": {capacity: most}, "over": {capacity: 3, held: 2, confirmed: 2}, "room": {capacity: 1}, "show": {capacity: 9, group: "show", perCustomer: new(int64(5))},
-				"show too": {capacity: 9, group: "show", perCustomer: new(int64(5))}, "low": {capacity: 9, group: "low", perCustomer: new(int64(1))}, "large": {capacity: most, group: "large", perCustomer: new(int64(most))},
-				"large too": {capacity: most, group: "large", perCustomer: new(int64(most))}, "free": {capacity: most, group: "free"}, "free too": {capacity: most, group: "free"},
+				"one": {capacity: 1}, "huge": {capacity: most}, "over": {capacity: 3, held: 2, confirmed: 2},
+				"room": {capacity: 1}, "show": {capacity: 9, group: "show", perCustomer: new(int64(5))},
+				"show too": {capacity: 9, group: "show", perCustomer: new(int64(5))}, "low": {capacity: 9, group: "low",
+					perCustomer: new(int64(1))}, "large": {capacity: most, group: "large", perCustomer: new(int64(most))},
+				"large too": {capacity: most, group: "large", perCustomer: new(int64(most))}, "free": {capacity: most,
+					group: "free"}, "free too": {capacity: most, group: "free"},
 			} {
 				r.id = id
 				s.places.resources[id] = &r
 			}
-			s.places.counts[customerGroup{"show", "ann"}], s.places.counts[customerGroup{"low", "ann"}], s.places.counts[customerGroup{"free", "ann"}] = &count{quantity: 2}, &count{quantity: 7}, &count{quantity: 7}
-			s.places.occupied["room"] = []*item{{resource: "room", during: roomAt(10, 11), occupies: true}, {resource: "room", during: roomAt(14, 15)}}
+			s.places.counts[customerGroup{"show", "ann"}], s.places.counts[customerGroup{"low",
+				"ann"}], s.places.counts[customerGroup{"free", "ann"}] = &count{quantity: 2}, &count{quantity: 7},
+				&count{quantity: 7}
+			s.places.occupied["room"] = []*item{{resource: "room", during: roomAt(10, 11), occupies: true},
+				{resource: "room", during: roomAt(14, 15)}}
 			var items []*item
 			for _, asked := range c.items {
 				items = append(items, &item{resource: asked.Resource, quantity: max(1, asked.Quantity), during: asked.During})
@@ -296,7 +361,10 @@ func TestRefuseItems(t *testing.T) {
 // alone, and goes on with the others.
 func TestReservationContradictionIsAnError(t *testing.T) {
 	for name, spoil := range map[string]func(*state){
-		"held too little":    func(s *state) { s.places.resources["stock"].held, s.places.resources["stock"].confirmed = 1, 1 },
+		"held too little": func(s *state) {
+			s.places.resources["stock"].held, s.places.resources["stock"].confirmed = 1,
+				1
+		},
 		"counted too little": func(s *state) { s.places.counts[customerGroup{"show", "ann"}].quantity = 1 },
 		"not counted":        func(s *state) { delete(s.places.counts, customerGroup{"show", "ann"}) },
 		"no resource":        func(s *state) { delete(s.places.resources, "stock") },
@@ -307,13 +375,15 @@ func TestReservationContradictionIsAnError(t *testing.T) {
 		},
 	} {
 		for _, status := range []string{reservationHeld, reservationConfirmed} {
-			for operation, o := range map[string]operation{"confirm": &Confirm{Reservation: "r"}, "cancel": &Cancel{Reservation: "r"}} {
+			for operation, o := range map[string]operation{"confirm": &Confirm{Reservation: "r"},
+				"cancel": &Cancel{Reservation: "r"}} {
 				if operation == "confirm" && status == reservationConfirmed {
 					continue
 				}
 				s := reservationState(status)
 				spoil(s)
-				if result, err := o.apply(s, outbox.Job{Key: "k", At: tableTime}); err == nil || !strings.Contains(err.Error(), "run worker audit") || len(s.places.reservations["r"].steps) != 0 {
+				if result, err := o.apply(s, outbox.Job{Key: "k", At: tableTime}); err == nil || !strings.Contains(err.Error(),
+					"run worker audit") || len(s.places.reservations["r"].steps) != 0 {
 					t.Errorf("%s, %s, %s: %v %v", name, status, operation, result, err)
 				}
 			}
@@ -323,7 +393,8 @@ func TestReservationContradictionIsAnError(t *testing.T) {
 		other := &reservation{id: "other", status: reservationHeld, expiresAt: tableTime}
 		s.places.reservations["other"] = other
 		s.places.watch(other)
-		if s.advance(tableTime); s.places.reservations["r"].status != reservationHeld || other.status != reservationExpired || !slices.Equal(s.places.expired, []string{"other"}) {
+		if s.advance(tableTime); s.places.reservations["r"].status != reservationHeld ||
+			other.status != reservationExpired || !slices.Equal(s.places.expired, []string{"other"}) {
 			t.Errorf("%s: %s, other %s", name, s.places.reservations["r"].status, other.status)
 		}
 	}
@@ -351,7 +422,8 @@ func TestGrantOfAnUnreadLine(t *testing.T) {
 			s.places.line.read["seat"] = true
 		}
 		for i := range c.line {
-			r := &reservation{id: fmt.Sprint("w", i), status: reservationWaiting, expiresAt: tableTime.Add(time.Hour), place: int64(i)}
+			r := &reservation{id: fmt.Sprint("w", i), status: reservationWaiting, expiresAt: tableTime.Add(time.Hour),
+				place: int64(i)}
 			r.items = []*item{{reservation: r, position: 1, resource: "seat", quantity: 1}}
 			s.places.line.waiting["seat"] = append(s.places.line.waiting["seat"], r)
 		}

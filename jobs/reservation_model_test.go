@@ -60,7 +60,8 @@ var StockCustomers = []string{"ann", "bob"}
 func NewStock() *Stock {
 	return &Stock{
 		Resources: map[string]*StockResource{
-			"seat": {Capacity: 1}, "stock": {Capacity: 5}, "room": {Capacity: 1}, "hall": {Capacity: 0}, "huge": {Capacity: math.MaxInt64},
+			"seat": {Capacity: 1}, "stock": {Capacity: 5}, "room": {Capacity: 1}, "hall": {Capacity: 0},
+			"huge":  {Capacity: math.MaxInt64},
 			"show1": {Capacity: 1, Group: "show"}, "show2": {Capacity: 3, Group: "show"}, "show3": {Capacity: 1, Group: "show"},
 			"free1": {Capacity: math.MaxInt64, Group: "free"}, "free2": {Capacity: math.MaxInt64, Group: "free"},
 			"most1": {Capacity: math.MaxInt64, Group: "most"}, "most2": {Capacity: math.MaxInt64, Group: "most"},
@@ -76,9 +77,11 @@ func NewStock() *Stock {
 func (m *Stock) Begin(key string, args outbox.Args, expiresAt time.Time) {
 	switch args := args.(type) {
 	case Hold:
-		m.Reservations[args.Reservation] = &StockReservation{Key: key, Customer: args.Customer, Items: args.Items, Status: "pending", ExpiresAt: expiresAt}
+		m.Reservations[args.Reservation] = &StockReservation{Key: key, Customer: args.Customer, Items: args.Items,
+			Status: "pending", ExpiresAt: expiresAt}
 	case Book:
-		m.Reservations[args.Reservation] = &StockReservation{Key: key, Customer: args.Customer, Items: args.Items, Status: "pending", ExpiresAt: expiresAt}
+		m.Reservations[args.Reservation] = &StockReservation{Key: key, Customer: args.Customer, Items: args.Items,
+			Status: "pending", ExpiresAt: expiresAt}
 	}
 }
 
@@ -105,7 +108,10 @@ func (m *Stock) Do(key string, at time.Time, args outbox.Args) string {
 	case Confirm:
 		return m.change(args.Reservation, "held", CodeConfirmed, func(r *StockReservation) { r.Status = "confirmed" })
 	case Cancel:
-		return m.change(args.Reservation, "held confirmed waiting", CodeCancelled, func(r *StockReservation) { m.end(r, "cancelled", at) })
+		return m.change(args.Reservation, "held confirmed waiting", CodeCancelled, func(r *StockReservation) {
+			m.end(r,
+				"cancelled", at)
+		})
 	case Extend:
 		code := m.change(args.Reservation, "held waiting", CodeExtended, func(r *StockReservation) {
 			if at.Before(args.ExpiresAt) {
@@ -120,7 +126,8 @@ func (m *Stock) Do(key string, at time.Time, args outbox.Args) string {
 	panic(args)
 }
 
-func (m *Stock) settle(key string, at time.Time, id string, args outbox.Args, expiresAt time.Time, wait, runsOut bool, done func() string) string {
+func (m *Stock) settle(key string, at time.Time, id string, args outbox.Args, expiresAt time.Time, wait, runsOut bool,
+	done func() string) string {
 	if r := m.Reservations[id]; r == nil {
 		m.Begin(key, args, expiresAt)
 	} else if r.Key != key {
@@ -176,7 +183,8 @@ func (m *Stock) fits(r *StockReservation) string {
 			if it.Resource != last.Resource {
 				continue
 			}
-			if it.During != nil && last.During != nil && i < len(taken)-1 && it.During.Start.Before(last.During.End) && last.During.Start.Before(it.During.End) {
+			if it.During != nil && last.During != nil && i < len(taken)-1 && it.During.Start.Before(last.During.End) &&
+				last.During.Start.Before(it.During.End) {
 				return CodeOverlap
 			}
 			if it.During == nil {
@@ -287,7 +295,8 @@ func (m *Stock) Advance(to time.Time) {
 		first := ""
 		for id, r := range m.Reservations {
 			if (r.Status == "held" || r.Status == "waiting") && !to.Before(r.ExpiresAt) &&
-				(first == "" || r.ExpiresAt.Before(m.Reservations[first].ExpiresAt) || r.ExpiresAt.Equal(m.Reservations[first].ExpiresAt) && id < first) {
+				(first == "" || r.ExpiresAt.Before(m.Reservations[first].ExpiresAt) ||
+					r.ExpiresAt.Equal(m.Reservations[first].ExpiresAt) && id < first) {
 				first = id
 			}
 		}
@@ -331,8 +340,10 @@ func StockHistories(start time.Time, most int) *rapid.Generator[[]Step] {
 
 // pickAbout is what a history is about: few resources, so that many want the same.
 func pickAbout(t *rapid.T) []string {
-	return oneOf(t, []string{"seat", "stock"}, []string{"seat", "room", "stock"}, []string{"room", "hall"}, []string{"show1", "show2", "show3"}, []string{"show1", "seat", "room"},
-		[]string{"huge", "free1", "free2"}, []string{"most1", "most2", "seat"}, []string{"seat", "stock", "room", "show1", "show2"})
+	return oneOf(t, []string{"seat", "stock"}, []string{"seat", "room", "stock"}, []string{"room", "hall"},
+		[]string{"show1", "show2", "show3"}, []string{"show1", "seat", "room"},
+		[]string{"huge", "free1", "free2"}, []string{"most1", "most2", "seat"}, []string{"seat", "stock", "room", "show1",
+			"show2"})
 }
 
 type stockHistory struct {
@@ -353,7 +364,8 @@ func (h *stockHistory) draw(t *rapid.T, i int) outbox.Args {
 		fresh = fmt.Sprint("r", i)
 	}
 	customer := oneOf(t, "ann", "ann", "bob", "")
-	kind := oneOf(t, KindHold, KindHold, KindHold, KindHold, KindHold, KindHold, KindConfirm, KindConfirm, KindCancel, KindCancel, KindCancel, KindExtend, KindBook, "sweep", "define", KindTransfer)
+	kind := oneOf(t, KindHold, KindHold, KindHold, KindHold, KindHold, KindHold, KindConfirm, KindConfirm, KindCancel,
+		KindCancel, KindCancel, KindExtend, KindBook, "sweep", "define", KindTransfer)
 	switch {
 	case kind == KindHold || i < 3:
 		hold := Hold{Reservation: fresh, Customer: customer, Items: h.items(t), Wait: oneOf(t, true, false)}
@@ -370,7 +382,8 @@ func (h *stockHistory) draw(t *rapid.T, i int) outbox.Args {
 		return Extend{Reservation: reservation, ExpiresAt: h.at(oneOf(t, -1, 0, 1, 2, 5, 20, 60, 50000))}
 	case kind == KindBook:
 		h.reservations = append(h.reservations, fresh)
-		return Book{Reservation: fresh, Customer: customer, Items: h.items(t), From: oneOf(t, "top", "ada", "none"), To: "ben", Amount: oneOf(t, 1, int64(7)), Currency: oneOf(t, "EUR", "EUR", "EUR", "USD")}
+		return Book{Reservation: fresh, Customer: customer, Items: h.items(t), From: oneOf(t, "top", "ada", "none"),
+			To: "ben", Amount: oneOf(t, 1, int64(7)), Currency: oneOf(t, "EUR", "EUR", "EUR", "USD")}
 	case kind == "define":
 		return Define{Resource: oneOf(t, h.about...), Capacity: oneOf(t, 0, 1, 1, 2, 2, 3, 4, 6, 7, int64(math.MaxInt64))}
 	case kind == KindTransfer:
@@ -412,8 +425,10 @@ func TestReservationsAgainstModel(t *testing.T) {
 		rapid.Check(t, property) // a hundred
 	}
 	for _, code := range []string{
-		CodeHeld, CodeWaiting, CodeConfirmed, CodeCancelled, CodeExtended, CodeBooked, CodeSoldOut, CodeOverlap, CodeResourceNotFound, CodeReservationNotFound, CodeNotHeld, CodeHoldExpired, CodeCustomerLimit,
-		CodeOutOfRange, CodeInsufficientFunds, CodeAccountNotFound, CodeCurrencyMismatch, outbox.CodeInvalidArgs, "granted", "ran out", "defined", "granted by growth",
+		CodeHeld, CodeWaiting, CodeConfirmed, CodeCancelled, CodeExtended, CodeBooked, CodeSoldOut, CodeOverlap,
+		CodeResourceNotFound, CodeReservationNotFound, CodeNotHeld, CodeHoldExpired, CodeCustomerLimit,
+		CodeOutOfRange, CodeInsufficientFunds, CodeAccountNotFound, CodeCurrencyMismatch, outbox.CodeInvalidArgs, "granted",
+		"ran out", "defined", "granted by growth",
 	} {
 		if codes[code] == 0 && !t.Failed() {
 			t.Errorf("no history came to %s: %v", code, codes)
@@ -500,13 +515,16 @@ func (s *state) beginStock(m *Stock, step Step, choice func() bool) {
 		return
 	}
 	m.Begin(step.Key, step.Args, expiresAt)
-	s.places.reservations[id] = &reservation{id: id, key: step.Key, customer: customer, status: reservationPending, expiresAt: expiresAt}
+	s.places.reservations[id] = &reservation{id: id, key: step.Key, customer: customer, status: reservationPending,
+		expiresAt: expiresAt}
 }
 
 // rereadStock is what writing and reading again leaves.
 func (s *state) rereadStock(m *Stock) {
-	m.Granted, m.RanOut, s.places.line.granted, s.places.expired, s.money.ledger.transfers, s.money.ledger.entries = nil, nil, nil, nil, nil, nil
-	s.places.expiring, s.places.occupied, s.places.line.waiting, s.places.demands = nil, make(map[string][]*item), make(map[string][]*reservation), nil
+	m.Granted, m.RanOut, s.places.line.granted, s.places.expired, s.money.ledger.transfers, s.money.ledger.entries = nil,
+		nil, nil, nil, nil, nil
+	s.places.expiring, s.places.occupied, s.places.line.waiting, s.places.demands = nil, make(map[string][]*item),
+		make(map[string][]*reservation), nil
 	clear(s.places.releasing)
 	var waiting []*reservation
 	for id, r := range s.places.reservations {
@@ -547,7 +565,8 @@ func (s *state) rereadStock(m *Stock) {
 func (m *Stock) compareStock(t failer, s *state) {
 	for id, r := range s.places.reservations {
 		want := m.Reservations[id]
-		if (r == nil) != (want == nil) || r != nil && (r.status != want.Status || !r.expiresAt.Equal(want.ExpiresAt) || r.key != want.Key || r.customer != want.Customer) {
+		if (r == nil) != (want == nil) || r != nil && (r.status != want.Status || !r.expiresAt.Equal(want.ExpiresAt) ||
+			r.key != want.Key || r.customer != want.Customer) {
 			t.Fatalf("reservation %s: %+v, the model's %+v", id, r, want)
 		}
 	}
@@ -557,8 +576,10 @@ func (m *Stock) compareStock(t failer, s *state) {
 		for _, waiting := range s.places.line.waiting[id] {
 			line = append(line, waiting.id)
 		}
-		if r.held != m.Sum(id, "held") || r.confirmed != m.Sum(id, "confirmed") || r.waiting != int64(len(line)) || !slices.Equal(line, m.Line(id)) || r.capacity != want.Capacity || r.marked {
-			t.Fatalf("resource %+v with line %v; the model has %d held, %d confirmed, line %v", *r, line, m.Sum(id, "held"), m.Sum(id, "confirmed"), m.Line(id))
+		if r.held != m.Sum(id, "held") || r.confirmed != m.Sum(id, "confirmed") || r.waiting != int64(len(line)) ||
+			!slices.Equal(line, m.Line(id)) || r.capacity != want.Capacity || r.marked {
+			t.Fatalf("resource %+v with line %v; the model has %d held, %d confirmed, line %v", *r, line, m.Sum(id, "held"),
+				m.Sum(id, "confirmed"), m.Line(id))
 		}
 	}
 	for key, c := range s.places.counts {
@@ -578,14 +599,17 @@ func (m *Stock) compareStock(t failer, s *state) {
 
 // stockMachine are the status changes that the table allows.
 var stockMachine = map[string]bool{
-	"pending held": true, "pending rejected": true, "pending waiting": true, "held confirmed": true, "held cancelled": true, "held expired": true,
-	"confirmed cancelled": true, "waiting held": true, "waiting cancelled": true, "waiting expired": true, "held held": true, "waiting waiting": true,
+	"pending held": true, "pending rejected": true, "pending waiting": true, "held confirmed": true,
+	"held cancelled": true, "held expired": true,
+	"confirmed cancelled": true, "waiting held": true, "waiting cancelled": true, "waiting expired": true,
+	"held held": true, "waiting waiting": true,
 }
 
 // proveStock is worker audit, in memory, and what the tables would say to each step.
 func (s *state) proveStock(t failer) {
 	for id, r := range s.places.resources {
-		if r != nil && (r.held < 0 || r.confirmed < 0 || r.waiting < 0 || r.held > r.capacity-r.confirmed || r.version < 0 || r.changed && r.version == 0) {
+		if r != nil && (r.held < 0 || r.confirmed < 0 || r.waiting < 0 || r.held > r.capacity-r.confirmed || r.version < 0 ||
+			r.changed && r.version == 0) {
 			t.Fatalf("resource %s: %+v", id, *r)
 		}
 	}
@@ -601,15 +625,18 @@ func (s *state) proveStock(t failer) {
 			}
 			last = step.status
 		}
-		if len(r.steps) > 0 && (last != r.status || !r.steps[len(r.steps)-1].expiresAt.Equal(r.expiresAt)) || r.joined && r.status != reservationWaiting || r.joined && r.left {
+		if len(r.steps) > 0 && (last != r.status || !r.steps[len(r.steps)-1].expiresAt.Equal(r.expiresAt)) || r.joined &&
+			r.status != reservationWaiting || r.joined && r.left {
 			t.Fatalf("reservation %+v", *r)
 		}
 		live := r.status == reservationHeld || r.status == reservationConfirmed
-		if (live || r.status == reservationWaiting) != (len(r.items) > 0 && r.status != reservationCancelled && r.status != reservationExpired && r.status != reservationRejected) {
+		if (live || r.status == reservationWaiting) != (len(r.items) > 0 && r.status != reservationCancelled &&
+			r.status != reservationExpired && r.status != reservationRejected) {
 			t.Fatalf("reservation %+v has %d items", *r, len(r.items))
 		}
 		for i, it := range r.items {
-			if it.position != i+1 || it.quantity < 1 || it.occupies != (live && it.during != nil) || r.status != reservationRejected && it.reservation != r {
+			if it.position != i+1 || it.quantity < 1 || it.occupies != (live && it.during != nil) ||
+				r.status != reservationRejected && it.reservation != r {
 				t.Fatalf("item %+v of %+v", *it, *r)
 			}
 			if it.occupies {

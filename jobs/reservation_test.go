@@ -20,10 +20,12 @@ import (
 
 func TestReservationLife(t *testing.T) {
 	pool := newPool(t)
-	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'), lastseat.open_account('poor', 'EUR')`)
+	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'),
+		lastseat.open_account('poor', 'EUR')`)
 	for _, size := range []int{1, 2000} {
 		prefix := map[int]string{1: "one-", 2000: "all-"}[size]
-		exec(t, pool, `SELECT lastseat.define_resource($1 || 'seat', 1), lastseat.define_resource($1 || 'room', 1), lastseat.define_resource($1 || 'stock', 10, 2)`, prefix)
+		exec(t, pool, `SELECT lastseat.define_resource($1 || 'seat', 1), lastseat.define_resource($1 || 'room', 1),
+			lastseat.define_resource($1 || 'stock', 10, 2)`, prefix)
 		for _, call := range []string{
 			`hold($1 || 'h1', $1 || 'r1', jsonb_build_array(jsonb_build_object('resource', $1 || 'seat', 'quantity', 1)))`,
 			`hold($1 || 'h2', $1 || 'r2', jsonb_build_array(jsonb_build_object('resource', $1 || 'seat')))`,
@@ -46,8 +48,10 @@ func TestReservationLife(t *testing.T) {
 		}
 		drain(t, pool, outbox.Settings{Batch: size})
 		for key, code := range map[string]string{
-			"h1": "held", "h2": "sold_out", "h3": "waiting", "c1": "confirmed", "x1": "cancelled", "c3": "confirmed", "c2": "not_held",
-			"h4": "held", "h5": "overlap", "h6": "held", "x4": "cancelled", "h7": "held", "b1": "booked", "b2": "sold_out", "x8": "cancelled", "b3": "insufficient_funds",
+			"h1": "held", "h2": "sold_out", "h3": "waiting", "c1": "confirmed", "x1": "cancelled", "c3": "confirmed",
+			"c2": "not_held",
+			"h4": "held", "h5": "overlap", "h6": "held", "x4": "cancelled", "h7": "held", "b1": "booked", "b2": "sold_out",
+			"x8": "cancelled", "b3": "insufficient_funds",
 		} {
 			if o := outcome(t, pool, prefix+key); o.Code != code {
 				t.Errorf("%s%s: %s %s, want %s", prefix, key, o.Code, o.Detail, code)
@@ -67,7 +71,8 @@ func TestReservationHistories(t *testing.T) {
 		seed := rand.IntN(1 << 30)
 		settings := outbox.Settings{Batch: 1 + seed%40, Isolation: []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted}[i%2]}
 		t.Run(fmt.Sprintf("seed %d, batch %d, %s", seed, settings.Batch, settings.Isolation), func(t *testing.T) {
-			h := &stockHistory{T: t, pool: newPool(t), model: jobs.NewStock(), settings: settings, start: time.Now().Add(-time.Hour).Truncate(time.Second)}
+			h := &stockHistory{T: t, pool: newPool(t), model: jobs.NewStock(), settings: settings,
+				start: time.Now().Add(-time.Hour).Truncate(time.Second)}
 			h.open()
 			for i, step := range jobs.StockHistories(h.start, 80).Example(seed) {
 				switch args := step.Args.(type) {
@@ -100,9 +105,11 @@ func (h *stockHistory) open() {
 	for id, a := range h.model.Money.Accounts {
 		exec(h.T, h.pool, `SELECT lastseat.open_account($1, $2, $3::text::bigint)`, id, a.Currency, text(a.Limit))
 	}
-	exec(h.T, h.pool, `SELECT lastseat.define_limit('show', 2), lastseat.define_limit('most', 9223372036854775807), lastseat.define_limit('free', NULL)`)
+	exec(h.T, h.pool, `SELECT lastseat.define_limit('show', 2), lastseat.define_limit('most', 9223372036854775807),
+		lastseat.define_limit('free', NULL)`)
 	for id, r := range h.model.Resources {
-		exec(h.T, h.pool, `SELECT lastseat.define_resource($1, $2, $3, nullif($4, ''))`, id, r.Capacity-min(2, r.Capacity), min(2, r.Capacity), r.Group)
+		exec(h.T, h.pool, `SELECT lastseat.define_resource($1, $2, $3, nullif($4, ''))`, id, r.Capacity-min(2, r.Capacity),
+			min(2, r.Capacity), r.Group)
 	}
 }
 
@@ -121,7 +128,8 @@ func (h *stockHistory) ask(step jobs.Step, twice bool) {
 		}
 		h.model.Begin(step.Key, step.Args, expiresAt)
 	}
-	exec(h.T, h.pool, `UPDATE lastseat.river_job SET scheduled_at = $2 WHERE args ->> 'key' = $1`, step.Key, h.start.Add(step.After))
+	exec(h.T, h.pool, `UPDATE lastseat.river_job SET scheduled_at = $2 WHERE args ->> 'key' = $1`, step.Key,
+		h.start.Add(step.After))
 	h.asked = append(h.asked, step)
 }
 
@@ -139,7 +147,8 @@ func (h *stockHistory) define(d jobs.Define) {
 func (h *stockHistory) settle() {
 	h.Helper()
 	waiting := testdb.Scalar[int](h.T, h.pool, `SELECT count(*)::int FROM lastseat.river_job`)
-	if stats := drain(h.T, h.pool, h.settings); stats.Failures != 0 || stats.Conflicts == 0 && int(stats.Batches) > (waiting+h.settings.Batch-1)/h.settings.Batch {
+	if stats := drain(h.T, h.pool, h.settings); stats.Failures != 0 || stats.Conflicts == 0 &&
+		int(stats.Batches) > (waiting+h.settings.Batch-1)/h.settings.Batch {
 		h.Errorf("%d jobs: %+v", waiting, stats) // more batches: the database has refused one, which was cut
 	}
 	for _, step := range h.asked {
@@ -157,9 +166,12 @@ func (h *stockHistory) compare() {
 	h.Helper()
 	m := h.model
 	for id, r := range m.Resources {
-		want := fmt.Sprintf("%d of %d, %d held, %d confirmed, %v wait", r.Capacity-m.Sum(id, "held")-m.Sum(id, "confirmed"), r.Capacity, m.Sum(id, "held"), m.Sum(id, "confirmed"), m.Line(id))
-		got := testdb.Scalar[string](h.T, h.pool, `SELECT format('%s of %s, %s held, %s confirmed, [%s] wait', a.available, a.capacity + a.overbook, a.held, a.confirmed,
-			(SELECT string_agg(w.reservation_id, ' ' ORDER BY w.number) FROM lastseat.waiting_items w WHERE w.resource_id = a.resource)) FROM lastseat.availability(ARRAY[$1]) a`, id)
+		want := fmt.Sprintf("%d of %d, %d held, %d confirmed, %v wait", r.Capacity-m.Sum(id, "held")-m.Sum(id, "confirmed"),
+			r.Capacity, m.Sum(id, "held"), m.Sum(id, "confirmed"), m.Line(id))
+		got := testdb.Scalar[string](h.T, h.pool, `SELECT format('%s of %s, %s held, %s confirmed, [%s] wait', a.available,
+			a.capacity + a.overbook, a.held, a.confirmed,
+			(SELECT string_agg(w.reservation_id, ' ' ORDER BY w.number) FROM lastseat.waiting_items w
+			  WHERE w.resource_id = a.resource)) FROM lastseat.availability(ARRAY[$1]) a`, id)
 		if got != want {
 			h.Errorf("%s: %s; the model: %s", id, got, want)
 		}
@@ -168,19 +180,23 @@ func (h *stockHistory) compare() {
 	for _, id := range slices.Sorted(maps.Keys(m.Reservations)) {
 		want += fmt.Sprint(id, " ", m.Reservations[id].Status, " ", m.Reservations[id].Key, "\n")
 	}
-	if got := testdb.Scalar[string](h.T, h.pool, `SELECT coalesce(string_agg(format(E'%s %s %s\n', id, status, key), '' ORDER BY id), '') FROM lastseat.reservations`); got != want {
+	if got := testdb.Scalar[string](h.T, h.pool, `SELECT coalesce(string_agg(format(E'%s %s %s\n', id, status, key), ''
+		ORDER BY id), '') FROM lastseat.reservations`); got != want {
 		h.Errorf("reservations:\n%s; the model's:\n%s", got, want)
 	}
 	for _, group := range []string{"show", "free", "most"} {
 		for _, customer := range jobs.StockCustomers {
-			got := testdb.Scalar[string](h.T, h.pool, `SELECT coalesce((SELECT quantity::text FROM lastseat.customer_counts WHERE limit_group = $1 AND customer = $2), '0')`, group, customer)
+			got := testdb.Scalar[string](h.T, h.pool, `SELECT coalesce((SELECT quantity::text FROM lastseat.customer_counts
+				WHERE limit_group = $1 AND customer = $2), '0')`, group, customer)
 			if want := m.Count(group, customer, nil).String(); got != want {
 				h.Errorf("%s has %s of %s, the model says %s", customer, got, group, want)
 			}
 		}
 	}
-	for prefix, ids := range map[string][]string{"lastseat:reservation.grant:": m.Granted, "lastseat:reservation.expire:": m.RanOut} {
-		got := testdb.Scalar[string](h.T, h.pool, `SELECT coalesce(string_agg(substr(key, char_length($1) + 1), ' ' ORDER BY key), '') FROM lastseat.requests WHERE starts_with(key, $1) AND status = 'applied'`, prefix)
+	for prefix, ids := range map[string][]string{"lastseat:reservation.grant:": m.Granted,
+		"lastseat:reservation.expire:": m.RanOut} {
+		got := testdb.Scalar[string](h.T, h.pool, `SELECT coalesce(string_agg(substr(key, char_length($1) + 1), ' '
+			ORDER BY key), '') FROM lastseat.requests WHERE starts_with(key, $1) AND status = 'applied'`, prefix)
 		if want := strings.Join(slices.Sorted(slices.Values(ids)), " "); got != want {
 			h.Errorf("%s of %s; the model: %s", prefix, got, want)
 		}
@@ -194,15 +210,19 @@ func (h *stockHistory) compare() {
 // nobody.
 func TestRetryOfFailedHolds(t *testing.T) {
 	pool := newPool(t)
-	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'), lastseat.define_resource('seat', 5)`)
-	exec(t, pool, `CREATE TRIGGER broken BEFORE UPDATE ON lastseat.reservations FOR EACH ROW WHEN (NEW.id LIKE 'bad%') EXECUTE FUNCTION lastseat.refuse_change('It is broken.')`)
+	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'),
+		lastseat.define_resource('seat', 5)`)
+	exec(t, pool, `CREATE TRIGGER broken BEFORE UPDATE ON lastseat.reservations FOR EACH ROW
+		WHEN (NEW.id LIKE 'bad%') EXECUTE FUNCTION lastseat.refuse_change('It is broken.')`)
 	const seat = `'[{"resource": "seat"}]'`
-	exec(t, pool, `SELECT lastseat.hold('hold', 'bad hold', `+seat+`), lastseat.hold('late', 'bad late', `+seat+`), lastseat.book('book', 'bad book', `+seat+`, 'bank', 'shop', 5, 'EUR'), lastseat.hold('good', 'good', `+seat+`)`)
+	exec(t, pool, `SELECT lastseat.hold('hold', 'bad hold', `+seat+`), lastseat.hold('late', 'bad late', `+seat+
+		`), lastseat.book('book', 'bad book', `+seat+`, 'bank', 'shop', 5, 'EUR'), lastseat.hold('good', 'good', `+seat+`)`)
 	exec(t, pool, `UPDATE lastseat.river_job SET max_attempts = 1`)
 	if stats := drain(t, pool, outbox.Settings{}); stats.Failures != 3 {
 		t.Errorf("%+v", stats)
 	}
-	for key, code := range map[string]string{"hold": outbox.CodeRetriesExhausted, "late": outbox.CodeRetriesExhausted, "book": outbox.CodeRetriesExhausted, "good": jobs.CodeHeld} {
+	for key, code := range map[string]string{"hold": outbox.CodeRetriesExhausted, "late": outbox.CodeRetriesExhausted,
+		"book": outbox.CodeRetriesExhausted, "good": jobs.CodeHeld} {
 		if o := outcome(t, pool, key); o.Code != code {
 			t.Errorf("%s: %+v", key, o)
 		}
@@ -214,10 +234,13 @@ func TestRetryOfFailedHolds(t *testing.T) {
 	insertJob(t, pool, "thief", jobs.Hold{Reservation: "bad hold", Items: []jobs.Item{{Resource: "seat"}}})
 	exec(t, pool, `DROP TRIGGER broken ON lastseat.reservations`)
 	// an hour later
-	exec(t, pool, `ALTER TABLE lastseat.reservations DISABLE TRIGGER fixed; UPDATE lastseat.reservations SET expires_at = now() - interval '1 hour' WHERE id IN ('bad late', 'bad book'); ALTER TABLE lastseat.reservations ENABLE TRIGGER fixed`)
+	exec(t, pool, `ALTER TABLE lastseat.reservations DISABLE TRIGGER fixed; UPDATE lastseat.reservations
+		SET expires_at = now() - interval '1 hour'
+		  WHERE id IN ('bad late', 'bad book'); ALTER TABLE lastseat.reservations ENABLE TRIGGER fixed`)
 	exec(t, pool, `SELECT lastseat.retry('hold'), lastseat.retry('late'), lastseat.retry('book')`)
 	drain(t, pool, outbox.Settings{})
-	for key, code := range map[string]string{"hold": jobs.CodeHeld, "late": jobs.CodeHoldExpired, "book": jobs.CodeBooked, "thief": outbox.CodeInvalidArgs} {
+	for key, code := range map[string]string{"hold": jobs.CodeHeld, "late": jobs.CodeHoldExpired, "book": jobs.CodeBooked,
+		"thief": outbox.CodeInvalidArgs} {
 		if o := outcome(t, pool, key); o.Code != code {
 			t.Errorf("%s: %s %s, want %s", key, o.Code, o.Detail, code)
 		}
@@ -239,7 +262,8 @@ func TestResourceThatIsDefinedLater(t *testing.T) {
 	hold.Reservation = "r2"
 	insertJob(t, pool, "k3", hold)
 	drain(t, pool, outbox.Settings{})
-	for key, code := range map[string]string{"k": jobs.CodeResourceNotFound, "k2": outbox.CodeInvalidArgs, "k3": jobs.CodeHeld} {
+	for key, code := range map[string]string{"k": jobs.CodeResourceNotFound, "k2": outbox.CodeInvalidArgs,
+		"k3": jobs.CodeHeld} {
 		if o := outcome(t, pool, key); o.Code != code {
 			t.Errorf("%s: %s %s, want %s", key, o.Code, o.Detail, code)
 		}

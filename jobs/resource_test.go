@@ -44,10 +44,13 @@ func TestDefineResource(t *testing.T) {
 		duplicate bool
 		err       error
 	}{
-		{"hall", new(int64), false, nil}, {"hall", new(int64), true, nil}, {"hall", nil, false, nil}, {"hall", nil, true, nil},
-		{"", nil, false, outbox.ErrInvalid}, {strings.Repeat("x", 201), nil, false, outbox.ErrInvalid}, {"hall", new(int64(-1)), false, outbox.ErrInvalid},
+		{"hall", new(int64), false, nil}, {"hall", new(int64), true, nil}, {"hall", nil, false, nil}, {"hall", nil, true,
+			nil},
+		{"", nil, false, outbox.ErrInvalid}, {strings.Repeat("x", 201), nil, false, outbox.ErrInvalid},
+		{"hall", new(int64(-1)), false, outbox.ErrInvalid},
 	} {
-		if receipt, err := limit(t, pool, limits.group, limits.most); !errors.Is(err, limits.err) || receipt.Duplicate != limits.duplicate {
+		if receipt, err := limit(t, pool, limits.group, limits.most); !errors.Is(err, limits.err) ||
+			receipt.Duplicate != limits.duplicate {
 			t.Errorf("limit %+v: %+v, %v", limits, receipt, err)
 		}
 	}
@@ -83,14 +86,18 @@ func TestDefineResource(t *testing.T) {
 // What is read is the same whatever the session's time zone is.
 func TestReadReservations(t *testing.T) {
 	pool := newPool(t)
-	exec(t, pool, `SELECT lastseat.define_limit('g', 100), lastseat.define_resource('s/1', 10, 2, 'g'), lastseat.define_resource('s/2', 1), lastseat.define_resource('room', 1)`)
-	exec(t, pool, `SELECT lastseat.hold('h1', 'r1', '[{"resource": "s/1", "quantity": 3}, {"resource": "room", "during": "[2026-12-01T10:00:00Z,2026-12-01T11:30:00.25Z)"}]', '2099-01-01 00:00Z', 'ada'),
+	exec(t, pool, `SELECT lastseat.define_limit('g', 100), lastseat.define_resource('s/1', 10, 2, 'g'),
+		lastseat.define_resource('s/2', 1), lastseat.define_resource('room', 1)`)
+	exec(t, pool, `SELECT lastseat.hold('h1', 'r1',
+		'[{"resource": "s/1", "quantity": 3}, {"resource": "room", "during": "[2026-12-01T10:00:00Z,2026-12-01T11:30:00.25Z)"}]', '2099-01-01 00:00Z', 'ada'),
 		lastseat.hold('h2', 'r2', '[{"resource": "s/1"}]', '2099-01-01 00:00Z', 'ada'), lastseat.confirm('c2', 'r2')`)
-	if got, err := jobs.ReservationOf(t.Context(), pool, "r1"); err != nil || got.Status != "pending" || len(got.Items) != 0 {
+	if got, err := jobs.ReservationOf(t.Context(), pool, "r1"); err != nil || got.Status != "pending" ||
+		len(got.Items) != 0 {
 		t.Errorf("before it is settled: %+v, %v", got, err)
 	}
 	drain(t, pool, outbox.Settings{})
-	during := jobs.TimeRange{Start: time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC), End: time.Date(2026, 12, 1, 11, 30, 0, 250_000_000, time.UTC)}
+	during := jobs.TimeRange{Start: time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC), End: time.Date(2026, 12, 1, 11, 30, 0,
+		250_000_000, time.UTC)}
 	for _, settings := range []string{"TimeZone=UTC", "TimeZone=Asia/Kolkata", "TimeZone=America/St_Johns"} {
 		name, value, _ := strings.Cut(settings, "=")
 		conn, err := pgx.Connect(t.Context(), pool.Config().ConnString())
@@ -101,13 +108,16 @@ func TestReadReservations(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := jobs.ReservationOf(t.Context(), conn, "r1")
-		if err != nil || got.Status != "held" || got.Customer != "ada" || got.Key != "h1" || got.Version != 1 || len(got.Items) != 2 ||
+		if err != nil || got.Status != "held" || got.Customer != "ada" || got.Key != "h1" || got.Version != 1 ||
+			len(got.Items) != 2 ||
 			!got.ExpiresAt.Equal(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)) || got.ExpiresAt.Location() != time.UTC {
 			t.Errorf("%s: %+v, %v", settings, got, err)
-		} else if got.Items[0].Resource != "s/1" || got.Items[0].Quantity != 3 || got.Items[0].During != nil || got.Items[1].During == nil || *got.Items[1].During != during {
+		} else if got.Items[0].Resource != "s/1" || got.Items[0].Quantity != 3 || got.Items[0].During != nil ||
+			got.Items[1].During == nil || *got.Items[1].During != during {
 			t.Errorf("%s: items %+v %v", settings, got.Items, got.Items[1].During)
 		}
-		if taken, err := jobs.Occupied(t.Context(), conn, "room", time.Time{}, time.Time{}); err != nil || len(taken) != 1 || taken[0] != (jobs.Occupation{During: during, Reservation: "r1", Status: "held"}) {
+		if taken, err := jobs.Occupied(t.Context(), conn, "room", time.Time{}, time.Time{}); err != nil || len(taken) != 1 ||
+			taken[0] != (jobs.Occupation{During: during, Reservation: "r1", Status: "held"}) {
 			t.Errorf("%s: %+v, %v", settings, taken, err)
 		}
 		_ = conn.Close(context.WithoutCancel(t.Context()))
@@ -117,7 +127,8 @@ func TestReadReservations(t *testing.T) {
 		want     int
 	}{
 		{during.End, time.Time{}, 0}, {time.Time{}, during.Start, 0}, {during.End.Add(-time.Microsecond), time.Time{}, 1},
-		{time.Time{}, during.Start.Add(time.Microsecond), 1}, {during.Start, during.End, 1}, {during.Start.In(time.FixedZone("", 3600)), during.End, 1},
+		{time.Time{}, during.Start.Add(time.Microsecond), 1}, {during.Start, during.End, 1},
+		{during.Start.In(time.FixedZone("", 3600)), during.End, 1},
 	} {
 		if taken, err := jobs.Occupied(t.Context(), pool, "room", c.from, c.to); err != nil || len(taken) != c.want {
 			t.Errorf("from %v to %v: %+v, %v", c.from, c.to, taken, err)
@@ -138,7 +149,10 @@ func TestReadReservations(t *testing.T) {
 	for want, read := range map[string]func() ([]jobs.Available, error){
 		fmt.Sprint(one, two): func() ([]jobs.Available, error) { return jobs.Availability(t.Context(), pool, "s/", "", 0) },
 		fmt.Sprint(one):      func() ([]jobs.Available, error) { return jobs.Availability(t.Context(), pool, "s/", "", 1) },
-		fmt.Sprint(two):      func() ([]jobs.Available, error) { return jobs.Availability(t.Context(), pool, "s/", "s/1", 5) },
+		fmt.Sprint(two): func() ([]jobs.Available, error) {
+			return jobs.Availability(t.Context(), pool, "s/", "s/1",
+				5)
+		},
 		fmt.Sprint(two, one): func() ([]jobs.Available, error) {
 			found, err := jobs.AvailabilityOf(t.Context(), pool, "s/2", "none", "s/1")
 			slices.Reverse(found) // it is in the order of the ids

@@ -70,7 +70,8 @@ func TestDepositBeforeWithdrawal(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused int
-	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM lastseat.requests WHERE code <> 'transferred' OR code IS NULL`).Scan(&refused); err != nil || refused != 0 {
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM lastseat.requests WHERE code <> 'transferred'
+		OR code IS NULL`).Scan(&refused); err != nil || refused != 0 {
 		t.Errorf("%d requests were not applied (%v)", refused, err)
 	}
 	proven(t, pool)
@@ -91,7 +92,8 @@ func TestConflictsWithOthers(t *testing.T) {
 			for i := range requests {
 				from := rand.IntN(accounts)
 				requests[i] = outbox.Request{Key: fmt.Sprint("t", i), Args: jobs.Transfer{
-					From: fmt.Sprint("a", from), To: fmt.Sprint("a", (from+1+rand.IntN(accounts-1))%accounts), Amount: rand.Int64N(100) + 1, Currency: "EUR",
+					From: fmt.Sprint("a", from), To: fmt.Sprint("a", (from+1+rand.IntN(accounts-1))%accounts),
+					Amount: rand.Int64N(100) + 1, Currency: "EUR",
 				}}
 			}
 			if _, err := outbox.EnqueueMany(t.Context(), pool, requests); err != nil {
@@ -114,7 +116,8 @@ func TestConflictsWithOthers(t *testing.T) {
 								}
 								return nil
 							}
-							_, err := tx.Exec(t.Context(), `UPDATE lastseat.accounts SET overdraft_limit = NULL, version = version + 1 WHERE id = $1`, fmt.Sprint("a", rand.IntN(accounts)))
+							_, err := tx.Exec(t.Context(), `UPDATE lastseat.accounts SET overdraft_limit = NULL, version = version + 1
+								WHERE id = $1`, fmt.Sprint("a", rand.IntN(accounts)))
 							return err
 						})
 						if o != 0 && err == nil {
@@ -132,7 +135,8 @@ func TestConflictsWithOthers(t *testing.T) {
 				t.Errorf("%+v", stats)
 			}
 			var versions, entries int64
-			if err := pool.QueryRow(t.Context(), `SELECT sum(version), sum(entry_count) FROM lastseat.accounts`).Scan(&versions, &entries); err != nil || versions != entries+bumps.Load() {
+			if err := pool.QueryRow(t.Context(), `SELECT sum(version), sum(entry_count) FROM lastseat.accounts`).Scan(&versions,
+				&entries); err != nil || versions != entries+bumps.Load() {
 				t.Errorf("versions sum to %d after %d entries and %d changes of others (%v)", versions, entries, bumps.Load(), err)
 			}
 			if level == pgx.Serializable && stats.Conflicts == 0 {
@@ -152,10 +156,12 @@ func TestEntriesStandInOrder(t *testing.T) {
 	}
 	for i := range 500 {
 		requests = append(requests, outbox.Request{Key: fmt.Sprintf("t%03d", i), Args: jobs.Transfer{
-			From: fmt.Sprint("a", i%10), To: fmt.Sprint("a", (i*7+1)%10), Amount: int64(i + 1), Currency: "EUR", Description: "no. " + fmt.Sprint(i),
+			From: fmt.Sprint("a", i%10), To: fmt.Sprint("a", (i*7+1)%10), Amount: int64(i + 1), Currency: "EUR",
+			Description: "no. " + fmt.Sprint(i),
 		}})
 	}
-	requests = slices.DeleteFunc(requests, func(r outbox.Request) bool { x := r.Args.(jobs.Transfer); return x.From == x.To })
+	requests = slices.DeleteFunc(requests,
+		func(r outbox.Request) bool { x := r.Args.(jobs.Transfer); return x.From == x.To })
 	if _, err := outbox.EnqueueMany(t.Context(), pool, requests); err != nil {
 		t.Fatal(err)
 	}
@@ -175,12 +181,14 @@ func TestEntriesStandInOrder(t *testing.T) {
 func TestOpenAndUseInOneTransaction(t *testing.T) {
 	pool := newPool(t)
 	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-		for _, account := range []jobs.Account{{ID: "bank", Currency: "JPY"}, {ID: "new", Currency: "JPY", OverdraftLimit: new(int64)}} {
+		for _, account := range []jobs.Account{{ID: "bank", Currency: "JPY"}, {ID: "new", Currency: "JPY",
+			OverdraftLimit: new(int64)}} {
 			if _, err := jobs.OpenAccount(t.Context(), tx, account); err != nil {
 				return err
 			}
 		}
-		_, err := outbox.Enqueue(t.Context(), tx, "first", jobs.Transfer{From: "bank", To: "new", Amount: 1200, Currency: "JPY", Metadata: []byte(`{"order": 7}`)})
+		_, err := outbox.Enqueue(t.Context(), tx, "first", jobs.Transfer{From: "bank", To: "new", Amount: 1200,
+			Currency: "JPY", Metadata: []byte(`{"order": 7}`)})
 		return err
 	})
 	if err != nil {
@@ -191,7 +199,8 @@ func TestOpenAndUseInOneTransaction(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 	var order int
-	if err := pool.QueryRow(t.Context(), `SELECT (metadata ->> 'order')::int FROM lastseat.transfers`).Scan(&order); err != nil || order != 7 {
+	if err := pool.QueryRow(t.Context(),
+		`SELECT (metadata ->> 'order')::int FROM lastseat.transfers`).Scan(&order); err != nil || order != 7 {
 		t.Errorf("metadata: %d, %v", order, err)
 	}
 	proven(t, pool)

@@ -18,7 +18,9 @@ import (
 // script asks for requests, a line each: what to do, the id of a reservation, and what it needs. Keys are the line's
 // first two words.
 //
-//	hold r seat stock=3 room@10-12 [wait] [by ann] [for 5]      book r seat      confirm r      cancel r      extend r to 5
+//	hold r seat stock=3 room@10-12 [wait] [by ann] [for 5]      book r seat      confirm r      cancel r      extend r
+//
+// to 5
 //
 // Times are seconds after the time of the script; "at 3" at the beginning of a line has it and the next ones asked for
 // then. Lines that begin with "raw" come past the SQL functions.
@@ -87,7 +89,8 @@ func (s *script) args(words []string) outbox.Args {
 	case "hold":
 		return hold
 	case "book":
-		return jobs.Book{Reservation: hold.Reservation, Items: hold.Items, Customer: hold.Customer, From: "bank", To: "shop", Amount: 100, Currency: "EUR"}
+		return jobs.Book{Reservation: hold.Reservation, Items: hold.Items, Customer: hold.Customer, From: "bank", To: "shop",
+			Amount: 100, Currency: "EUR"}
 	case "confirm":
 		return jobs.Confirm{Reservation: hold.Reservation}
 	case "cancel":
@@ -104,7 +107,8 @@ func (s *script) item(word string) (item jobs.Item) {
 		from, to := 0, 0
 		_, _ = fmt.Sscanf(hours, "%d-%d", &from, &to)
 		day := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
-		return jobs.Item{Resource: s.prefix + id, During: &jobs.TimeRange{Start: day.Add(time.Duration(from) * time.Hour), End: day.Add(time.Duration(to) * time.Hour)}}
+		return jobs.Item{Resource: s.prefix + id, During: &jobs.TimeRange{Start: day.Add(time.Duration(from) * time.Hour),
+			End: day.Add(time.Duration(to) * time.Hour)}}
 	}
 	id, quantity, _ := strings.Cut(word, "=")
 	_, _ = fmt.Sscan(quantity, &item.Quantity)
@@ -115,14 +119,17 @@ func (s *script) item(word string) (item jobs.Item) {
 // statuses are those of all reservations, in the order of their ids.
 func (s *script) statuses() string {
 	s.Helper()
-	return testdb.Scalar[string](s.T, s.pool, `SELECT coalesce(string_agg(substr(id, char_length($1) + 1) || ' ' || status, ', ' ORDER BY id), '') FROM lastseat.reservations WHERE starts_with(id, $1)`, s.prefix)
+	return testdb.Scalar[string](s.T, s.pool, `SELECT coalesce(string_agg(substr(id, char_length($1) + 1) || ' '
+		|| status, ', ' ORDER BY id), '') FROM lastseat.reservations WHERE starts_with(id, $1)`, s.prefix)
 }
 
 // granted are the reservations whose grant is recorded.
 func (s *script) granted() string {
 	s.Helper()
-	return testdb.Scalar[string](s.T, s.pool, `SELECT coalesce(string_agg(substr(key, 28 + char_length($1)), ' ' ORDER BY key), '') FROM lastseat.requests
-		WHERE starts_with(key, 'lastseat:reservation.grant:' || $1) AND kind = 'reservation.grant' AND status = 'applied' AND code = 'held' AND settled_at IS NOT NULL`, s.prefix)
+	return testdb.Scalar[string](s.T, s.pool, `SELECT coalesce(string_agg(substr(key, 28 + char_length($1)), ' '
+		ORDER BY key), '') FROM lastseat.requests
+		WHERE starts_with(key, 'lastseat:reservation.grant:' || $1) AND kind = 'reservation.grant' AND status = 'applied'
+		  AND code = 'held' AND settled_at IS NOT NULL`, s.prefix)
 }
 
 // What becomes of those who wait is the same in one batch and in batches of one.
@@ -242,8 +249,10 @@ func TestWaiting(t *testing.T) {
 		for _, size := range []int{1, 100} {
 			t.Run(fmt.Sprint(name, ", batch ", size), func(t *testing.T) {
 				s := &script{T: t, pool: s.pool, start: s.start, prefix: fmt.Sprintf("%.30s, %d: ", name, size)}
-				exec(t, s.pool, `SELECT lastseat.define_limit($1 || 'show', 1), lastseat.define_resource($1 || 'seat', 1), lastseat.define_resource($1 || 'room', 1),
-					lastseat.define_resource($1 || 'stock', 6, 1), lastseat.define_resource($1 || 'show1', 2, 0, $1 || 'show'), lastseat.define_resource($1 || 'show2', 1, 0, $1 || 'show')`, s.prefix)
+				exec(t, s.pool, `SELECT lastseat.define_limit($1 || 'show', 1), lastseat.define_resource($1 || 'seat', 1),
+					lastseat.define_resource($1 || 'room', 1),
+					lastseat.define_resource($1 || 'stock', 6, 1), lastseat.define_resource($1 || 'show1', 2, 0, $1 || 'show'),
+					  lastseat.define_resource($1 || 'show2', 1, 0, $1 || 'show')`, s.prefix)
 				s.ask(c.script)
 				if stats := drain(t, s.pool, outbox.Settings{Batch: size}); stats.Failures != 0 || size > 1 && stats.Batches != 1 {
 					t.Errorf("%+v", stats)
@@ -315,7 +324,8 @@ func TestWaitingFromBatchToBatch(t *testing.T) {
 		for _, size := range []int{1, 100} {
 			t.Run(fmt.Sprint(name, ", batch ", size), func(t *testing.T) {
 				s := &script{T: t, pool: s.pool, start: s.start, prefix: fmt.Sprintf("%.30s, %d: ", name, size)}
-				exec(t, s.pool, `SELECT lastseat.define_resource($1 || 'seat', 1), lastseat.define_resource($1 || 'room', 1), lastseat.define_resource($1 || 'stock', 7)`, s.prefix)
+				exec(t, s.pool, `SELECT lastseat.define_resource($1 || 'seat', 1), lastseat.define_resource($1 || 'room', 1),
+					lastseat.define_resource($1 || 'stock', 7)`, s.prefix)
 				for _, part := range []string{c.before, c.script} {
 					s.ask(part)
 					if stats := drain(t, s.pool, outbox.Settings{Batch: size}); stats.Failures != 0 || size > 1 && stats.Batches != 1 {
@@ -356,7 +366,8 @@ func TestWaitingForGrowth(t *testing.T) {
 	}
 	// nobody fits: looked at once, and that is all
 	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 4)`)
-	if stats := drain(t, s.pool, outbox.Settings{}); stats.Swept != 1 || testdb.Scalar[bool](t, s.pool, `SELECT grown FROM lastseat.resources WHERE id = 'seat'`) {
+	if stats := drain(t, s.pool, outbox.Settings{}); stats.Swept != 1 || testdb.Scalar[bool](t, s.pool,
+		`SELECT grown FROM lastseat.resources WHERE id = 'seat'`) {
 		t.Errorf("%+v", stats)
 	}
 	if stats := drain(t, s.pool, outbox.Settings{}); stats.Swept != 0 {
@@ -393,7 +404,8 @@ func TestGrowthIsNotForThoseWhoRanOut(t *testing.T) {
 // many makes n reservations that wait for the seat, w0001 and so on, in order.
 func (s *script) many(n int, items, more string) {
 	s.Helper()
-	exec(s.T, s.pool, `SELECT count(lastseat.hold('hold w' || to_char(n, 'FM00000'), 'w' || to_char(n, 'FM00000'), `+items+`, wait => true`+more+`)) FROM generate_series(1, $1) n`, n)
+	exec(s.T, s.pool, `SELECT count(lastseat.hold('hold w' || to_char(n, 'FM00000'), 'w' || to_char(n, 'FM00000'), `+
+		items+`, wait => true`+more+`)) FROM generate_series(1, $1) n`, n)
 }
 
 // A line that is longer than what is read of one: its beginning is granted first, and nobody in it is forgotten.
@@ -413,7 +425,8 @@ func TestLongLine(t *testing.T) {
 				t.Fatal(got)
 			}
 			// one who joins in the batch that frees is not served before those who are not read
-			exec(t, s.pool, `SELECT lastseat.hold('late', 'late', '[{"resource": "seat"}]', wait => true), lastseat.cancel('cancel a', 'a')`)
+			exec(t, s.pool, `SELECT lastseat.hold('late', 'late', '[{"resource": "seat"}]', wait => true),
+				lastseat.cancel('cancel a', 'a')`)
 			for range 5 { // sweeps go on where the batch has ended
 				drain(t, s.pool, settings)
 			}
@@ -429,11 +442,13 @@ func TestLongLine(t *testing.T) {
 // Those who stand where nobody looks come in sight when somebody before them leaves.
 func TestLongLineMovesUp(t *testing.T) {
 	s := newScript(t)
-	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 5), lastseat.hold('hold a', 'a', '[{"resource": "seat", "quantity": 5}]')`)
+	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 5),
+		lastseat.hold('hold a', 'a', '[{"resource": "seat", "quantity": 5}]')`)
 	s.many(1002, `'[{"resource": "seat", "quantity": 5}]'`, ``)
 	exec(t, s.pool, `SELECT lastseat.hold('last', 'last', '[{"resource": "seat", "quantity": 4}]', wait => true)`)
 	drain(t, s.pool, outbox.Settings{Batch: 5000})
-	exec(t, s.pool, `SELECT lastseat.cancel('cancel a', 'a'), lastseat.cancel('cancel w', 'w00001'), lastseat.confirm('c', 'w00001')`)
+	exec(t, s.pool, `SELECT lastseat.cancel('cancel a', 'a'), lastseat.cancel('cancel w', 'w00001'),
+		lastseat.confirm('c', 'w00001')`)
 	drain(t, s.pool, outbox.Settings{})
 	if s.status("w00001") != "cancelled" || s.status("w00002") != "held" {
 		t.Errorf("%s, %s", s.status("w00001"), s.status("w00002"))
@@ -462,14 +477,16 @@ func TestWaitingInLanes(t *testing.T) {
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
 			a := newArena(t, 2, settings)
-			exec(t, a.pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('stock', 3), lastseat.define_limit('show', 1), lastseat.define_resource('show', 2, 0, 'show')`)
+			exec(t, a.pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('stock', 3),
+				lastseat.define_limit('show', 1), lastseat.define_resource('show', 2, 0, 'show')`)
 			const n = 30
 			var keys []string
 			var runners []func()
 			for i := range n {
 				id := fmt.Sprint("r", i)
 				keys = append(keys, "h"+id, "x"+id)
-				items := [][]jobs.Item{{{Resource: "seat"}}, {{Resource: "stock", Quantity: 2}}, {{Resource: "seat"}, {Resource: "stock"}}, {{Resource: "show"}}}[i%4]
+				items := [][]jobs.Item{{{Resource: "seat"}}, {{Resource: "stock", Quantity: 2}}, {{Resource: "seat"},
+					{Resource: "stock"}}, {{Resource: "show"}}}[i%4]
 				runners = append(runners, func() {
 					a.ask("h"+id, jobs.Hold{Reservation: id, Items: items, Customer: fmt.Sprint("customer", i%3), Wait: true})
 					a.ask("x"+id, jobs.Cancel{Reservation: id})
@@ -478,11 +495,14 @@ func TestWaitingInLanes(t *testing.T) {
 			atOnce(runners...)
 			codes := a.codes(keys...)
 			for i := 0; i < len(codes); i += 2 {
-				if !slices.Contains([]string{"held cancelled", "waiting cancelled", "customer_limit not_held"}, codes[i]+" "+codes[i+1]) {
+				if !slices.Contains([]string{"held cancelled", "waiting cancelled", "customer_limit not_held"}, codes[i]+" "+
+					codes[i+1]) {
 					t.Errorf("%s: %s", keys[i], codes[i:i+2])
 				}
 			}
-			if left := testdb.Scalar[int](t, a.pool, `SELECT (SELECT count(*) FROM lastseat.waiting_items)::int + (SELECT sum(held + confirmed + waiting) FROM lastseat.resources)::int + (SELECT sum(quantity) FROM lastseat.customer_counts)::int`); left != 0 {
+			if left := testdb.Scalar[int](t, a.pool,
+				`SELECT (SELECT count(*) FROM lastseat.waiting_items)::int + (SELECT sum(held + confirmed + waiting)
+					FROM lastseat.resources)::int + (SELECT sum(quantity) FROM lastseat.customer_counts)::int`); left != 0 {
 				t.Errorf("%d are left", left)
 			}
 			a.ends(0)

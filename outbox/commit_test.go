@@ -139,7 +139,8 @@ func TestCommitTellsAnUnknownEnd(t *testing.T) {
 				t.Errorf("commit: %v", err)
 			}
 			b.eventually("the server has ended the session", func() bool {
-				return one[int](b, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'`) == 0
+				return one[int](b, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+					AND state = 'idle in transaction'`) == 0
 			})
 			// Asking again is safe, and tells which it was.
 			err = pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {

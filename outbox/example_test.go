@@ -34,7 +34,8 @@ type Greet struct {
 func (Greet) Kind() string  { return "loyalty.greet" }
 func (Greet) Queue() string { return "letters" }
 
-// addPoints is a handler: what it writes through tx, the follow-up that it asks for and the outcome that it returns are one commit.
+// addPoints is a handler: what it writes through tx, the follow-up that it asks for and the outcome that it returns
+// are one commit.
 func addPoints(ctx context.Context, tx pgx.Tx, args AddPoints) (outbox.Result, error) {
 	if args.Points <= 0 {
 		return outbox.Reject("not_positive", nil), nil // a refusal: recorded once, never tried again
@@ -58,7 +59,8 @@ func greet(ctx context.Context, tx pgx.Tx, args Greet) (outbox.Result, error) {
 	return outbox.Result{Status: outbox.Applied, Code: "greeted"}, err
 }
 
-// A handler with a time limit of its own, whose requests are in order for each customer where the queue is split into lanes.
+// A handler with a time limit of its own, whose requests are in order for each customer where the queue is split into
+// lanes.
 func ExampleRegister() {
 	pool, done := club()
 	defer done()
@@ -114,12 +116,14 @@ func (pointsSettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) 
 		}
 	}
 	// the read set, in the order of its keys
-	rows, err := tx.Query(ctx, `SELECT customer, points FROM members WHERE customer = ANY ($1) ORDER BY customer FOR UPDATE`, customers)
+	rows, err := tx.Query(ctx, `SELECT customer, points FROM members WHERE customer = ANY ($1)
+		ORDER BY customer FOR UPDATE`, customers)
 	if err != nil {
 		return nil, err
 	}
 	points, customer, has := make(map[string]int64), "", int64(0)
-	if _, err := pgx.ForEachRow(rows, []any{&customer, &has}, func() error { points[customer] = has; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&customer, &has},
+		func() error { points[customer] = has; return nil }); err != nil {
 		return nil, err
 	}
 	// apply: in memory, one after the other, no SQL and no clock
@@ -128,7 +132,8 @@ func (pointsSettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) 
 		results[i] = applyPoints(points, request)
 	}
 	// the write set: one statement, with the number of rows that it has to change
-	batch.Write.Queue(`UPDATE members m SET points = n.points FROM unnest($1::text[], $2::bigint[]) n (customer, points) WHERE m.customer = n.customer`,
+	batch.Write.Queue(`UPDATE members m SET points = n.points FROM unnest($1::text[], $2::bigint[]) n (customer, points)
+		WHERE m.customer = n.customer`,
 		slices.Collect(maps.Keys(points)), slices.Collect(maps.Values(points))).Exec(outbox.ExpectRows(len(points)))
 	return results, nil
 }

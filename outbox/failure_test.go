@@ -14,7 +14,8 @@ import (
 )
 
 // misbehave makes the jobs with these keys fail, each in its way.
-func misbehave(ways map[string]func(ctx context.Context, tx pgx.Tx) error) func(context.Context, pgx.Tx, outbox.Job) error {
+func misbehave(ways map[string]func(ctx context.Context, tx pgx.Tx) error) func(context.Context, pgx.Tx,
+	outbox.Job) error {
 	return func(ctx context.Context, tx pgx.Tx, job outbox.Job) error {
 		if way := ways[job.Key]; way != nil {
 			return way(ctx, tx)
@@ -28,7 +29,8 @@ func failing(context.Context, pgx.Tx) error { return errors.New("the printer is 
 // dueNow makes the next attempt of all jobs due, whatever River's policy says.
 func (b *bench) dueNow() {
 	b.t.Helper()
-	b.exec(`UPDATE lastseat.river_job SET state = 'available', scheduled_at = now() WHERE state IN ('available', 'retryable')`)
+	b.exec(`UPDATE lastseat.river_job SET state = 'available', scheduled_at = now()
+		WHERE state IN ('available', 'retryable')`)
 }
 
 func TestBadJobsAreIsolated(t *testing.T) {
@@ -93,7 +95,8 @@ func TestLastAttemptFailsTheRequestAndRetryRunsItAgain(t *testing.T) {
 		if o := b.outcome("bad"); o.Attempts != 3 || !strings.Contains(string(o.Detail), "printer is on fire") {
 			t.Errorf("%d attempts, detail %s", o.Attempts, o.Detail)
 		}
-		if state := one[string](b, `SELECT state || ' ' || attempt || ' ' || cardinality(errors) FROM lastseat.river_job`); state != "discarded 3 3" {
+		if state := one[string](b,
+			`SELECT state || ' ' || attempt || ' ' || cardinality(errors) FROM lastseat.river_job`); state != "discarded 3 3" {
 			t.Errorf("the job is %s", state)
 		}
 
@@ -152,7 +155,8 @@ func TestRetryThroughRiver(t *testing.T) {
 func TestUnknownKindIsTriedAgainLater(t *testing.T) {
 	inBothForms(t, func(t *testing.T, b *bench) {
 		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{
-			{Key: "a", Args: toy{}}, {Key: "odd", Args: outbox.RawArgs{Of: "no.such", JSON: []byte(`{}`)}}, {Key: "b", Args: toy{}},
+			{Key: "a", Args: toy{}}, {Key: "odd", Args: outbox.RawArgs{Of: "no.such", JSON: []byte(`{}`)}},
+			{Key: "b", Args: toy{}},
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +164,8 @@ func TestUnknownKindIsTriedAgainLater(t *testing.T) {
 		if !slices.Equal(b.played(), []string{"a", "b"}) {
 			t.Errorf("played %v", b.played())
 		}
-		if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message, "no.such") {
+		if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message,
+			"no.such") {
 			t.Error(message)
 		}
 	})
@@ -174,7 +179,8 @@ func TestNonsenseFromASettler(t *testing.T) {
 		"detail": {{Status: outbox.Applied, Code: "x", Detail: func() {}}},
 	} {
 		b.kinds.Register(settlerFunc(func() []outbox.Result { return results }), outbox.Kind{Name: kind})
-		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: kind, Args: outbox.RawArgs{Of: kind, JSON: []byte(`{}`)}}}); err != nil {
+		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: kind, Args: outbox.RawArgs{Of: kind,
+			JSON: []byte(`{}`)}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,7 +233,8 @@ func TestJobThatTakesTooLong(t *testing.T) {
 		if len(b.played()) != 7 {
 			t.Errorf("played %v", b.played())
 		}
-		if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message, "more than 200ms") {
+		if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message,
+			"more than 200ms") {
 			t.Error(message)
 		}
 	})

@@ -50,7 +50,8 @@ func TestFeedIsInTheOrderOfEffect(t *testing.T) {
 		b.enqueue(all[i*50 : (i+1)*50]...)
 		b.drain(outbox.Settings{Batch: size})
 	}
-	if got := feedKeys(b.follow(&cursor, len(all), func(i int) int { return i%9 + 1 })); !slices.Equal(got, b.played()) || len(got) != len(all) {
+	if got := feedKeys(b.follow(&cursor, len(all), func(i int) int { return i%9 + 1 })); !slices.Equal(got, b.played()) ||
+		len(got) != len(all) {
 		t.Errorf("the feed is %v, the effects came as %v", got, b.played())
 	}
 	if o := b.outcome(all[0]); o.Status != outbox.Applied {
@@ -81,7 +82,8 @@ func TestFeedOfManyLanes(t *testing.T) {
 	go func() {
 		for i := range n {
 			// some are cancelled before a lane gets to them, the others are settled
-			if _, err := b.workers.Exec(t.Context(), `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = $1 AND state = 'available'`, fmt.Sprintf("c-%03d", i)); err != nil {
+			if _, err := b.workers.Exec(t.Context(), `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now()
+				WHERE args ->> 'key' = $1 AND state = 'available'`, fmt.Sprintf("c-%03d", i)); err != nil {
 				canceller <- err
 				return
 			}
@@ -109,7 +111,11 @@ func TestFeedOfManyLanes(t *testing.T) {
 		t.Errorf("%d outcomes, want %d", len(got), len(keys)+len(failing))
 	}
 	for _, key := range failing {
-		if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error { _, err := outbox.Retry(t.Context(), tx, key); return err }); err != nil {
+		if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+			_, err := outbox.Retry(t.Context(), tx,
+				key)
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +128,8 @@ func TestFeedOfManyLanes(t *testing.T) {
 		b.wantOutcome(key, outbox.Applied, "played")
 	}
 	whole := ""
-	if replay := b.follow(&whole, len(keys)+len(failing), func(int) int { return 1000 }); len(replay) != len(keys)+len(failing) {
+	if replay := b.follow(&whole, len(keys)+len(failing), func(int) int { return 1000 }); len(replay) != len(keys)+
+		len(failing) {
 		t.Errorf("from the beginning: %d outcomes", len(replay))
 	}
 }

@@ -86,7 +86,8 @@ func TestHandlerThatRuinsTheTransaction(t *testing.T) {
 					t.Errorf("%+v", o)
 				}
 			}
-			if o := b.outcome("ruin"); o.Status != outbox.Pending || o.Attempts != 1 || !strings.Contains(b.lastError("ruin"), ruin.says) {
+			if o := b.outcome("ruin"); o.Status != outbox.Pending || o.Attempts != 1 || !strings.Contains(b.lastError("ruin"),
+				ruin.says) {
 				t.Errorf("%+v, %s", o, b.lastError("ruin"))
 			}
 		})
@@ -119,8 +120,10 @@ func TestHandlerThatTakesTooLong(t *testing.T) {
 			_, err := tx.Exec(context.Background(), `SELECT pg_sleep(60)`)
 			return solved, err
 		},
-		"asleep over a statement": func(_ context.Context, tx pgx.Tx) (outbox.Result, error) { // nobody reads what the server has to say
-			_, err := tx.Query(context.Background(), `SELECT repeat('x', 20000), CASE n WHEN 9 THEN pg_sleep(60) END FROM generate_series(1, 9) n`) //nolint:sqlclosecheck // that is the point
+		// nobody reads what the server has to say
+		"asleep over a statement": func(_ context.Context, tx pgx.Tx) (outbox.Result, error) {
+			_, err := tx.Query(context.Background(), `SELECT repeat('x', 20000), CASE n WHEN 9 THEN pg_sleep(60) END
+				FROM generate_series(1, 9) n`) //nolint:sqlclosecheck // that is the point
 			<-forever
 			return solved, err
 		},
@@ -143,7 +146,8 @@ func TestHandlerThatTakesTooLong(t *testing.T) {
 			if !slices.Equal(b.played(), []string{"a", "b"}) {
 				t.Errorf("left: %q", b.played())
 			}
-			if says := b.lastError("slow"); !strings.Contains(says, "the handler of puzzle took longer than 100ms") || b.outcome("slow").Attempts != 1 {
+			if says := b.lastError("slow"); !strings.Contains(says, "the handler of puzzle took longer than 100ms") ||
+				b.outcome("slow").Attempts != 1 {
 				t.Errorf("%+v, %s", b.outcome("slow"), says)
 			}
 		})
@@ -208,7 +212,8 @@ func useAll(ctx context.Context, tx pgx.Tx) []error {
 	batch.Queue(sql)
 	results := tx.SendBatch(ctx, batch)
 	_, result := results.Exec()
-	return []error{begin, exec, prepare, copied, query, collect, tx.QueryRow(ctx, sql).Scan(), result, results.QueryRow().Scan(), results.Close()}
+	return []error{begin, exec, prepare, copied, query, collect, tx.QueryRow(ctx, sql).Scan(), result,
+		results.QueryRow().Scan(), results.Close()}
 }
 
 // Goroutines of a handler may share its transaction while it waits for them.
@@ -280,7 +285,8 @@ func TestStopDuringAHandler(t *testing.T) {
 	stop := b.start(outbox.Settings{StopTimeout: 50 * time.Millisecond})
 	<-began
 	stop()
-	if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'available' AND attempt = 0 AND errors IS NULL`); n != 2 || len(b.played()) != 0 {
+	if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'available' AND attempt = 0
+		AND errors IS NULL`); n != 2 || len(b.played()) != 0 {
 		t.Errorf("%d of 2 jobs are as they were, played %v", n, b.played())
 	}
 }
@@ -319,7 +325,8 @@ func TestHandlersUnderFire(t *testing.T) {
 	if got := b.keys(`SELECT key FROM public.toy WHERE key LIKE 'k%' ORDER BY n`); !slices.Equal(got, want) {
 		t.Errorf("%d of %d, or out of order", len(got), len(want))
 	}
-	if n := one[int](b, `SELECT count(DISTINCT key) FROM public.toy WHERE key LIKE 'next%'`); n != len(want) || len(b.played()) != 2*len(want) {
+	if n := one[int](b, `SELECT count(DISTINCT key) FROM public.toy WHERE key LIKE 'next%'`); n != len(want) ||
+		len(b.played()) != 2*len(want) {
 		t.Errorf("%d follow-ups, %d effects", n, len(b.played()))
 	}
 	if n := one[int](b, `SELECT max(attempts) FROM lastseat.requests WHERE key <> 'bad'`); n != 1 {

@@ -49,7 +49,8 @@ func (b *bench) puzzles(ways map[string]way, options ...outbox.HandlerOption) {
 func (b *bench) pose(ways ...string) {
 	b.t.Helper()
 	for _, way := range ways {
-		if _, err := outbox.EnqueueMany(b.t.Context(), b.pool, []outbox.Request{{Key: way, Args: puzzle{Way: way}}}); err != nil {
+		if _, err := outbox.EnqueueMany(b.t.Context(), b.pool, []outbox.Request{{Key: way,
+			Args: puzzle{Way: way}}}); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -57,7 +58,8 @@ func (b *bench) pose(ways ...string) {
 
 func (b *bench) lastError(key string) string {
 	b.t.Helper()
-	return one[string](b, `SELECT coalesce(errors[cardinality(errors)] ->> 'error', '') FROM lastseat.river_job WHERE args ->> 'key' = $1`, key)
+	return one[string](b, `SELECT coalesce(errors[cardinality(errors)] ->> 'error', '') FROM lastseat.river_job
+		WHERE args ->> 'key' = $1`, key)
 }
 
 type unspeakable struct{}
@@ -73,27 +75,43 @@ func TestHandlersAnswers(t *testing.T) {
 		status outbox.Status
 		says   string // its code, or in the job's error
 	}{
-		"applied":      {func(context.Context, pgx.Tx) (outbox.Result, error) { return solved, nil }, outbox.Applied, "solved"},
-		"rejected":     {func(context.Context, pgx.Tx) (outbox.Result, error) { return outbox.Reject("too_hard", 42), nil }, outbox.Rejected, "too_hard"},
-		"error":        {func(context.Context, pgx.Tx) (outbox.Result, error) { return solved, errors.New("out of ideas") }, outbox.Pending, "out of ideas"},
-		"error of SQL": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { return solved, broken(ctx, tx) }, outbox.Pending, "22012"},
-		"swallowed":    {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { _ = broken(ctx, tx); return solved, nil }, outbox.Pending, "division by zero"},
+		"applied": {func(context.Context, pgx.Tx) (outbox.Result, error) { return solved, nil }, outbox.Applied,
+			"solved"},
+		"rejected": {func(context.Context, pgx.Tx) (outbox.Result, error) { return outbox.Reject("too_hard", 42), nil },
+			outbox.Rejected, "too_hard"},
+		"error": {func(context.Context, pgx.Tx) (outbox.Result, error) { return solved, errors.New("out of ideas") },
+			outbox.Pending, "out of ideas"},
+		"error of SQL": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { return solved, broken(ctx, tx) },
+			outbox.Pending, "22012"},
+		"swallowed": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
+			_ = broken(ctx, tx)
+			return solved,
+				nil
+		}, outbox.Pending, "division by zero"},
 		"swallowed reject": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
 			_ = broken(ctx, tx)
 			return outbox.Reject("no", nil), nil
 		}, outbox.Pending, "22012"},
-		"panic": {func(context.Context, pgx.Tx) (outbox.Result, error) { panic("index out of luck") }, outbox.Pending, "index out of luck"},
-		"exit":  {func(context.Context, pgx.Tx) (outbox.Result, error) { runtime.Goexit(); return solved, nil }, outbox.Pending, `returned status ""`},
+		"panic": {func(context.Context, pgx.Tx) (outbox.Result, error) { panic("index out of luck") }, outbox.Pending,
+			"index out of luck"},
+		"exit": {func(context.Context, pgx.Tx) (outbox.Result, error) { runtime.Goexit(); return solved, nil },
+			outbox.Pending, `returned status ""`},
 		"pending": {func(context.Context, pgx.Tx) (outbox.Result, error) {
 			return outbox.Result{Status: outbox.Pending, Code: "x"}, nil
 		}, outbox.Pending, `returned status "pending"`},
 		"no code": {func(context.Context, pgx.Tx) (outbox.Result, error) {
 			return outbox.Result{Status: outbox.Applied}, nil
 		}, outbox.Pending, `code ""`},
-		"no detail":     {func(context.Context, pgx.Tx) (outbox.Result, error) { return outbox.Reject("x", func() {}), nil }, outbox.Pending, "unsupported type"},
-		"detail panics": {func(context.Context, pgx.Tx) (outbox.Result, error) { return outbox.Reject("x", unspeakable{}), nil }, outbox.Pending, "there are no words"},
-		"commits":       {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { return solved, tx.Commit(ctx) }, outbox.Pending, "the transaction is the lane's"},
-		"rolls back":    {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { return solved, tx.Rollback(ctx) }, outbox.Pending, "the transaction is the lane's"},
+		"no detail": {func(context.Context, pgx.Tx) (outbox.Result, error) { return outbox.Reject("x", func() {}), nil },
+			outbox.Pending, "unsupported type"},
+		"detail panics": {func(context.Context, pgx.Tx) (outbox.Result, error) {
+			return outbox.Reject("x", unspeakable{}),
+				nil
+		}, outbox.Pending, "there are no words"},
+		"commits": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { return solved, tx.Commit(ctx) },
+			outbox.Pending, "the transaction is the lane's"},
+		"rolls back": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) { return solved, tx.Rollback(ctx) },
+			outbox.Pending, "the transaction is the lane's"},
 		"nested": {func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
 			if err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { return broken(ctx, tx) }); err == nil {
 				return solved, errors.New("the error is lost")
@@ -129,7 +147,9 @@ func TestHandlersAnswers(t *testing.T) {
 	if !slices.Equal(b.played(), []string{"applied", "nested"}) {
 		t.Errorf("left: %q", b.played())
 	}
-	if trace := one[string](b, `SELECT errors[1] ->> 'trace' FROM lastseat.river_job WHERE args ->> 'key' = 'panic'`); !strings.Contains(trace, "handler_test.go") {
+	if trace := one[string](b,
+		`SELECT errors[1] ->> 'trace' FROM lastseat.river_job WHERE args ->> 'key' = 'panic'`); !strings.Contains(trace,
+		"handler_test.go") {
 		t.Errorf("trace of the panic: %s", trace)
 	}
 }
@@ -172,7 +192,8 @@ func TestConflictInAHandler(t *testing.T) {
 		}
 	}
 	b.pose("elsewhere", "down", "good")
-	if stats := b.drain(outbox.Settings{}); stats.Conflicts != 0 || stats.Failures != 2 || stats.Applied != 1 || stats.Batches != 1 {
+	if stats := b.drain(outbox.Settings{}); stats.Conflicts != 0 || stats.Failures != 2 || stats.Applied != 1 ||
+		stats.Batches != 1 {
 		t.Errorf("%+v", stats)
 	}
 	if !slices.Equal(b.played(), append(good, "good")) {
@@ -218,7 +239,8 @@ func TestFollowUps(t *testing.T) {
 	})
 	outbox.Register(b.kinds, func(ctx context.Context, tx pgx.Tx, args chore) (outbox.Result, error) {
 		var level string
-		err := tx.QueryRow(ctx, `INSERT INTO public.toy (key) VALUES ($1) RETURNING current_setting('transaction_isolation')`, args.Key).Scan(&level)
+		err := tx.QueryRow(ctx,
+			`INSERT INTO public.toy (key) VALUES ($1) RETURNING current_setting('transaction_isolation')`, args.Key).Scan(&level)
 		levels <- level
 		return solved, err
 	})
@@ -254,7 +276,8 @@ func (b *bench) ring(t *testing.T) {
 		return solved, err
 	})
 	b.pose("ring")
-	if err := outbox.NewWorker(b.workers, kinds, outbox.Settings{Logger: slog.New(slog.DiscardHandler)}).Drain(t.Context()); err != nil {
+	if err := outbox.NewWorker(b.workers, kinds,
+		outbox.Settings{Logger: slog.New(slog.DiscardHandler)}).Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually("the chores' lane was rung for", func() bool { return slices.Contains(b.played(), "rung") })
@@ -340,7 +363,8 @@ func TestTransactionsHaveFewSavepoints(t *testing.T) {
 			if !slices.Equal(b.played(), all) {
 				t.Errorf("%d played, or out of order", len(b.played()))
 			}
-			if most := one[int](b, `SELECT max(n) FROM (SELECT count(*) AS n FROM lastseat.requests GROUP BY settled_at) batch`); most != want.most {
+			if most := one[int](b,
+				`SELECT max(n) FROM (SELECT count(*) AS n FROM lastseat.requests GROUP BY settled_at) batch`); most != want.most {
 				t.Errorf("a transaction had %d jobs, want %d", most, want.most)
 			}
 			if n := claimed.rows.Load(); n < 600 || n > 600+200 {
@@ -414,7 +438,10 @@ func TestRegisterRefuses(t *testing.T) {
 					t.Error(said)
 				}
 			}()
-			outbox.Register(&outbox.Kinds{}, func(context.Context, pgx.Tx, puzzle) (outbox.Result, error) { return solved, nil }, option)
+			outbox.Register(&outbox.Kinds{}, func(context.Context, pgx.Tx, puzzle) (outbox.Result, error) {
+				return solved,
+					nil
+			}, option)
 		})
 	}
 }

@@ -56,7 +56,8 @@ func TestKeepCompleted(t *testing.T) {
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.enqueue("a", "b")
 		b.drain(outbox.Settings{KeepCompleted: time.Hour})
-		if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'completed' AND attempt = 1 AND attempted_by = '{tester}'`); n != 2 {
+		if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'completed' AND attempt = 1
+			AND attempted_by = '{tester}'`); n != 2 {
 			t.Errorf("%d completed jobs, want 2", n)
 		}
 		// Started again by hand, a completed job finds its request settled, and has no second effect.
@@ -86,7 +87,8 @@ func TestRollbackAndCommitOfTheCaller(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, count := range []string{`SELECT id FROM public.orders`, `SELECT key FROM lastseat.requests`, `SELECT args ->> 'key' FROM lastseat.river_job`} {
+	for _, count := range []string{`SELECT id FROM public.orders`, `SELECT key FROM lastseat.requests`,
+		`SELECT args ->> 'key' FROM lastseat.river_job`} {
 		if got := b.keys(count); !slices.Equal(got, []string{"kept"}) {
 			t.Errorf("%s: %v", count, got)
 		}
@@ -102,7 +104,8 @@ func TestOneSettlerAtATimeAndHandover(t *testing.T) {
 			inside.Add(-1)
 			return nil
 		})
-		stops := []func(){b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5})}
+		stops := []func(){b.start(outbox.Settings{Batch: 5}), b.start(outbox.Settings{Batch: 5}),
+			b.start(outbox.Settings{Batch: 5})}
 		want := numbered("k", 300)
 		b.enqueue(want...)
 		for i, stop := range stops {
@@ -239,7 +242,8 @@ func TestCommitBetweenLookAndSleep(t *testing.T) {
 func TestScheduledRequestWaitsForItsTime(t *testing.T) {
 	inBothForms(t, func(t *testing.T, b *bench) {
 		due := time.Now().Add(1500 * time.Millisecond)
-		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "later", Args: toy{}, ScheduledAt: due}}); err != nil {
+		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "later", Args: toy{},
+			ScheduledAt: due}}); err != nil {
 			t.Fatal(err)
 		}
 		if state := one[string](b, `SELECT state::text FROM lastseat.river_job`); state != "scheduled" {

@@ -33,7 +33,8 @@ func TestOddRowsDoNotStopTheLane(t *testing.T) {
 					b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"bad": failing}))
 					b.enqueue("used")
 					for _, args := range []string{`{"key": "good"}`, `{"key": "bad"}`, `{"key": "used", "note": "other"}`} {
-						b.exec(`INSERT INTO lastseat.river_job (kind, queue, args, ` + strings.Replace(columns, ") VALUES (", fmt.Sprintf(") VALUES ('toy', 'lastseat', '%s', ", args), 1) + `)`)
+						b.exec(`INSERT INTO lastseat.river_job (kind, queue, args, ` + strings.Replace(columns, ") VALUES (",
+							fmt.Sprintf(") VALUES ('toy', 'lastseat', '%s', ", args), 1) + `)`)
 					}
 					b.enqueue("after")
 					b.drain(outbox.Settings{KeepCompleted: keep})
@@ -186,7 +187,8 @@ func TestRawJobWithAKeyThatIsBeingAskedFor(t *testing.T) {
 					t.Fatal(err)
 				}
 				b.eventually("it is played once", func() bool { return slices.Equal(b.played(), []string{"other", "k"}) })
-				b.eventually("no job is left", func() bool { return one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE kind = 'toy'`) == 0 })
+				b.eventually("no job is left",
+					func() bool { return one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE kind = 'toy'`) == 0 })
 			})
 		})
 	}
@@ -211,7 +213,8 @@ func TestJobDiscardedByRiver(t *testing.T) {
 
 func TestKeysOfJobsAreReserved(t *testing.T) {
 	b := newBench(t)
-	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "river_job:7", Args: toy{}}}); !errors.Is(err, outbox.ErrInvalid) {
+	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "river_job:7",
+		Args: toy{}}}); !errors.Is(err, outbox.ErrInvalid) {
 		t.Errorf("%v", err)
 	}
 	next := b.raw(`{}`) + 2
@@ -234,7 +237,8 @@ func TestDifferentNumbersOfLanes(t *testing.T) {
 	told := &lines{}
 	b.start(outbox.Settings{Lanes: 3, Logger: slog.New(slog.NewTextHandler(told, nil))})
 	b.eventually("each lane of the second waits", func() bool {
-		return told.with("another number of lanes", "lane=0") && told.with("another number of lanes", "lane=1") && told.with("another number of lanes", "lane=2")
+		return told.with("another number of lanes", "lane=0") && told.with("another number of lanes", "lane=1") &&
+			told.with("another number of lanes", "lane=2")
 	})
 	if told.with("lane taken", "") {
 		t.Error("the second has taken a lane beside the first")
@@ -261,7 +265,10 @@ func (l *lines) Write(line []byte) (int, error) {
 func (l *lines) with(this, that string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.ContainsFunc(l.all, func(line string) bool { return strings.Contains(line, this) && strings.Contains(line, that) })
+	return slices.ContainsFunc(l.all, func(line string) bool {
+		return strings.Contains(line, this) &&
+			strings.Contains(line, that)
+	})
 }
 
 // A job that is cut off twice, and whose row can't take a failed attempt: it is discarded with what can be said of
@@ -287,7 +294,8 @@ func TestJobThatIsCutOffAndCannotBeCharged(t *testing.T) {
 				b.start(outbox.Settings{})
 				b.eventually("the others are played", func() bool { return slices.Equal(b.played(), []string{"before", "after"}) })
 				b.eventually("the job is given up", func() bool { return b.outcome("bad").Status == outbox.Failed })
-				if o := b.outcome("bad"); o.Code != outbox.CodeRetriesExhausted || !strings.Contains(string(o.Detail), "no_errors") {
+				if o := b.outcome("bad"); o.Code != outbox.CodeRetriesExhausted || !strings.Contains(string(o.Detail),
+					"no_errors") {
 					t.Errorf("%+v, detail %s", o, o.Detail)
 				}
 				if state := one[string](b, `SELECT state::text FROM lastseat.river_job WHERE kind = 'toy'`); state != "discarded" {

@@ -16,7 +16,8 @@ import (
 // raw inserts a job as any River client may, past lastseat.enqueue.
 func (b *bench) raw(args string) int64 {
 	b.t.Helper()
-	return one[int64](b, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('toy', 'lastseat', $1::jsonb) RETURNING id`, args)
+	return one[int64](b, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('toy', 'lastseat', $1::jsonb)
+		RETURNING id`, args)
 }
 
 func TestRawJobIsHonoured(t *testing.T) {
@@ -65,7 +66,8 @@ func TestRawJobWithAUsedKey(t *testing.T) {
 func TestRawJobWithoutAUsableKey(t *testing.T) {
 	inBothForms(t, func(t *testing.T, b *bench) {
 		ids := make(map[string]int64)
-		for _, args := range []string{`{}`, `[]`, `[1, 2]`, `"text"`, `7`, `null`, `{"key": 7}`, `{"key": ""}`, `{"key": null}`, `{"key": "` + strings.Repeat("x", 201) + `"}`} {
+		for _, args := range []string{`{}`, `[]`, `[1, 2]`, `"text"`, `7`, `null`, `{"key": 7}`, `{"key": ""}`,
+			`{"key": null}`, `{"key": "` + strings.Repeat("x", 201) + `"}`} {
 			ids[args] = b.raw(args)
 		}
 		b.enqueue("good")
@@ -106,7 +108,8 @@ func TestLargeRequestStartedAgain(t *testing.T) {
 	b := newBench(t)
 	b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"large": failing}))
 	note := strings.Repeat("x", 65536-len(`{"note": ""}`))
-	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "large", Args: toy{Note: note}}}); err != nil {
+	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "large",
+		Args: toy{Note: note}}}); err != nil {
 		t.Fatal(err)
 	}
 	b.exec(`UPDATE lastseat.river_job SET max_attempts = 1`)

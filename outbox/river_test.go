@@ -38,8 +38,10 @@ const riverRowSQL = `
 	SELECT jsonb_pretty(jsonb_build_object(
 		'state', state, 'attempt', attempt, 'max_attempts', max_attempts, 'priority', priority, 'kind', kind, 'tags', tags,
 		'attempted', attempted_at IS NOT NULL, 'attempted_by', attempted_by, 'finalized', finalized_at IS NOT NULL,
-		'finalized after attempted', finalized_at >= attempted_at, 'metadata', metadata - 'cancel_attempted_at', 'unique_key', unique_key,
-		'wait', CASE WHEN state IN ('available', 'retryable') THEN round(extract(epoch FROM scheduled_at - attempted_at) / power(cardinality(errors), 4)) END,
+		'finalized after attempted', finalized_at >= attempted_at, 'metadata', metadata - 'cancel_attempted_at',
+		  'unique_key', unique_key,
+		'wait', CASE WHEN state IN ('available', 'retryable')
+		  THEN round(extract(epoch FROM scheduled_at - attempted_at) / power(cardinality(errors), 4)) END,
 		'last error', errors[cardinality(errors)] - 'at' - 'trace', 'traced', errors[cardinality(errors)] ->> 'trace' <> '',
 		'error at', (errors[cardinality(errors)] ->> 'at')::timestamptz - attempted_at BETWEEN '-1 s' AND '1 s'))
 	FROM lastseat.river_job WHERE queue = $1 AND args ->> 'key' = $2`
@@ -75,7 +77,8 @@ func TestRowsAreRivers(t *testing.T) {
 	const insert = `
 		INSERT INTO lastseat.river_job (kind, queue, args, attempt, max_attempts, errors, state, scheduled_at)
 		VALUES ('toy', $1, jsonb_build_object('key', $2::text, 'note', $3::text), $4::smallint, $5,
-		        ARRAY(SELECT jsonb_build_object('at', now(), 'attempt', n, 'error', 'x', 'trace', '') FROM generate_series(1, $4::smallint) n),
+		        ARRAY(SELECT jsonb_build_object('at', now(), 'attempt', n, 'error', 'x', 'trace', '')
+		          FROM generate_series(1, $4::smallint) n),
 		        CASE WHEN $2 = 'scheduled' THEN 'scheduled' ELSE 'available' END::lastseat.river_job_state,
 		        now() + CASE WHEN $2 = 'scheduled' THEN '1 s' ELSE '0 s' END::interval) RETURNING id`
 	workers := river.NewWorkers()

@@ -48,7 +48,8 @@ func TestFailingSweepBlamesNoJob(t *testing.T) {
 			want := numbered("k", 60)
 			b.enqueue(want...)
 			stats := b.drain(outbox.Settings{Batch: 20, TxRetries: 1})
-			if !slices.Equal(b.played(), want) || stats.Failures != 0 || one[int](b, `SELECT max(attempts) FROM lastseat.requests`) != 1 {
+			if !slices.Equal(b.played(), want) || stats.Failures != 0 ||
+				one[int](b, `SELECT max(attempts) FROM lastseat.requests`) != 1 {
 				t.Errorf("%+v, played %v", stats, b.played())
 			}
 			if got := b.swept(); !slices.Equal(got, []string{"p"}) {
@@ -141,7 +142,8 @@ func TestConflictOfASweepIsRetried(t *testing.T) {
 func TestSweepWithoutRoomForPredicateLocks(t *testing.T) {
 	b, s := newSweepBench(t)
 	s.before = func(ctx context.Context, tx pgx.Tx, _ outbox.Sweep) error {
-		_, err := tx.Exec(ctx, `DO $$ BEGIN IF current_setting('transaction_isolation') = 'serializable' THEN RAISE 'full' USING ERRCODE = '53200'; END IF; END $$`)
+		_, err := tx.Exec(ctx,
+			`DO $$ BEGIN IF current_setting('transaction_isolation') = 'serializable' THEN RAISE 'full' USING ERRCODE = '53200'; END IF; END $$`)
 		return err
 	}
 	b.perish("-1 hour", "p")
@@ -169,7 +171,10 @@ func TestLockHeldDuringASweep(t *testing.T) {
 	for i := range 2 {
 		b.enqueue(fmt.Sprint("k", i))
 		calls := s.calls.Load()
-		b.eventually("a job is played and a sweep is tried", func() bool { return len(b.played()) == i+2 && s.calls.Load() > calls })
+		b.eventually("a job is played and a sweep is tried", func() bool {
+			return len(b.played()) == i+2 &&
+				s.calls.Load() > calls
+		})
 	}
 	if len(b.swept()) != 0 {
 		t.Fatal("the row was not locked: this test has shown nothing")
@@ -195,7 +200,8 @@ func TestFailingSweepIsHalved(t *testing.T) {
 		}
 		return nil
 	}
-	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT 'p' || n, now() - '1 hour'::interval FROM generate_series(1, 6000) n`)
+	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT 'p' || n, now() - '1 hour'::interval
+		FROM generate_series(1, 6000) n`)
 	stop := b.start(outbox.Settings{})
 	b.eventually("all are swept", func() bool { return len(b.swept()) == 6000 })
 	stop()

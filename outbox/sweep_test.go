@@ -39,7 +39,8 @@ func (s *toySweeper) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (
 	}
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err == nil && len(ids) > 0 {
-		sweep.Write.Queue(`UPDATE public.perishable SET swept = swept + 1, until = $2 WHERE id = ANY ($1)`, ids, sweep.Until).Exec(outbox.ExpectRows(len(ids)))
+		sweep.Write.Queue(`UPDATE public.perishable SET swept = swept + 1, until = $2 WHERE id = ANY ($1)`, ids,
+			sweep.Until).Exec(outbox.ExpectRows(len(ids)))
 	}
 	return len(ids), len(ids) >= sweep.Limit, err
 }
@@ -55,7 +56,8 @@ func newSweepBench(t *testing.T) (*bench, *toySweeper) {
 // perish makes rows that run out at a time from now: '-1 hour'.
 func (b *bench) perish(at string, ids ...string) {
 	b.t.Helper()
-	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT id, clock_timestamp() + $2::text::interval FROM unnest($1::text[]) id`, ids, at)
+	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT id, clock_timestamp() + $2::text::interval
+		FROM unnest($1::text[]) id`, ids, at)
 }
 
 func (b *bench) swept() []string {
@@ -112,7 +114,8 @@ func TestBusyLaneSweeps(t *testing.T) {
 	var overtaken atomic.Int64
 	s.before = func(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error {
 		var n int64
-		err := tx.QueryRow(ctx, `SELECT count(*) FROM lastseat.river_job WHERE state = 'available' AND scheduled_at < $1`, sweep.Until).Scan(&n)
+		err := tx.QueryRow(ctx, `SELECT count(*) FROM lastseat.river_job WHERE state = 'available' AND scheduled_at < $1`,
+			sweep.Until).Scan(&n)
 		overtaken.Add(n)
 		return err
 	}
@@ -123,7 +126,8 @@ func TestBusyLaneSweeps(t *testing.T) {
 		if round < 5 {
 			b.perish("0", fmt.Sprint("p", round))
 		}
-		b.eventually("the lane is about to run dry", func() bool { return one[int](b, `SELECT count(*) FROM lastseat.river_job`) < 50 })
+		b.eventually("the lane is about to run dry",
+			func() bool { return one[int](b, `SELECT count(*) FROM lastseat.river_job`) < 50 })
 		if round > 500 {
 			t.Fatal("a busy lane does not sweep")
 		}
@@ -141,7 +145,8 @@ func (s *toySweeper) reached(b *bench) (all func() []string) {
 	s.before = func(_ context.Context, _ pgx.Tx, sweep outbox.Sweep) error {
 		name := "now"
 		if !sweep.Until.Equal(sweep.Now) {
-			name = one[string](b, `SELECT coalesce((SELECT args ->> 'key' FROM lastseat.river_job WHERE scheduled_at = $1), 'nothing')`, sweep.Until)
+			name = one[string](b, `SELECT coalesce((SELECT args ->> 'key' FROM lastseat.river_job WHERE scheduled_at = $1),
+				'nothing')`, sweep.Until)
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -157,7 +162,8 @@ func TestSweepGoesAsFarAsTheLane(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b, s := newSweepBench(t)
 			reached := s.reached(b)
-			b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error { time.Sleep(600 * time.Millisecond); return nil }) // a sweep is due after each
+			// a sweep is due after each
+			b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error { time.Sleep(600 * time.Millisecond); return nil })
 			for _, key := range []string{"a", "b", "c"} {
 				b.perish("0", "before "+key)
 				b.enqueue(key)
@@ -199,7 +205,8 @@ func TestWhatHoldsASweepBack(t *testing.T) {
 			b.t.Fatal(err)
 		}
 		b.t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
-		if _, err := tx.Exec(b.t.Context(), `SELECT FROM lastseat.river_job WHERE args ->> 'key' = $1 FOR UPDATE`, key); err != nil {
+		if _, err := tx.Exec(b.t.Context(), `SELECT FROM lastseat.river_job WHERE args ->> 'key' = $1 FOR UPDATE`,
+			key); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -219,7 +226,8 @@ func TestWhatHoldsASweepBack(t *testing.T) {
 		"scheduled for later": {func(b *bench) {
 			b.exec(`UPDATE lastseat.river_job SET state = 'scheduled', scheduled_at = now() + '1 hour'`)
 		}, "now"},
-		"retried soon":     {func(b *bench) { b.exec(`UPDATE lastseat.river_job SET scheduled_at = now() + '1 hour'`) }, "now"},
+		"retried soon": {func(b *bench) { b.exec(`UPDATE lastseat.river_job SET scheduled_at = now() + '1 hour'`) },
+			"now"},
 		"of another queue": {func(b *bench) { b.exec(`UPDATE lastseat.river_job SET queue = 'other'`) }, "now"},
 		"paused, of no time": {func(b *bench) {
 			b.exec(`INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now())`)
@@ -266,7 +274,8 @@ func TestLanesSweepTheirOwn(t *testing.T) {
 		<-entered
 		b.perish("-1 hour", ids...)
 		b.eventually("the other lanes have swept", func() bool {
-			return one[int](b, `SELECT count(DISTINCT abs(hashtextextended(id, 0) % 3)) FROM public.perishable WHERE swept > 0`) == 2
+			return one[int](b,
+				`SELECT count(DISTINCT abs(hashtextextended(id, 0) % 3)) FROM public.perishable WHERE swept > 0`) == 2
 		})
 		if slices.Contains(b.swept(), held) {
 			t.Errorf("%s was swept by a lane that does not settle its requests", held)
@@ -286,7 +295,8 @@ func TestLaneSweepsAsFarAsItsOwn(t *testing.T) {
 	wrong, lanes := []string{}, map[int]bool{}
 	s.before = func(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error {
 		var first time.Time
-		err := tx.QueryRow(ctx, `SELECT min(scheduled_at) FROM lastseat.river_job WHERE abs(hashtextextended(args ->> 'note', 0) % 4) = $1`, sweep.Lane).Scan(&first)
+		err := tx.QueryRow(ctx, `SELECT min(scheduled_at) FROM lastseat.river_job
+			WHERE abs(hashtextextended(args ->> 'note', 0) % 4) = $1`, sweep.Lane).Scan(&first)
 		mu.Lock()
 		defer mu.Unlock()
 		if lanes[sweep.Lane] = true; !sweep.Until.Equal(first) || sweep.Lanes != 4 {
@@ -315,7 +325,8 @@ func TestSweepsComeFirst(t *testing.T) {
 		return nil
 	}
 	b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error { turns.WriteString("b"); return nil })
-	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT 'p' || n, now() - '1 hour'::interval FROM generate_series(1, 15000) n`)
+	b.exec(`INSERT INTO public.perishable (id, expires_at) SELECT 'p' || n, now() - '1 hour'::interval
+		FROM generate_series(1, 15000) n`)
 	b.enqueue("a", "b", "c")
 	stats := b.drain(outbox.Settings{Batch: 1})
 	if !strings.HasPrefix(turns.String(), "ssssb") || stats.Swept != 15000 {
@@ -353,7 +364,8 @@ func TestOnlyTheHolderSweeps(t *testing.T) {
 		b.perish("0", fmt.Sprint("p", round))
 		b.eventually("it is swept", func() bool { return len(b.swept()) == round+1 })
 		b.perish("0", fmt.Sprint("q", round))
-		b.eventually("it is swept", func() bool { return one[int](b, `SELECT count(*) FROM public.perishable WHERE swept = 0`) == 0 })
+		b.eventually("it is swept",
+			func() bool { return one[int](b, `SELECT count(*) FROM public.perishable WHERE swept = 0`) == 0 })
 		b.exec(`DELETE FROM public.perishable WHERE id LIKE 'q%'`)
 		holder := slices.IndexFunc(workers, func(w *outbox.Worker) bool { return w.Stats().Swept > 0 })
 		if holder < 0 || workers[holder].Stats().Swept != 2 {

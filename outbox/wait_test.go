@@ -29,7 +29,8 @@ func TestWait(t *testing.T) {
 	if err != nil || len(outcomes) != 2 || outcomes[0].Key != "b" || outcomes[1].Status != outbox.Applied {
 		t.Errorf("%+v, %v", outcomes, err)
 	}
-	if _, err = outbox.Wait(t.Context(), b.pool, "a", "nobody"); !errors.Is(err, outbox.ErrUnknown) || !strings.Contains(err.Error(), `"nobody"`) {
+	if _, err = outbox.Wait(t.Context(), b.pool, "a", "nobody"); !errors.Is(err, outbox.ErrUnknown) ||
+		!strings.Contains(err.Error(), `"nobody"`) {
 		t.Errorf("%v", err)
 	}
 }
@@ -43,17 +44,22 @@ func TestEnqueueErrors(t *testing.T) {
 		want    error
 		says    string
 	}{
-		"reused":     {outbox.Request{Key: "used", Args: toy{Note: "other"}}, outbox.ErrKeyReused, `key "used"`},
-		"other kind": {outbox.Request{Key: "used", Args: outbox.RawArgs{Of: "toy2", JSON: []byte(`{"note":"used"}`)}}, outbox.ErrKeyReused, `key "used"`},
+		"reused": {outbox.Request{Key: "used", Args: toy{Note: "other"}}, outbox.ErrKeyReused, `key "used"`},
+		"other kind": {outbox.Request{Key: "used", Args: outbox.RawArgs{Of: "toy2", JSON: []byte(`{"note":"used"}`)}},
+			outbox.ErrKeyReused, `key "used"`},
 		"empty key":  {outbox.Request{Key: "", Args: toy{}}, outbox.ErrInvalid, "the key is empty"},
 		"long key":   {outbox.Request{Key: long, Args: toy{}}, outbox.ErrInvalid, "201 characters"},
 		"NUL in key": {outbox.Request{Key: "a\x00b", Args: toy{}}, outbox.ErrInvalid, "NUL byte"},
 		"NUL inside": {outbox.Request{Key: "nul", Args: toy{Note: "a\x00b"}}, outbox.ErrInvalid, `"nul"`},
-		"too large":  {outbox.Request{Key: "large", Args: toy{Note: strings.Repeat("x", 64<<10)}}, outbox.ErrTooLarge, "65536"},
-		"no args":    {outbox.Request{Key: "none"}, outbox.ErrInvalid, "no arguments"},
-		"array":      {outbox.Request{Key: "array", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`[1]`)}}, outbox.ErrInvalid, "a JSON array"},
-		"other key":  {outbox.Request{Key: "x", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{"key":"y"}`)}}, outbox.ErrInvalid, `another key, "y"`},
-		"our kind":   {outbox.Request{Key: "x", Args: outbox.RawArgs{Of: "payment.tranfer", JSON: []byte(`{}`)}}, outbox.ErrInvalid, "payment.tranfer"},
+		"too large": {outbox.Request{Key: "large", Args: toy{Note: strings.Repeat("x", 64<<10)}}, outbox.ErrTooLarge,
+			"65536"},
+		"no args": {outbox.Request{Key: "none"}, outbox.ErrInvalid, "no arguments"},
+		"array": {outbox.Request{Key: "array", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`[1]`)}}, outbox.ErrInvalid,
+			"a JSON array"},
+		"other key": {outbox.Request{Key: "x", Args: outbox.RawArgs{Of: "toy", JSON: []byte(`{"key":"y"}`)}},
+			outbox.ErrInvalid, `another key, "y"`},
+		"our kind": {outbox.Request{Key: "x", Args: outbox.RawArgs{Of: "payment.tranfer", JSON: []byte(`{}`)}},
+			outbox.ErrInvalid, "payment.tranfer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "fine-" + name, Args: toy{}}, test.request})

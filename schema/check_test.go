@@ -20,20 +20,28 @@ func TestCheckTellsVersionsApart(t *testing.T) {
 	}{
 		"missing": {make: `DROP SCHEMA lastseat CASCADE`, says: []string{`no schema "lastseat"`, `run "worker migrate up"`}},
 		"no functions": {down: 1, says: []string{
-			fmt.Sprintf("is at version %d, river ", newest), ", no functions", "needs version ", ", functions ", `run "worker migrate up"`}},
+			fmt.Sprintf("is at version %d, river ", newest), ", no functions", "needs version ", ", functions ",
+			`run "worker migrate up"`}},
 		"older": {down: 2, says: []string{
-			fmt.Sprintf("is at version %d, river ", newest-1), fmt.Sprintf("needs version %d, river ", newest), `run "worker migrate up"`}},
+			fmt.Sprintf("is at version %d, river ", newest-1), fmt.Sprintf("needs version %d, river ", newest),
+			`run "worker migrate up"`}},
 		"much older": {down: ours, says: []string{"is at version 0, river ", `run "worker migrate up"`}},
-		"newer": {make: fmt.Sprintf(`INSERT INTO lastseat.schema_migrations (version, name) VALUES (%d, 'later')`, newest+1), says: []string{
-			fmt.Sprintf("is newer (version %d,", newest+1), fmt.Sprintf("than this program (version %d,", newest), "run a newer release"}},
+		"newer": {make: fmt.Sprintf(`INSERT INTO lastseat.schema_migrations (version, name) VALUES (%d, 'later')`, newest+1),
+			says: []string{
+				fmt.Sprintf("is newer (version %d,", newest+1), fmt.Sprintf("than this program (version %d,", newest),
+				"run a newer release"}},
 		"newer functions": {make: `UPDATE lastseat.schema_functions SET version = 99, digest = 'feed'`, says: []string{
-			"is newer (version ", "functions 99 (feed)", "than this program (version ", schema.FunctionsStep(), "run a newer release"}},
+			"is newer (version ", "functions 99 (feed)", "than this program (version ", schema.FunctionsStep(),
+			"run a newer release"}},
 		"older functions": {make: `UPDATE lastseat.schema_functions SET version = 0, digest = 'feed'`, says: []string{
-			"is at version ", "functions 0 (feed)", "this program needs version ", schema.FunctionsStep(), `run "worker migrate up"`}},
+			"is at version ", "functions 0 (feed)", "this program needs version ", schema.FunctionsStep(),
+			`run "worker migrate up"`}},
 		"another set with the same number": {make: `UPDATE lastseat.schema_functions SET digest = 'feed'`, says: []string{
 			"is at version ", " (feed)", "this program needs version ", schema.FunctionsStep(), `run "worker migrate up"`}},
-		"newer river": {make: `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`, says: []string{"is newer", "run a newer release"}},
-		"older river": {make: `DELETE FROM lastseat.river_migration WHERE version = (SELECT max(version) FROM lastseat.river_migration)`, says: []string{`run "worker migrate up"`}},
+		"newer river": {make: `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1
+			FROM lastseat.river_migration`, says: []string{"is newer", "run a newer release"}},
+		"older river": {make: `DELETE FROM lastseat.river_migration WHERE version = (SELECT max(version)
+			FROM lastseat.river_migration)`, says: []string{`run "worker migrate up"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -80,7 +88,8 @@ func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 	for name, newer := range map[string]string{
 		"ours":      `INSERT INTO lastseat.schema_migrations (version, name) VALUES (99, 'later')`,
 		"functions": `UPDATE lastseat.schema_functions SET version = 99`,
-		"river":     `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1 FROM lastseat.river_migration`,
+		"river": `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1
+			FROM lastseat.river_migration`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -93,14 +93,17 @@ func TestMigrateWithoutSuperuser(t *testing.T) {
 	if applied(steps) == 0 || applied(steps) != len(status(t, first)) {
 		t.Errorf("up took %v", steps)
 	}
-	for role, login := range map[string]bool{"lastseat_owner": false, "lastseat_worker": true, "lastseat_producer": true, "lastseat_viewer": true} {
-		ok := scalar[bool](t, pool, `SELECT rolcanlogin = $2 AND NOT rolsuper AND NOT rolcreaterole AND NOT rolcreatedb AND NOT rolbypassrls
+	for role, login := range map[string]bool{"lastseat_owner": false, "lastseat_worker": true, "lastseat_producer": true,
+		"lastseat_viewer": true} {
+		ok := scalar[bool](t, pool, `SELECT rolcanlogin = $2 AND NOT rolsuper AND NOT rolcreaterole AND NOT rolcreatedb
+			AND NOT rolbypassrls
 			FROM pg_authid WHERE rolname = $1`, role, login)
 		if !ok {
 			t.Errorf("role %s has not the attributes that it should have", role)
 		}
 	}
-	if owner := scalar[string](t, testdb.Pool(t, first), `SELECT tableowner FROM pg_tables WHERE schemaname = 'lastseat' AND tablename = 'accounts'`); owner != "lastseat_owner" {
+	if owner := scalar[string](t, testdb.Pool(t, first), `SELECT tableowner FROM pg_tables WHERE schemaname = 'lastseat'
+		AND tablename = 'accounts'`); owner != "lastseat_owner" {
 		t.Errorf("accounts belongs to %s", owner)
 	}
 
@@ -118,7 +121,8 @@ func TestMigrateAsNoInherit(t *testing.T) {
 	t.Parallel()
 	admin, makeDatabase := freshCluster(t)
 	pool := testdb.Pool(t, admin)
-	exec(t, pool, `CREATE ROLE lastseat_owner NOLOGIN; CREATE ROLE distant LOGIN NOINHERIT CREATEROLE PASSWORD 'secret'; GRANT lastseat_owner TO distant`)
+	exec(t, pool,
+		`CREATE ROLE lastseat_owner NOLOGIN; CREATE ROLE distant LOGIN NOINHERIT CREATEROLE PASSWORD 'secret'; GRANT lastseat_owner TO distant`)
 	upAndDown(t, makeDatabase("distant", "distant"))
 }
 

@@ -27,16 +27,21 @@ const (
 	previousTransfer = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.transfer($1, $2, $3, $4, $5) r`
 	previousClaim    = `
 	WITH claimed AS MATERIALIZED (
-		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts, CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END AS created_at, coalesce(cardinality(j.errors), 0) AS error_count,
-		       j.priority, j.scheduled_at, k.usable, CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
-		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string' AND char_length(j.args ->> 'key') BETWEEN 1 AND 200 AND NOT starts_with(j.args ->> 'key', 'river_job:') AND NOT starts_with(j.args ->> 'key', 'lastseat:'), false)) AS k(usable)
+		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts, CASE WHEN isfinite(j.created_at) THEN j.created_at
+		  ELSE now() END AS created_at, coalesce(cardinality(j.errors), 0) AS error_count,
+		       j.priority, j.scheduled_at, k.usable, CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:'
+		         || j.id END AS key
+		FROM lastseat.river_job j, LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string'
+		  AND char_length(j.args ->> 'key') BETWEEN 1 AND 200 AND NOT starts_with(j.args ->> 'key', 'river_job:')
+		    AND NOT starts_with(j.args ->> 'key', 'lastseat:'), false)) AS k(usable)
 		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()
 		  AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)
 		ORDER BY j.priority, j.scheduled_at, j.id
 		LIMIT @limit
 		FOR UPDATE OF j SKIP LOCKED
 	)
-	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END, c.created_at, c.error_count, c.key, c.usable, now(),
+	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts, CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at
+	  ELSE now() END, c.created_at, c.error_count, c.key, c.usable, now(),
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
 	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
@@ -47,18 +52,22 @@ const (
 	SELECT id, currency, balance, held, overdraft_limit, version, entry_count, updated_at
 	FROM lastseat.accounts WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE`
 	previousInsertTransfers = `
-	INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency, payment_id, reverses_id, description, metadata)
-	SELECT id, key, from_account, to_account, amount, currency, nullif(payment, ''), nullif(reverses, 0), nullif(description, ''), nullif(metadata, '')::jsonb
+	INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency, payment_id, reverses_id,
+	  description, metadata)
+	SELECT id, key, from_account, to_account, amount, currency, nullif(payment, ''), nullif(reverses, 0),
+	  nullif(description, ''), nullif(metadata, '')::jsonb
 	FROM unnest(@ids::bigint[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
 	            @payments::text[], @reverses::bigint[], @descriptions::text[], @metadata::text[])
 	     AS t(id, key, from_account, to_account, amount, currency, payment, reverses, description, metadata)`
 	previousInsertEntries = `
 	INSERT INTO lastseat.entries (account_id, version, transfer_id, amount, balance_after, created_at)
-	SELECT * FROM unnest(@accounts::text[], @versions::bigint[], @transfers::bigint[], @amounts::bigint[], @balances::bigint[], @times::timestamptz[])`
+	SELECT * FROM unnest(@accounts::text[], @versions::bigint[], @transfers::bigint[], @amounts::bigint[],
+	  @balances::bigint[], @times::timestamptz[])`
 	previousUpdateAccounts = `
 	UPDATE lastseat.accounts a
 	SET balance = n.balance, held = n.held, version = n.version, entry_count = n.entry_count, updated_at = n.updated_at
-	FROM unnest(@ids::text[], @balances::bigint[], @held::bigint[], @versions::bigint[], @entry_counts::bigint[], @times::timestamptz[])
+	FROM unnest(@ids::text[], @balances::bigint[], @held::bigint[], @versions::bigint[], @entry_counts::bigint[],
+	  @times::timestamptz[])
 	     AS n(id, balance, held, version, entry_count, updated_at)
 	WHERE a.id = n.id`
 	previousOutcome = `
@@ -75,7 +84,8 @@ const (
 func newer(t *testing.T) fs.FS {
 	t.Helper()
 	return changed(t, map[string]func(string) string{
-		"functions/requests.sql": replace(t, "queue text DEFAULT 'lastseat'", "queue text DEFAULT 'lastseat', note text DEFAULT NULL"),
+		"functions/requests.sql": replace(t, "queue text DEFAULT 'lastseat'",
+			"queue text DEFAULT 'lastseat', note text DEFAULT NULL"),
 		"migrations/0005_notes.up.sql": func(string) string {
 			return "ALTER TABLE lastseat.requests ADD COLUMN note text;\n"
 		},
@@ -154,7 +164,8 @@ func TestPreviousVersionGoesOn(t *testing.T) {
 					if p == 0 {
 						_, err = conn.Exec(t.Context(), previousTransfer, key, "bank", "ada", 1, "EUR")
 					} else {
-						_, err = conn.Exec(t.Context(), previousEnqueue, "payment.transfer", key, `{"from": "bank", "to": "ada", "amount": 1, "currency": "EUR"}`, time.Unix(0, 0), "lastseat")
+						_, err = conn.Exec(t.Context(), previousEnqueue, "payment.transfer", key,
+							`{"from": "bank", "to": "ada", "amount": 1, "currency": "EUR"}`, time.Unix(0, 0), "lastseat")
 					}
 					return err
 				}
@@ -198,7 +209,8 @@ func TestPreviousVersionGoesOn(t *testing.T) {
 		}
 	}
 	wait("before", 50)
-	if steps, err := schema.UpTo(t.Context(), address, newer(t), 99); err != nil || len(steps) != 2 || steps[0].Name != "0005_notes" {
+	if steps, err := schema.UpTo(t.Context(), address, newer(t), 99); err != nil || len(steps) != 2 ||
+		steps[0].Name != "0005_notes" {
 		t.Errorf("up: %v, %v", steps, err)
 	}
 	wait("after", 100)
@@ -208,7 +220,8 @@ func TestPreviousVersionGoesOn(t *testing.T) {
 	settler.Wait()
 	t.Logf("%d requests, %d transactions repeated", asked.Load(), repeated.Load())
 
-	if n := scalar[int64](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = 'applied'`); n != asked.Load() || settled.Load() != n {
+	if n := scalar[int64](t, pool,
+		`SELECT count(*) FROM lastseat.requests WHERE status = 'applied'`); n != asked.Load() || settled.Load() != n {
 		t.Errorf("%d applied and %d settled of %d", n, settled.Load(), asked.Load())
 	}
 	if n := scalar[int64](t, pool, `SELECT balance FROM lastseat.accounts WHERE id = 'ada'`); n != asked.Load() {
@@ -220,7 +233,8 @@ func TestPreviousVersionGoesOn(t *testing.T) {
 	}
 	// and all of it is in the feed
 	cursor, got := "", 0
-	for end := time.Now().Add(30 * time.Second); got < int(asked.Load()) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); got < int(asked.Load()) &&
+		time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		got += len(feed(t, pool, &cursor, 1000))
 	}
 	if got != int(asked.Load()) {
@@ -284,7 +298,8 @@ func settleAsPrevious(ctx context.Context, conn *pgx.Conn) (int, error) {
 		for i := range ids {
 			a.balance += amount
 			a.entries++
-			entryAccounts, versions, transfers = append(entryAccounts, name), append(versions, a.entries), append(transfers, transferIDs[i])
+			entryAccounts, versions, transfers = append(entryAccounts, name), append(versions, a.entries), append(transfers,
+				transferIDs[i])
 			amounts, balances = append(amounts, amount), append(balances, a.balance)
 		}
 		a.version++
@@ -292,10 +307,17 @@ func settleAsPrevious(ctx context.Context, conn *pgx.Conn) (int, error) {
 	ada, bank := accounts["ada"], accounts["bank"]
 	detail, _ := json.Marshal(map[string]int{"amount": 1})
 	batch := &pgx.Batch{}
-	batch.Queue(previousInsertTransfers, pgx.NamedArgs{"ids": transferIDs, "keys": keys, "from": repeat("bank"), "to": repeat("ada"), "amounts": slices.Repeat([]int64{1}, n), "currencies": repeat("EUR"), "payments": repeat(""), "reverses": make([]int64, n), "descriptions": repeat(""), "metadata": repeat("")})
-	batch.Queue(previousInsertEntries, pgx.NamedArgs{"accounts": entryAccounts, "versions": versions, "transfers": transfers, "amounts": amounts, "balances": balances, "times": slices.Repeat([]time.Time{now}, len(versions))})
-	batch.Queue(previousUpdateAccounts, pgx.NamedArgs{"ids": names, "balances": []int64{ada.balance, bank.balance}, "held": []int64{ada.held, bank.held}, "versions": []int64{ada.version, bank.version}, "entry_counts": []int64{ada.entries, bank.entries}, "times": []time.Time{now, now}})
-	batch.Queue(previousOutcome, pgx.NamedArgs{"keys": keys, "statuses": repeat("applied"), "codes": repeat("transferred"), "details": repeat(string(detail)), "attempts": slices.Repeat([]int{1}, n)})
+	batch.Queue(previousInsertTransfers, pgx.NamedArgs{"ids": transferIDs, "keys": keys, "from": repeat("bank"),
+		"to": repeat("ada"), "amounts": slices.Repeat([]int64{1}, n), "currencies": repeat("EUR"), "payments": repeat(""),
+		"reverses": make([]int64, n), "descriptions": repeat(""), "metadata": repeat("")})
+	batch.Queue(previousInsertEntries, pgx.NamedArgs{"accounts": entryAccounts, "versions": versions,
+		"transfers": transfers, "amounts": amounts, "balances": balances, "times": slices.Repeat([]time.Time{now},
+			len(versions))})
+	batch.Queue(previousUpdateAccounts, pgx.NamedArgs{"ids": names, "balances": []int64{ada.balance, bank.balance},
+		"held": []int64{ada.held, bank.held}, "versions": []int64{ada.version, bank.version},
+		"entry_counts": []int64{ada.entries, bank.entries}, "times": []time.Time{now, now}})
+	batch.Queue(previousOutcome, pgx.NamedArgs{"keys": keys, "statuses": repeat("applied"),
+		"codes": repeat("transferred"), "details": repeat(string(detail)), "attempts": slices.Repeat([]int{1}, n)})
 	batch.Queue(previousDelete, pgx.NamedArgs{"ids": ids})
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return 0, err

@@ -25,13 +25,15 @@ func TestOpenAccount(t *testing.T) {
 		{`open_account('ada', 'EUR', 0)`, again},
 		{`open_account('ada', 'USD', 5, true)`, again}, // if_missing: whatever it is
 		{`open_account('ada', 'EUR', NULL, if_missing => true)`, again},
-		{`open_account(id => repeat('ß', 200), currency => 'JPY', overdraft_limit => NULL)`, receipt{strings.Repeat("ß", 200), "account.open", "applied", false}},
+		{`open_account(id => repeat('ß', 200), currency => 'JPY', overdraft_limit => NULL)`, receipt{strings.Repeat("ß",
+			200), "account.open", "applied", false}},
 	} {
 		if got := mustAsk(t, pool, step.call); got != step.want {
 			t.Errorf("%s: %v, want %v", step.call, got, step.want)
 		}
 	}
-	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.accounts WHERE balance = 0 AND held = 0 AND version = 0`); n != 2 {
+	if n := scalar[int](t, pool,
+		`SELECT count(*) FROM lastseat.accounts WHERE balance = 0 AND held = 0 AND version = 0`); n != 2 {
 		t.Errorf("%d accounts", n)
 	}
 	for call, want := range map[string][]string{
@@ -61,7 +63,8 @@ func TestTransferMakesTwoRows(t *testing.T) {
 	if want := (receipt{"k", "payment.transfer", "pending", false}); got != want {
 		t.Errorf("the receipt is %v, want %v", got, want)
 	}
-	args := scalar[string](t, pool, `SELECT j.args::text FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id
+	args := scalar[string](t, pool, `SELECT j.args::text FROM lastseat.river_job j JOIN lastseat.requests r
+		ON r.job_id = j.id
 		WHERE r.key = 'k' AND r.kind = j.kind AND r.status = 'pending' AND j.state = 'available' AND j.queue = 'lastseat'
 		  AND j.scheduled_at = r.requested_at AND j.max_attempts = 25 AND j.attempt = 0 AND j.finalized_at IS NULL`)
 	if want := `{"to": "ada", "key": "k", "from": "bank", "amount": 1250, "currency": "EUR", "metadata": {"table": 7}, "description": "lunch"}`; args != want {
@@ -69,7 +72,8 @@ func TestTransferMakesTwoRows(t *testing.T) {
 	}
 	var code, detail, settled *string
 	var attempts int
-	err := pool.QueryRow(t.Context(), `SELECT code, detail::text, settled_at::text, attempts FROM lastseat.outcome('k') WHERE key = 'k' AND status = 'pending'`).
+	err := pool.QueryRow(t.Context(), `SELECT code, detail::text, settled_at::text, attempts FROM lastseat.outcome('k')
+		WHERE key = 'k' AND status = 'pending'`).
 		Scan(&code, &detail, &settled, &attempts)
 	if err != nil || code != nil || detail != nil || settled != nil || attempts != 0 {
 		t.Errorf("the outcome of a pending request has %v, %v, %v, %d (%v)", code, detail, settled, attempts, err)
@@ -91,10 +95,14 @@ func TestDuplicates(t *testing.T) {
 		`transfer('plain', 'bank', 'ada', 5, 'EUR', NULL, NULL)`,
 		`transfer('plain', 'bank', 'ada', 5, 'EUR', metadata => '{}')`,
 		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank"}')`,
-		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank", "key": "plain"}')`,
-		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank", "description": null, "metadata": null}')`,
-		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank", "metadata": {}}')`,
-		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank"}', now() + '1 hour')`,
+		`enqueue('payment.transfer', 'plain',
+			'{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank", "key": "plain"}')`,
+		`enqueue('payment.transfer', 'plain',
+			'{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank", "description": null, "metadata": null}')`,
+		`enqueue('payment.transfer', 'plain',
+			'{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank", "metadata": {}}')`,
+		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank"}',
+			now() + '1 hour')`,
 		`transfer('full', 'bank', 'ada', 5, 'EUR', 'lunch', '{"b": [1, 2], "a": 1}')`,
 		`enqueue('toy', 'own', '{"a": 1}')`,
 	} {
@@ -105,8 +113,10 @@ func TestDuplicates(t *testing.T) {
 	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.river_job`); n != 3 {
 		t.Errorf("%d jobs, want 3", n)
 	}
-	exec(t, pool, `UPDATE lastseat.requests SET status = 'rejected', code = 'insufficient_funds', settled_at = now() WHERE key = 'plain'`)
-	if got := mustAsk(t, pool, `transfer('plain', 'bank', 'ada', 5, 'EUR')`); got != (receipt{"plain", "payment.transfer", "rejected", true}) {
+	exec(t, pool, `UPDATE lastseat.requests SET status = 'rejected', code = 'insufficient_funds', settled_at = now()
+		WHERE key = 'plain'`)
+	if got := mustAsk(t, pool, `transfer('plain', 'bank', 'ada', 5, 'EUR')`); got != (receipt{"plain", "payment.transfer",
+		"rejected", true}) {
 		t.Errorf("the duplicate of a settled request is %v", got)
 	}
 	for _, call := range []string{
@@ -141,43 +151,45 @@ func TestContractErrors(t *testing.T) {
 	openAccounts(t, pool)
 	type want struct{ code, value string }
 	for call, want := range map[string]want{
-		`transfer('k', 'nobody', 'ada', 5, 'EUR')`:                                                           {"LS003", `"nobody"`},
-		`transfer('k', 'ada', 'no one', 5, 'EUR')`:                                                           {"LS003", `"no one"`},
-		`transfer('k', 'ADA', 'ben', 5, 'EUR')`:                                                              {"LS003", `"ADA"`},
-		`transfer('k', NULL, 'ada', 5, 'EUR')`:                                                               {"LS002", `"from" is missing`},
-		`transfer('k', 'ada', '', 5, 'EUR')`:                                                                 {"LS002", `"to" is empty`},
-		`transfer('k', 'ada', repeat('x', 201), 5, 'EUR')`:                                                   {"LS002", `"to" is 201 characters`},
-		`transfer('k', 'ada', 'ada', 5, 'EUR')`:                                                              {"LS002", `the same account, "ada"`},
-		`transfer('k', 'ada', 'ben', 0, 'EUR')`:                                                              {"LS002", `"amount" is 0`},
-		`transfer('k', 'ada', 'ben', -7, 'EUR')`:                                                             {"LS002", `"amount" is -7`},
-		`transfer('k', 'ada', 'ben', NULL, 'EUR')`:                                                           {"LS002", `"amount" is missing`},
-		`transfer('k', 'ada', 'ben', 5, 'EURO')`:                                                             {"LS002", `"EURO"`},
-		`transfer('k', 'ada', 'ben', 5, NULL)`:                                                               {"LS002", `currency is null`},
-		`transfer('k', 'ada', 'ben', 5, 'EUR', metadata => '[1]')`:                                           {"LS002", `"metadata" is [1]`},
-		`transfer(NULL, 'ada', 'ben', 5, 'EUR')`:                                                             {"LS002", "key is null"},
-		`transfer('', 'ada', 'ben', 5, 'EUR')`:                                                               {"LS002", "key is empty"},
-		`transfer(repeat('k', 201), 'ada', 'ben', 5, 'EUR')`:                                                 {"LS002", "201 characters"},
-		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": 1.5, "currency": "EUR"}')`: {"LS002", `"amount" is 1.5`},
-		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": "5", "currency": "EUR"}')`: {"LS002", `"amount" is "5"`},
+		`transfer('k', 'nobody', 'ada', 5, 'EUR')`: {"LS003",
+			`"nobody"`},
+		`transfer('k', 'ada', 'no one', 5, 'EUR')`: {"LS003",
+			`"no one"`},
+		`transfer('k', 'ADA', 'ben', 5, 'EUR')`:                                                                              {"LS003", `"ADA"`},
+		`transfer('k', NULL, 'ada', 5, 'EUR')`:                                                                               {"LS002", `"from" is missing`},
+		`transfer('k', 'ada', '', 5, 'EUR')`:                                                                                 {"LS002", `"to" is empty`},
+		`transfer('k', 'ada', repeat('x', 201), 5, 'EUR')`:                                                                   {"LS002", `"to" is 201 characters`},
+		`transfer('k', 'ada', 'ada', 5, 'EUR')`:                                                                              {"LS002", `the same account, "ada"`},
+		`transfer('k', 'ada', 'ben', 0, 'EUR')`:                                                                              {"LS002", `"amount" is 0`},
+		`transfer('k', 'ada', 'ben', -7, 'EUR')`:                                                                             {"LS002", `"amount" is -7`},
+		`transfer('k', 'ada', 'ben', NULL, 'EUR')`:                                                                           {"LS002", `"amount" is missing`},
+		`transfer('k', 'ada', 'ben', 5, 'EURO')`:                                                                             {"LS002", `"EURO"`},
+		`transfer('k', 'ada', 'ben', 5, NULL)`:                                                                               {"LS002", `currency is null`},
+		`transfer('k', 'ada', 'ben', 5, 'EUR', metadata => '[1]')`:                                                           {"LS002", `"metadata" is [1]`},
+		`transfer(NULL, 'ada', 'ben', 5, 'EUR')`:                                                                             {"LS002", "key is null"},
+		`transfer('', 'ada', 'ben', 5, 'EUR')`:                                                                               {"LS002", "key is empty"},
+		`transfer(repeat('k', 201), 'ada', 'ben', 5, 'EUR')`:                                                                 {"LS002", "201 characters"},
+		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": 1.5, "currency": "EUR"}')`:                 {"LS002", `"amount" is 1.5`},
+		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": "5", "currency": "EUR"}')`:                 {"LS002", `"amount" is "5"`},
 		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": 9223372036854775808, "currency": "EUR"}')`: {"LS002", `9223372036854775808`},
 		`enqueue('payment.transfer', 'k', '{"from": 7, "to": "ben", "amount": 5, "currency": "EUR"}')`:                       {"LS002", `"from" is 7`},
 		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": 5, "currency": "EUR", "description": 7}')`: {"LS002", `"description" is 7`},
 		`enqueue('payment.transfer', 'k', '{"from": "ada", "to": "ben", "amount": 5, "currency": "EUR", "note": "hello"}')`:  {"LS002", `"note"`},
-		`enqueue('payment.transfers', 'k', '{}')`: {"LS002", `"payment.transfers"`},
-		`enqueue('reservation.hold!', 'k', '{}')`: {"LS002", `"reservation.hold!"`},
-		`enqueue('booking.', 'k', '{}')`:          {"LS002", `"booking."`},
-		`enqueue('', 'k', '{}')`:                  {"LS002", `kind is ""`},
-		`enqueue(NULL, 'k', '{}')`:                {"LS002", "kind is null"},
-		`enqueue(repeat('x', 128), 'k', '{}')`:    {"LS002", "kind is"},
-		`enqueue('toy', 'k', '[]')`:               {"LS002", "a JSON array"},
-		`enqueue('toy', 'k', '"text"')`:           {"LS002", "a JSON string"},
-		`enqueue('toy', 'k', '7')`:                {"LS002", "a JSON number"},
-		`enqueue('toy', 'k', 'null')`:             {"LS002", "a JSON null"},
-		`enqueue('toy', 'k', NULL)`:               {"LS002", "are null"},
-		`enqueue('toy', 'k', '{"key": "other"}')`: {"LS002", `another key, "other"`},
-		`retry('never used')`:                     {"LS003", `"never used"`},
-		`retry(NULL)`:                             {"LS002", "key is null"},
-		`retry('')`:                               {"LS002", "key is empty"},
+		`enqueue('payment.transfers', 'k', '{}')`:                                                                            {"LS002", `"payment.transfers"`},
+		`enqueue('reservation.hold!', 'k', '{}')`:                                                                            {"LS002", `"reservation.hold!"`},
+		`enqueue('booking.', 'k', '{}')`:                                                                                     {"LS002", `"booking."`},
+		`enqueue('', 'k', '{}')`:                                                                                             {"LS002", `kind is ""`},
+		`enqueue(NULL, 'k', '{}')`:                                                                                           {"LS002", "kind is null"},
+		`enqueue(repeat('x', 128), 'k', '{}')`:                                                                               {"LS002", "kind is"},
+		`enqueue('toy', 'k', '[]')`:                                                                                          {"LS002", "a JSON array"},
+		`enqueue('toy', 'k', '"text"')`:                                                                                      {"LS002", "a JSON string"},
+		`enqueue('toy', 'k', '7')`:                                                                                           {"LS002", "a JSON number"},
+		`enqueue('toy', 'k', 'null')`:                                                                                        {"LS002", "a JSON null"},
+		`enqueue('toy', 'k', NULL)`:                                                                                          {"LS002", "are null"},
+		`enqueue('toy', 'k', '{"key": "other"}')`:                                                                            {"LS002", `another key, "other"`},
+		`retry('never used')`:                                                                                                {"LS003", `"never used"`},
+		`retry(NULL)`:                                                                                                        {"LS002", "key is null"},
+		`retry('')`:                                                                                                          {"LS002", "key is empty"},
 	} {
 		_, err := ask(t, pool, call)
 		if err == nil {
@@ -186,7 +198,8 @@ func TestContractErrors(t *testing.T) {
 		}
 		wantContract(t, err, want.code, want.value)
 	}
-	if n := scalar[int](t, pool, `SELECT (SELECT count(*) FROM lastseat.requests) + (SELECT count(*) FROM lastseat.river_job)`); n != 0 {
+	if n := scalar[int](t, pool, `SELECT (SELECT count(*) FROM lastseat.requests) + (SELECT count(*)
+		FROM lastseat.river_job)`); n != 0 {
 		t.Errorf("what was refused left %d rows", n)
 	}
 }
@@ -194,11 +207,13 @@ func TestContractErrors(t *testing.T) {
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
-	for _, key := range []string{"k", " ", strings.Repeat("k", 200), strings.Repeat("ß", 200), strings.Repeat("🪑", 200), "a\nb", `"; DROP TABLE x; --`, "null"} {
+	for _, key := range []string{"k", " ", strings.Repeat("k", 200), strings.Repeat("ß", 200), strings.Repeat("🪑", 200),
+		"a\nb", `"; DROP TABLE x; --`, "null"} {
 		if got := mustAsk(t, pool, `enqueue('toy', $1, '{}')`, key); got.Key != key || got.Duplicate {
 			t.Errorf("key of %d bytes: %v", len(key), got)
 		}
-		if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.outcome($1) o JOIN lastseat.river_job j ON j.id = o.job_id AND j.args ->> 'key' = o.key`, key); n != 1 {
+		if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.outcome($1) o JOIN lastseat.river_job j
+			ON j.id = o.job_id AND j.args ->> 'key' = o.key`, key); n != 1 {
 			t.Errorf("key of %d bytes: %d outcomes", len(key), n)
 		}
 	}
@@ -251,7 +266,8 @@ func TestScheduledAt(t *testing.T) {
 		mustAsk(t, pool, call)
 		var state string
 		var at, asked time.Time
-		err := pool.QueryRow(t.Context(), `SELECT j.state, j.scheduled_at, r.requested_at FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id WHERE r.key = $1`, test.key).Scan(&state, &at, &asked)
+		err := pool.QueryRow(t.Context(), `SELECT j.state, j.scheduled_at, r.requested_at FROM lastseat.river_job j
+			JOIN lastseat.requests r ON r.job_id = j.id WHERE r.key = $1`, test.key).Scan(&state, &at, &asked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +286,8 @@ func TestRollbackLeavesNothing(t *testing.T) {
 		exec(t, tx, `INSERT INTO public.orders VALUES ('order-1')`)
 		mustAsk(t, tx, transferCall, "order-1", "bank", "ada", 5, "EUR")
 	})
-	if n := scalar[int](t, pool, `SELECT (SELECT count(*) FROM lastseat.requests) + (SELECT count(*) FROM lastseat.river_job)`); n != 0 {
+	if n := scalar[int](t, pool, `SELECT (SELECT count(*) FROM lastseat.requests) + (SELECT count(*)
+		FROM lastseat.river_job)`); n != 0 {
 		t.Errorf("the rollback left %d rows", n)
 	}
 	if got := mustAsk(t, pool, transferCall, "order-1", "ada", "bank", 7, "EUR"); got.Duplicate {

@@ -21,7 +21,8 @@ func TestFunctionsVersion(t *testing.T) {
 	t.Parallel()
 	version, noted, digest := schema.FunctionsVersion()
 	if noted != digest {
-		t.Errorf("schema/functions has changed: raise functionsVersion (%d) in schema/release.go and note functionsDigest = %q",
+		t.Errorf(
+			"schema/functions has changed: raise functionsVersion (%d) in schema/release.go and note functionsDigest = %q",
 			version, digest)
 	}
 }
@@ -48,7 +49,8 @@ func TestFunctionsAreDefinedOnce(t *testing.T) {
 			}
 		}
 	}
-	if n := scalar[int](t, migrated(t), `SELECT count(*)::int FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_'`); n != len(defined) {
+	if n := scalar[int](t, migrated(t), `SELECT count(*)::int FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace
+		AND proname !~ '^river_'`); n != len(defined) {
 		t.Errorf("the files define %d functions, the database has %d", len(defined), n)
 	}
 }
@@ -65,7 +67,8 @@ func TestFunctionsAreReplaced(t *testing.T) {
 	pool := testdb.Pool(t, url)
 	exec(t, pool, `CREATE VIEW public.mine AS SELECT o.* FROM lastseat.outcome('k') o`)
 	before := column[string](t, pool, oids)
-	files := changed(t, map[string]func(string) string{"functions/ledger.sql": replace(t, "Open it first", "First, open it")})
+	files := changed(t, map[string]func(string) string{"functions/ledger.sql": replace(t, "Open it first",
+		"First, open it")})
 	if _, err := schema.UpTo(t.Context(), url, files, 99); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +88,8 @@ func TestFunctionsThatGoAreDropped(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
 	pool := testdb.Pool(t, url)
-	exec(t, pool, `GRANT EXECUTE ON FUNCTION lastseat.void(text, text), lastseat.ring(text) TO lastseat_producer, lastseat_viewer`)
+	exec(t, pool, `GRANT EXECUTE ON FUNCTION lastseat.void(text, text), lastseat.ring(text) TO lastseat_producer,
+		lastseat_viewer`)
 	exec(t, pool, `GRANT EXECUTE ON FUNCTION lastseat.void(text, text) TO pg_monitor`)
 	rename := func(text string) string {
 		text = strings.ReplaceAll(text, "lastseat.occupied", "lastseat.taken")
@@ -93,26 +97,33 @@ func TestFunctionsThatGoAreDropped(t *testing.T) {
 	}
 	files := changed(t, map[string]func(string) string{
 		"functions/resources.sql": rename,
-		"functions/requests.sql":  replace(t, "queue text DEFAULT 'lastseat'", "queue text DEFAULT 'lastseat', note text DEFAULT NULL"),
-		"functions/outcomes.sql":  replace(t, "max_rows integer DEFAULT 1000", "max_rows integer DEFAULT 500"),
-		"functions/payments.sql":  replace(t, "lastseat.capture(key text, payment text, amount bigint DEFAULT NULL)", "lastseat.capture(key text, payment text, amount bigint)"),
+		"functions/requests.sql": replace(t, "queue text DEFAULT 'lastseat'",
+			"queue text DEFAULT 'lastseat', note text DEFAULT NULL"),
+		"functions/outcomes.sql": replace(t, "max_rows integer DEFAULT 1000", "max_rows integer DEFAULT 500"),
+		"functions/payments.sql": replace(t, "lastseat.capture(key text, payment text, amount bigint DEFAULT NULL)",
+			"lastseat.capture(key text, payment text, amount bigint)"),
 	})
 	if _, err := schema.UpTo(t.Context(), url, files, 99); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
 		"occupied": "", "taken": "(resource text, \"from\" timestamp with time zone, \"to\" timestamp with time zone)",
-		"enqueue":        "(kind text, key text, args jsonb, scheduled_at timestamp with time zone DEFAULT now(), queue text DEFAULT 'lastseat'::text, note text DEFAULT NULL::text)",
-		"outcomes_since": "(since text DEFAULT ''::text, max_rows integer DEFAULT 500)", "capture": "(key text, payment text, amount bigint)",
+		"enqueue": "(kind text, key text, args jsonb, scheduled_at timestamp with time zone DEFAULT now(), queue " +
+			"text DEFAULT 'lastseat'::text, note text DEFAULT NULL::text)",
+		"outcomes_since": "(since text DEFAULT ''::text, max_rows integer DEFAULT 500)", "capture": "(key text, payment " +
+			"text, amount bigint)",
 	} {
-		got := column[string](t, pool, `SELECT format('(%s)', pg_get_function_arguments(oid)) FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace AND proname = $1`, name)
+		got := column[string](t, pool, `SELECT format('(%s)', pg_get_function_arguments(oid)) FROM pg_proc
+			WHERE pronamespace = 'lastseat'::regnamespace AND proname = $1`, name)
 		if strings.Join(got, " and ") != want {
 			t.Errorf("%s has the arguments %v, want %s", name, got, want)
 		}
 	}
 	for right, want := range map[[2]string]bool{
-		{"lastseat_producer", "lastseat.enqueue(text,text,jsonb,timestamptz,text,text)"}: true, {"lastseat_viewer", "lastseat.taken(text,timestamptz,timestamptz)"}: true,
-		{"lastseat_viewer", "lastseat.void(text,text)"}: false, {"lastseat_producer", "lastseat.void(text,text)"}: true, {"pg_monitor", "lastseat.void(text,text)"}: true,
+		{"lastseat_producer", "lastseat.enqueue(text,text,jsonb,timestamptz,text,text)"}: true, {"lastseat_viewer",
+			"lastseat.taken(text,timestamptz,timestamptz)"}: true,
+		{"lastseat_viewer", "lastseat.void(text,text)"}: false, {"lastseat_producer", "lastseat.void(text,text)"}: true,
+		{"pg_monitor", "lastseat.void(text,text)"}:   true,
 		{"lastseat_producer", "lastseat.ring(text)"}: false, {"public", "lastseat.capture(text,text,bigint)"}: false,
 	} {
 		if got := scalar[bool](t, pool, `SELECT has_function_privilege($1, $2, 'EXECUTE')`, right[0], right[1]); got != want {
@@ -129,7 +140,8 @@ func TestFunctionInUseIsNotDropped(t *testing.T) {
 	pool := testdb.Pool(t, url)
 	exec(t, pool, `CREATE VIEW public.mine AS SELECT o.* FROM lastseat.outcomes_since('', 10) o`)
 	before := image(t, pool)
-	files := changed(t, map[string]func(string) string{"functions/outcomes.sql": replace(t, "max_rows integer DEFAULT 1000", "max_rows integer DEFAULT 500")})
+	files := changed(t, map[string]func(string) string{"functions/outcomes.sql": replace(t,
+		"max_rows integer DEFAULT 1000", "max_rows integer DEFAULT 500")})
 	_, err := schema.UpTo(t.Context(), url, files, 99)
 	if wantRefusal(t, err, "2BP01"); !strings.Contains(pgError(t, err).Detail, "view public.mine") {
 		t.Errorf("the detail is %q", pgError(t, err).Detail)
@@ -149,12 +161,14 @@ func TestPreparedCallOfOldArguments(t *testing.T) {
 	positional, named := connect(t, pool, "lastseat_producer"), connect(t, pool, "lastseat_producer")
 	calls := map[*pgx.Conn]string{
 		positional: `SELECT r.status FROM lastseat.enqueue($1, $2, $3::jsonb, $4, $5) r`,
-		named:      `SELECT r.status FROM lastseat.enqueue(kind => $1, key => $2, args => $3::jsonb, scheduled_at => $4, queue => $5) r`,
+		named: `SELECT r.status FROM lastseat.enqueue(kind => $1, key => $2, args => $3::jsonb, scheduled_at => $4,
+			queue => $5) r`,
 	}
 	n := 0
 	call := func(conn *pgx.Conn) error {
 		n++
-		_, err := conn.Exec(t.Context(), "ask", "payment.transfer", fmt.Sprint("k", n), `{"from": "bank", "to": "ada", "amount": 1, "currency": "EUR"}`, nil, "lastseat")
+		_, err := conn.Exec(t.Context(), "ask", "payment.transfer", fmt.Sprint("k", n),
+			`{"from": "bank", "to": "ada", "amount": 1, "currency": "EUR"}`, nil, "lastseat")
 		return err
 	}
 	for conn, sql := range calls {
@@ -216,11 +230,13 @@ END $$;
 		t.Errorf("its row was begun for %q, want k", got)
 	}
 	// like every kind with a row of its own, it keeps the first expiry
-	if r := mustAsk(t, conn, `enqueue('payment.mint', 'k', '{"to": "ada", "expires_at": "2031-01-01T00:00:00Z"}')`); !r.Duplicate {
+	if r := mustAsk(t, conn,
+		`enqueue('payment.mint', 'k', '{"to": "ada", "expires_at": "2031-01-01T00:00:00Z"}')`); !r.Duplicate {
 		t.Error("the same with another expiry is no duplicate")
 	}
 	_, err := ask(t, conn, `enqueue('payment.mint.x', 'k2', '{}')`)
-	if wantContract(t, err, "LS002", "there is no kind"); !strings.Contains(pgError(t, err).Hint, "payment.capture, payment.mint, payment.refund") {
+	if wantContract(t, err, "LS002", "there is no kind"); !strings.Contains(pgError(t, err).Hint,
+		"payment.capture, payment.mint, payment.refund") {
 		t.Errorf("the hint lists %q", pgError(t, err).Hint)
 	}
 }
@@ -232,8 +248,11 @@ func TestUnreleasedDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	url := testdb.Empty(t)
 	pool := testdb.Pool(t, url)
-	exec(t, pool, `CREATE SCHEMA lastseat AUTHORIZATION lastseat_owner; SET ROLE lastseat_owner; CREATE TABLE lastseat.schema_migrations (id int GENERATED BY DEFAULT AS IDENTITY, version_id bigint, is_applied boolean, tstamp timestamp DEFAULT now());
-		INSERT INTO lastseat.schema_migrations (version_id, is_applied) VALUES (0, true), (7, true); CREATE TABLE lastseat.requests (key text);
+	exec(t, pool, `CREATE SCHEMA lastseat AUTHORIZATION lastseat_owner;
+		SET ROLE lastseat_owner; CREATE TABLE lastseat.schema_migrations (id int GENERATED BY DEFAULT AS IDENTITY,
+		  version_id bigint, is_applied boolean, tstamp timestamp DEFAULT now());
+		INSERT INTO lastseat.schema_migrations (version_id, is_applied)
+		  VALUES (0, true), (7, true); CREATE TABLE lastseat.requests (key text);
 		CREATE FUNCTION lastseat.schema_version(OUT own bigint, OUT river bigint) LANGUAGE sql AS 'SELECT 7, 8'; RESET ROLE`)
 	before := image(t, pool)
 	for what, run := range map[string]func() error{
@@ -245,7 +264,8 @@ func TestUnreleasedDatabaseIsRefused(t *testing.T) {
 		"script": func() error { return second(schema.Script(t.Context(), url)) },
 	} {
 		version := (*schema.VersionError)(nil)
-		if err := run(); !errors.As(err, &version) || version.Newer() || !strings.Contains(err.Error(), "before the first release") || !strings.Contains(err.Error(), "make a new database") {
+		if err := run(); !errors.As(err, &version) || version.Newer() || !strings.Contains(err.Error(),
+			"before the first release") || !strings.Contains(err.Error(), "make a new database") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

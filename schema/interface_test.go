@@ -51,8 +51,10 @@ func TestEnqueueMany(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("the receipts are %v, want %v", got, want)
 	}
-	jobs := column[string](t, pool, `SELECT concat_ws(' ', j.args ->> 'key', j.kind, j.queue, j.state, j.scheduled_at = r.requested_at, j.max_attempts, j.args)
-		FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id AND r.key = j.args ->> 'key' AND r.kind = j.kind ORDER BY j.id`)
+	jobs := column[string](t, pool, `SELECT concat_ws(' ', j.args ->> 'key', j.kind, j.queue, j.state,
+		j.scheduled_at = r.requested_at, j.max_attempts, j.args)
+		FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id AND r.key = j.args ->> 'key'
+		  AND r.kind = j.kind ORDER BY j.id`)
 	wantJobs := []string{
 		`before toy lastseat available t 25 {"key": "before"}`, `z toy lastseat available t 25 {"n": 1, "key": "z"}`,
 		`a payment.transfer lastseat available t 25 {"to": "ada", "key": "a", "from": "bank", "amount": 5, "currency": "EUR"}`,
@@ -68,7 +70,8 @@ func TestEnqueueMany(t *testing.T) {
 		t.Errorf("an empty array has receipts: %v", got)
 	}
 	// what enqueue would have made of them: each is a duplicate, both ways
-	for _, call := range []string{`enqueue('toy', 'z', '{"n": 1}')`, `transfer('a', 'bank', 'ada', 5, 'EUR')`, `enqueue('toy', 'own', '{}', queue => 'mine')`} {
+	for _, call := range []string{`enqueue('toy', 'z', '{"n": 1}')`, `transfer('a', 'bank', 'ada', 5, 'EUR')`,
+		`enqueue('toy', 'own', '{}', queue => 'mine')`} {
 		if r := mustAsk(t, producer, call); !r.Duplicate {
 			t.Errorf("%s is no duplicate", call)
 		}
@@ -89,7 +92,9 @@ func TestEnqueueManyBuildsOnItself(t *testing.T) {
 		{"kind": "reservation.confirm", "key": "c", "args": {"reservation": "r"}},
 		{"kind": "payment.transfer", "key": "t", "args": {`+money+`}},
 		{"kind": "payment.reverse", "key": "back", "args": {"transfer": "t"}}]`)
-	if order := column[string](t, pool, `SELECT args ->> 'key' FROM lastseat.river_job ORDER BY priority, scheduled_at, id`); !slices.Equal(order, []string{"z", "b", "h", "c", "t", "back"}) {
+	if order := column[string](t, pool,
+		`SELECT args ->> 'key' FROM lastseat.river_job ORDER BY priority, scheduled_at, id`); !slices.Equal(order,
+		[]string{"z", "b", "h", "c", "t", "back"}) {
 		t.Errorf("the lane would settle them as %v", order)
 	}
 	for _, requests := range []string{
@@ -111,7 +116,8 @@ func TestEnqueueManyNamesTheElement(t *testing.T) {
 	const good = `{"kind": "toy", "key": "good", "args": {}}`
 	money := `"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"`
 	for element, want := range map[string][]string{
-		`{"kind": "toy", "key": "used", "args": {}}`:                                         {"LS001", `key "used"`, "was used at 20", "payment.transfer"},
+		`{"kind": "toy", "key": "used", "args": {}}`: {"LS001", `key "used"`,
+			"was used at 20", "payment.transfer"},
 		`{"kind": "toy", "key": "good", "args": {"n": 1}}`:                                   {"LS001", `key "good"`},
 		`{"kind": "payment.authorize", "key": "q", "args": {"payment": "p", ` + money + `}}`: {"LS001", `payment "p"`},
 		`7`:                           {"LS002", "no key", "it is 7"},
@@ -119,15 +125,16 @@ func TestEnqueueManyNamesTheElement(t *testing.T) {
 		`[]`:                          {"LS002", "it is []"},
 		`{}`:                          {"LS002", "the key is null"},
 		`{"kind": "toy", "key": "k"}`: {"LS002", `key "k"`, "are null"},
-		`{"kind": "toy", "key": "k", "args": null}`:                                        {"LS002", "a JSON null"},
-		`{"kind": "toy", "key": "k", "args": []}`:                                          {"LS002", "a JSON array"},
-		`{"kind": "toy", "key": 7, "args": {}}`:                                            {"LS002", `{"key": 7`},
-		`{"kind": ["toy"], "key": "k", "args": {}}`:                                        {"LS002", `"kind": ["toy"]`},
-		`{"kind": "toy", "key": "k", "args": {}, "queue": {}}`:                             {"LS002", `"queue": {}`},
-		`{"kind": "toy", "key": "k", "args": {}, "queue": "a b"}`:                          {"LS002", `queue is "a b"`},
-		`{"kind": "payment.void", "key": "k", "args": {"payment": "p"}, "queue": "mine"}`:  {"LS002", `queue "mine"`},
-		`{"kind": "toy", "key": "k", "args": {}, "priority": 1}`:                           {"LS002", "it is {"},
-		`{"kind": "toy", "key": "k", "args": {}, "scheduled_at": "tomorrow"}`:              {"LS002", `"scheduled_at" is "tomorrow"`},
+		`{"kind": "toy", "key": "k", "args": null}`:                                       {"LS002", "a JSON null"},
+		`{"kind": "toy", "key": "k", "args": []}`:                                         {"LS002", "a JSON array"},
+		`{"kind": "toy", "key": 7, "args": {}}`:                                           {"LS002", `{"key": 7`},
+		`{"kind": ["toy"], "key": "k", "args": {}}`:                                       {"LS002", `"kind": ["toy"]`},
+		`{"kind": "toy", "key": "k", "args": {}, "queue": {}}`:                            {"LS002", `"queue": {}`},
+		`{"kind": "toy", "key": "k", "args": {}, "queue": "a b"}`:                         {"LS002", `queue is "a b"`},
+		`{"kind": "payment.void", "key": "k", "args": {"payment": "p"}, "queue": "mine"}`: {"LS002", `queue "mine"`},
+		`{"kind": "toy", "key": "k", "args": {}, "priority": 1}`:                          {"LS002", "it is {"},
+		`{"kind": "toy", "key": "k", "args": {}, "scheduled_at": "tomorrow"}`: {"LS002",
+			`"scheduled_at" is "tomorrow"`},
 		`{"kind": "toy", "key": "k", "args": {}, "scheduled_at": "2999-02-30T00:00:00Z"}`:  {"LS002", "no such day"},
 		`{"kind": "toy", "key": "", "args": {}}`:                                           {"LS002", "key is empty"},
 		`{"kind": "toy", "key": "lastseat:x", "args": {}}`:                                 {"LS002", "lastseat:"},
@@ -135,13 +142,15 @@ func TestEnqueueManyNamesTheElement(t *testing.T) {
 		`{"kind": "payment.transfers", "key": "k", "args": {}}`:                            {"LS002", `"payment.transfers"`},
 		`{"kind": "payment.void", "key": "k", "args": {"payment": "nobody"}}`:              {"LS003", `"nobody"`},
 		`{"kind": "toy", "key": "k", "args": {"x": "` + strings.Repeat("x", 65536) + `"}}`: {"LS004", `key "k"`, "bytes"},
-		`{"kind": "toy", "key": "%s %1$s {} \\ ''", "args": []}`:                           {"LS002", `(key "%s %1$s {} \ ''")`},
+		`{"kind": "toy", "key": "%s %1$s {} \\ ''", "args": []}`: {"LS002",
+			`(key "%s %1$s {} \ ''")`},
 		`{"kind": "` + strings.Repeat("x", 1000) + `", "key": "k", "args": {}}`:            {"LS002", "the kind is"},
 		`{"kind": "toy", "key": "k", "args": {}, "scheduled_at": "10000-01-01T00:00:00Z"}`: {"LS002", "scheduled_at"},
 	} {
 		_, err := many(t, pool, `[`+good+`, `+element+`]`)
 		wantContract(t, err, want[0], append([]string{"request 2 ("}, want[1:]...)...)
-		if refused := pgError(t, err); want[0] == "LS001" && refused.Detail != "It is pending." || len(refused.Message) > 400 {
+		if refused := pgError(t, err); want[0] == "LS001" && refused.Detail != "It is pending." ||
+			len(refused.Message) > 400 {
 			t.Errorf("%.100s: %q, detail %q", element, refused.Message, refused.Detail)
 		}
 	}
@@ -151,7 +160,8 @@ func TestEnqueueManyNamesTheElement(t *testing.T) {
 	}
 	_, err := pool.Exec(t.Context(), `SELECT lastseat.enqueue_many(NULL)`)
 	wantContract(t, err, "LS002", "are null")
-	if n := scalar[int](t, pool, `SELECT (SELECT count(*) FROM lastseat.requests) + (SELECT count(*) FROM lastseat.river_job)`); n != 4 {
+	if n := scalar[int](t, pool, `SELECT (SELECT count(*) FROM lastseat.requests) + (SELECT count(*)
+		FROM lastseat.river_job)`); n != 4 {
 		t.Errorf("what was refused left %d rows", n-4)
 	}
 }
@@ -172,14 +182,16 @@ func TestEnqueueManyDoesNotDeadlock(t *testing.T) {
 			}
 			conn := connect(t, pool, "lastseat_producer")
 			all.Go(func() {
-				if _, err := conn.Exec(t.Context(), `SELECT lastseat.enqueue_many($1)`, `[`+strings.Join(elements, ",")+`]`); err != nil {
+				if _, err := conn.Exec(t.Context(), `SELECT lastseat.enqueue_many($1)`, `[`+strings.Join(elements, ",")+
+					`]`); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		all.Wait()
 	}
-	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id AND j.args ->> 'key' = r.key`); n != 500 {
+	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id
+		AND j.args ->> 'key' = r.key`); n != 500 {
 		t.Errorf("%d requests with their job, want 500", n)
 	}
 }
@@ -191,14 +203,18 @@ func TestScheduledRequestsRunOutLater(t *testing.T) {
 	openAccounts(t, pool)
 	mustAsk(t, pool, `define_resource('seat', 1)`)
 	const at = "2999-01-01T00:00:00Z"
-	mustAsk(t, pool, `enqueue('payment.authorize', 'p', '{"payment": "p", "from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}', $1::timestamptz)`, at)
-	mustAsk(t, pool, `enqueue('reservation.hold', 'r', '{"reservation": "r", "items": [{"resource": "seat"}]}', $1::timestamptz)`, at)
-	mustMany(t, pool, `[{"kind": "payment.authorize", "key": "q", "args": {"payment": "q", "from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}, "scheduled_at": "`+at+`"}]`)
+	mustAsk(t, pool, `enqueue('payment.authorize', 'p',
+		'{"payment": "p", "from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}', $1::timestamptz)`, at)
+	mustAsk(t, pool, `enqueue('reservation.hold', 'r', '{"reservation": "r", "items": [{"resource": "seat"}]}',
+		$1::timestamptz)`, at)
+	mustMany(t, pool,
+		`[{"kind": "payment.authorize", "key": "q", "args": {"payment": "q", "from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}, "scheduled_at": "`+at+`"}]`)
 	mustAsk(t, pool, `authorize('now', 'now', 'bank', 'ada', 5, 'EUR')`)
 	for sql, want := range map[string]int{
-		`SELECT count(*) FROM lastseat.payments WHERE expires_at = $1::timestamptz + interval '168 hours'`:                                           2,
-		`SELECT count(*) FROM lastseat.reservations WHERE expires_at = $1::timestamptz + interval '15 minutes'`:                                      1,
-		`SELECT count(*) FROM lastseat.payments WHERE expires_at BETWEEN now() + interval '167 hours' AND now() + interval '169 hours' AND $1 <> ''`: 1,
+		`SELECT count(*) FROM lastseat.payments WHERE expires_at = $1::timestamptz + interval '168 hours'`:      2,
+		`SELECT count(*) FROM lastseat.reservations WHERE expires_at = $1::timestamptz + interval '15 minutes'`: 1,
+		`SELECT count(*) FROM lastseat.payments WHERE expires_at BETWEEN now() + interval '167 hours'
+			AND now() + interval '169 hours' AND $1 <> ''`: 1,
 	} {
 		if n := scalar[int](t, pool, sql, at); n != want {
 			t.Errorf("%s: %d, want %d", sql, n, want)
@@ -213,10 +229,12 @@ func TestScheduledRequestsRunOutLater(t *testing.T) {
 func TestOutcomesOfManyKeys(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
-	mustMany(t, pool, `[{"kind": "toy", "key": "a", "args": {}}, {"kind": "toy", "key": "b", "args": {}}, {"kind": "toy", "key": "c", "args": {}}]`)
+	mustMany(t, pool,
+		`[{"kind": "toy", "key": "a", "args": {}}, {"kind": "toy", "key": "b", "args": {}}, {"kind": "toy", "key": "c", "args": {}}]`)
 	settleKeys(t, pool, "b")
 	viewer := connect(t, pool, "lastseat_viewer")
-	if got := column[string](t, viewer, `SELECT concat_ws(' ', key, status, code) FROM lastseat.outcomes('{c,nobody,b,NULL,a}')`); !slices.Equal(got, []string{"c pending", "b applied played", "a pending"}) {
+	if got := column[string](t, viewer, `SELECT concat_ws(' ', key, status, code)
+		FROM lastseat.outcomes('{c,nobody,b,NULL,a}')`); !slices.Equal(got, []string{"c pending", "b applied played", "a pending"}) {
 		t.Errorf("the outcomes are %q", got)
 	}
 	for _, none := range []string{"NULL", "'{}'"} {
@@ -229,7 +247,8 @@ func TestOutcomesOfManyKeys(t *testing.T) {
 // settleKeys settles requests with one statement, as the lane does.
 func settleKeys(t *testing.T, db querier, keys ...string) {
 	t.Helper()
-	exec(t, db, `UPDATE lastseat.requests r SET status = 'applied', code = 'played', settled_at = now() FROM unnest($1::text[]) WITH ORDINALITY AS o(key, n)
+	exec(t, db, `UPDATE lastseat.requests r SET status = 'applied', code = 'played', settled_at = now()
+		FROM unnest($1::text[]) WITH ORDINALITY AS o(key, n)
 		WHERE r.key = o.key AND r.status = 'pending'`, keys)
 }
 
@@ -238,13 +257,19 @@ func feed(t *testing.T, db querier, cursor *string, size int) []string {
 	t.Helper()
 	var all []string
 	for {
-		rows, err := db.Query(t.Context(), `SELECT cursor, concat_ws(' ', key, code) FROM lastseat.outcomes_since($1, $2)`, *cursor, size)
+		rows, err := db.Query(t.Context(), `SELECT cursor, concat_ws(' ', key, code) FROM lastseat.outcomes_since($1, $2)`,
+			*cursor, size)
 		if err != nil {
 			t.Fatal(err)
 		}
 		n := 0
 		var row string
-		if _, err := pgx.ForEachRow(rows, []any{cursor, &row}, func() error { n++; all = append(all, row); return nil }); err != nil {
+		if _, err := pgx.ForEachRow(rows, []any{cursor, &row}, func() error {
+			n++
+			all = append(all,
+				row)
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if n > size {
@@ -256,12 +281,13 @@ func feed(t *testing.T, db querier, cursor *string, size int) []string {
 	}
 }
 
-// wantFeed reads on until there are as many as wanted: the transactions of other tests, in other databases of the server, hold
-// up the feed too.
+// wantFeed reads on until there are as many as wanted: the transactions of other tests, in other databases of the
+// server, hold up the feed too.
 func wantFeed(t *testing.T, db querier, cursor *string, size int, want ...string) {
 	t.Helper()
 	var got []string
-	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) && time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); len(got) < len(want) &&
+		time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		got = append(got, feed(t, db, cursor, size)...)
 	}
 	if got = append(got, feed(t, db, cursor, size)...); !slices.Equal(got, want) {
@@ -280,7 +306,8 @@ func TestOutcomesSinceInSettledOrder(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	lane := connect(t, pool, "")
-	exec(t, lane, `SET enable_hashjoin = off; SET enable_mergejoin = off`) // as the lane's session has it: row after row of the batch
+	// as the lane's session has it: row after row of the batch
+	exec(t, lane, `SET enable_hashjoin = off; SET enable_mergejoin = off`)
 	var want []string
 	for batch := range 5 {
 		var keys []string
@@ -354,7 +381,8 @@ func TestOutcomesSinceWaitsForOpenTransactions(t *testing.T) {
 	}
 	end(undone.Rollback(t.Context()))
 	end(early.Commit(t.Context()))
-	exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = 'cancelled'`)
+	exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now()
+		WHERE args ->> 'key' = 'cancelled'`)
 	if got := read(); len(got) != 0 {
 		t.Errorf("beside a long transaction: %v", got)
 	}
@@ -398,15 +426,17 @@ func TestOutcomesSinceHasRecords(t *testing.T) {
 	pool := migrated(t)
 	cursor := ""
 	worker := connect(t, pool, "lastseat_worker")
-	exec(t, worker, `SELECT lastseat.record('payment.expire', 'payment', 'expired', '{p2,p1}'), lastseat.record('reservation.grant', 'reservation', 'held', '{r}'),
+	exec(t, worker, `SELECT lastseat.record('payment.expire', 'payment', 'expired', '{p2,p1}'),
+		lastseat.record('reservation.grant', 'reservation', 'held', '{r}'),
 		lastseat.record('reservation.expire', 'reservation', 'expired', '{}')`)
 	exec(t, worker, `SELECT lastseat.record('payment.expire', 'payment', 'expired', '{p1}')`) // once
-	want := []string{"lastseat:payment.expire:p2 expired", "lastseat:payment.expire:p1 expired", "lastseat:reservation.grant:r held"}
+	want := []string{"lastseat:payment.expire:p2 expired", "lastseat:payment.expire:p1 expired",
+		"lastseat:reservation.grant:r held"}
 	wantFeed(t, pool, &cursor, 1, want...)
 }
 
-// Eight settlers commit as they please, cancellations and rollbacks among them, while a reader reads on: each outcome comes
-// once.
+// Eight settlers commit as they please, cancellations and rollbacks among them, while a reader reads on: each outcome
+// comes once.
 func TestOutcomesSinceMissesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
@@ -431,7 +461,8 @@ func TestOutcomesSinceMissesAndRepeatsNothing(t *testing.T) {
 				} else if err := tx.Commit(t.Context()); err != nil {
 					t.Error(err)
 				}
-				exec(t, conn, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = $1`, keys[2])
+				exec(t, conn, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = $1`,
+					keys[2])
 			}
 		})
 	}
@@ -468,7 +499,8 @@ func TestRebuildOutcomeLog(t *testing.T) {
 	settleKeys(t, pool, "c")
 	settleKeys(t, pool, "a", "b")
 	// a log from another server
-	exec(t, pool, `DELETE FROM lastseat.outcome_log; INSERT INTO lastseat.outcome_log (xid, settled_at, keys) VALUES ('9000000000', now(), '{c}')`)
+	exec(t, pool, `DELETE FROM lastseat.outcome_log; INSERT INTO lastseat.outcome_log (xid, settled_at, keys)
+		VALUES ('9000000000', now(), '{c}')`)
 	cursor := ""
 	if got := feed(t, pool, &cursor, 10); len(got) != 0 {
 		t.Errorf("before: %v", got)
@@ -519,16 +551,28 @@ func TestEverythingIsCommented(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	for what, sql := range map[string]string{
-		"functions": `SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND obj_description(oid) IS NULL`,
-		"arguments": `SELECT p.oid::regprocedure || ': ' || a.name FROM pg_proc p, unnest(p.proargnames, coalesce(p.proargmodes, array_fill('i'::"char", ARRAY[p.pronargs]))) AS a(name, mode)
-			WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND a.mode <> 't' AND obj_description(p.oid) !~ ('(?n)^' || a.name || ': .+[.]$')`,
-		"arguments without a name": `SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND pronargs > 0 AND proargnames IS NULL`,
-		"comments on arguments that are not there": `SELECT p.oid::regprocedure || ': ' || said[1] FROM pg_proc p, regexp_matches(obj_description(p.oid), '(?n)^([a-z_]+): ', 'g') said
+		"functions": `SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace
+			AND proname !~ '^river_' AND obj_description(oid) IS NULL`,
+		"arguments": `SELECT p.oid::regprocedure || ': ' || a.name
+			FROM pg_proc p, unnest(p.proargnames,
+			  coalesce(p.proargmodes, array_fill('i'::"char", ARRAY[p.pronargs]))) AS a(name, mode)
+			WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND a.mode <> 't'
+			  AND obj_description(p.oid) !~ ('(?n)^' || a.name || ': .+[.]$')`,
+		"arguments without a name": `SELECT oid::regprocedure::text FROM pg_proc
+			WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND pronargs > 0 AND proargnames IS NULL`,
+		"comments on arguments that are not there": `SELECT p.oid::regprocedure || ': ' || said[1]
+			FROM pg_proc p, regexp_matches(obj_description(p.oid), '(?n)^([a-z_]+): ', 'g') said
 			WHERE pronamespace = 'lastseat'::regnamespace AND NOT said[1] = ANY (p.proargnames)`,
-		"tables":           `SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'm') AND relname !~ '^river_' AND obj_description(oid) IS NULL`,
-		"columns":          `SELECT attrelid::regclass || '.' || attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'm', 'c') AND relname !~ '^river_' AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL`,
-		"types":            `SELECT oid::regtype::text FROM pg_type t WHERE typnamespace = 'lastseat'::regnamespace AND typname !~ '^_?river_' AND (typtype IN ('e', 'd') OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND relkind = 'c')) AND obj_description(oid) IS NULL`,
-		"one-line answers": `SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND obj_description(oid) !~ '^[^\n]+[.](\n\n|$)'`,
+		"tables": `SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace
+			AND relkind IN ('r', 'v', 'm') AND relname !~ '^river_' AND obj_description(oid) IS NULL`,
+		"columns": `SELECT attrelid::regclass || '.' || attname FROM pg_attribute JOIN pg_class c
+			ON c.oid = attrelid WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'm', 'c')
+			  AND relname !~ '^river_' AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL`,
+		"types": `SELECT oid::regtype::text FROM pg_type t WHERE typnamespace = 'lastseat'::regnamespace
+			AND typname !~ '^_?river_' AND (typtype IN ('e', 'd') OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid
+			  AND relkind = 'c')) AND obj_description(oid) IS NULL`,
+		"one-line answers": `SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace
+			AND proname !~ '^river_' AND obj_description(oid) !~ '^[^\n]+[.](\n\n|$)'`,
 	} {
 		if got := column[string](t, pool, sql); len(got) != 0 {
 			t.Errorf("%s without a comment: %v", what, strings.Join(got, ", "))

@@ -63,8 +63,10 @@ func image(t *testing.T, pool *pgxpool.Pool) []string {
 	t.Helper()
 	objects := column[string](t, pool, `
 		SELECT 'schema ' || nspname || coalesce(nspacl::text, '') FROM pg_namespace WHERE nspname !~ '^pg_'
-		UNION ALL SELECT relkind::text || ' ' || oid::regclass || coalesce(relacl::text, '') FROM pg_class WHERE relnamespace = to_regnamespace('lastseat')
-		UNION ALL SELECT 'function ' || oid::regprocedure || coalesce(proacl::text, '') || md5(prosrc) FROM pg_proc WHERE pronamespace = to_regnamespace('lastseat')
+		UNION ALL SELECT relkind::text || ' ' || oid::regclass || coalesce(relacl::text, '') FROM pg_class
+		  WHERE relnamespace = to_regnamespace('lastseat')
+		UNION ALL SELECT 'function ' || oid::regprocedure || coalesce(proacl::text, '') || md5(prosrc) FROM pg_proc
+		  WHERE pronamespace = to_regnamespace('lastseat')
 		UNION ALL SELECT 'type ' || oid::regtype FROM pg_type WHERE typnamespace = to_regnamespace('lastseat')
 		UNION ALL SELECT 'trigger ' || tgname || tgrelid::regclass FROM pg_trigger WHERE NOT tgisinternal
 		UNION ALL SELECT 'defaults ' || defaclobjtype::text || defaclacl::text FROM pg_default_acl
@@ -120,7 +122,8 @@ func TestDownStepByStepAndUpAgain(t *testing.T) {
 	if steps := down(t, url); len(steps) != 0 || applied(status(t, url)) != 0 {
 		t.Errorf("down of nothing took back %v, status %v", steps, status(t, url))
 	}
-	left := column[string](t, pool, `SELECT relname FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace AND relkind = 'r'
+	left := column[string](t, pool, `SELECT relname FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace
+		AND relkind = 'r'
 		UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace`)
 	slices.Sort(left)
 	if !slices.Equal(left, []string{"schema_functions", "schema_migrations"}) {
@@ -131,7 +134,8 @@ func TestDownStepByStepAndUpAgain(t *testing.T) {
 	}
 	up(t, url)
 	if second := image(t, pool); !slices.Equal(withoutTimes(first), withoutTimes(second)) {
-		t.Errorf("after down and up again the schema is another:\n%s\nwas\n%s", strings.Join(second, "\n"), strings.Join(first, "\n"))
+		t.Errorf("after down and up again the schema is another:\n%s\nwas\n%s", strings.Join(second, "\n"),
+			strings.Join(first, "\n"))
 	}
 }
 
@@ -202,7 +206,8 @@ func TestDownRefusesJobsWithoutRequest(t *testing.T) {
 	url := testdb.New(t)
 	pool := testdb.Pool(t, url)
 	// straight into river_job, as another River client does: it has no request before it is claimed
-	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args) VALUES ('toy', 'lastseat', 25, '{"key": "k"}')`)
+	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args)
+		VALUES ('toy', 'lastseat', 25, '{"key": "k"}')`)
 	for range ours {
 		down(t, url)
 	}

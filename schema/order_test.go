@@ -12,7 +12,8 @@ import (
 )
 
 // queued are the keys in the order in which a lane claims them.
-const queued = `SELECT args ->> 'key' FROM lastseat.river_job WHERE queue = 'lastseat' ORDER BY priority, scheduled_at, id`
+const queued = `SELECT args ->> 'key' FROM lastseat.river_job WHERE queue = 'lastseat' ORDER BY priority, scheduled_at,
+	id`
 
 // A transaction that began earlier but asks later comes later: not its now() counts.
 func TestOrderIsThatOfAsking(t *testing.T) {
@@ -27,7 +28,8 @@ func TestOrderIsThatOfAsking(t *testing.T) {
 	mustAsk(t, early, `enqueue('toy', 'fourth', '{}')`)
 	mustAsk(t, pool, `enqueue('toy', 'fifth', '{}')`)
 	exec(t, early, `COMMIT`)
-	if got, want := column[string](t, pool, queued), []string{"first", "second", "third", "fourth", "fifth"}; !slices.Equal(got, want) {
+	if got, want := column[string](t, pool, queued), []string{"first", "second", "third", "fourth",
+		"fifth"}; !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v", got, want)
 	}
 }
@@ -106,7 +108,8 @@ func TestWaitsForTheFirst(t *testing.T) {
 				defer close(done)
 				got, err = ask(t, second, `enqueue('toy', 'k', $1)`, test.args)
 			}()
-			for scalar[int](t, pool, `SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1`, second.PgConn().PID()) == 0 {
+			for scalar[int](t, pool, `SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = $1`,
+				second.PgConn().PID()) == 0 {
 				select {
 				case <-done:
 					t.Fatalf("it did not wait: %v, %v", got, err)
@@ -206,8 +209,8 @@ func TestSerializableCaller(t *testing.T) {
 	}
 }
 
-// Many producers, few keys, all at once, some of them rolling back: every key that was committed has one request and one
-// job, and nobody was told that his was the first who was not.
+// Many producers, few keys, all at once, some of them rolling back: every key that was committed has one request and
+// one job, and nobody was told that his was the first who was not.
 func TestManyProducersFewKeys(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
@@ -246,7 +249,8 @@ func TestManyProducersFewKeys(t *testing.T) {
 			t.Errorf("%s: %d callers were told that theirs was the first", key, firsts[key])
 		}
 	}
-	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id`); n != len(keys) {
+	if n := scalar[int](t, pool,
+		`SELECT count(*) FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id`); n != len(keys) {
 		t.Errorf("%d jobs with a request", n)
 	}
 }
@@ -297,8 +301,12 @@ func TestDoorbell(t *testing.T) {
 	rings("the lane sleeps", payload, 1, transfer("b"))
 	rings("a duplicate", payload, 0, transfer("b"))
 	rings("an error", payload, 0, func() { _, _ = ask(t, pool, transferCall, "c", "bank", "nobody", 5, "EUR") })
-	rings("rolled back", payload, 0, func() { trial(t, pool, func(tx pgx.Tx) { mustAsk(t, tx, `enqueue('toy', 'd', '{}')`) }) })
-	rings("several in one transaction", payload, 1, func() { exec(t, pool, `SELECT lastseat.enqueue('toy', 'e' || n, '{}') FROM generate_series(1, 9) n`) })
+	rings("rolled back", payload, 0,
+		func() { trial(t, pool, func(tx pgx.Tx) { mustAsk(t, tx, `enqueue('toy', 'd', '{}')`) }) })
+	rings("several in one transaction", payload, 1, func() {
+		exec(t, pool, `SELECT lastseat.enqueue('toy', 'e' || n, '{}')
+		FROM generate_series(1, 9) n`)
+	})
 	breakRequest(t, pool, "b", "discarded")
 	rings("a retry", payload, 1, func() { mustAsk(t, pool, `retry('b')`) })
 	exec(t, lane, `SELECT pg_advisory_unlock(lastseat.doorbell('lastseat'))`)

@@ -48,7 +48,8 @@ func runRefusals(t *testing.T, pool *pgxpool.Pool, refusals []refusal) {
 // ledger is a small ledger: bank gave 500 to ada in transfer 1, and ada 200 to ben in transfer 2.
 const ledger = `
 	INSERT INTO lastseat.accounts (id, currency, balance, overdraft_limit, version, entry_count) VALUES
-		('bank', 'EUR', -500, NULL, 1, 1), ('ada', 'EUR', 300, 0, 2, 2), ('ben', 'EUR', 200, 100, 1, 1), ('tom', 'USD', 0, NULL, 0, 0);
+		('bank', 'EUR', -500, NULL, 1, 1), ('ada', 'EUR', 300, 0, 2, 2), ('ben', 'EUR', 200, 100, 1, 1),
+		  ('tom', 'USD', 0, NULL, 0, 0);
 	INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency, reverses_id) VALUES
 		(1, 't1', 'bank', 'ada', 500, 'EUR', NULL), (2, 't2', 'ada', 'ben', 200, 'EUR', NULL);
 	INSERT INTO lastseat.entries (account_id, version, transfer_id, amount, balance_after) VALUES
@@ -62,29 +63,39 @@ func TestAccountsRefuse(t *testing.T) {
 		{"to the limit", `UPDATE lastseat.accounts SET balance = -100 WHERE id = 'ben'`, "", ""},
 		{"beyond the limit", `UPDATE lastseat.accounts SET balance = -101 WHERE id = 'ben'`, check, "accounts_within_limit"},
 		{"below zero", `UPDATE lastseat.accounts SET balance = -1 WHERE id = 'ada'`, check, "accounts_within_limit"},
-		{"limit lowered too far", `UPDATE lastseat.accounts SET balance = -100, overdraft_limit = 99 WHERE id = 'ben'`, check, "accounts_within_limit"},
+		{"limit lowered too far", `UPDATE lastseat.accounts SET balance = -100, overdraft_limit = 99 WHERE id = 'ben'`,
+			check, "accounts_within_limit"},
 		{"held to the limit", `UPDATE lastseat.accounts SET held = 300 WHERE id = 'ada'`, "", ""},
 		{"held beyond the limit", `UPDATE lastseat.accounts SET held = 301 WHERE id = 'ada'`, check, "accounts_within_limit"},
-		{"unbounded", `UPDATE lastseat.accounts SET balance = -9223372036854775808, held = 9223372036854775807 WHERE id = 'bank'`, "", ""},
-		{"beyond bigint is beyond the limit", `UPDATE lastseat.accounts SET balance = -9223372036854775808, held = 9223372036854775807 WHERE id = 'ada'`, check, "accounts_within_limit"},
+		{"unbounded", `UPDATE lastseat.accounts SET balance = -9223372036854775808, held = 9223372036854775807
+			WHERE id = 'bank'`, "", ""},
+		{"beyond bigint is beyond the limit", `UPDATE lastseat.accounts SET balance = -9223372036854775808,
+			held = 9223372036854775807 WHERE id = 'ada'`, check, "accounts_within_limit"},
 		{"held below zero", `UPDATE lastseat.accounts SET held = -1 WHERE id = 'ada'`, check, "accounts_held_check"},
-		{"held below zero, unbounded", `UPDATE lastseat.accounts SET held = -1 WHERE id = 'bank'`, check, "accounts_held_check"},
-		{"limit below zero", `UPDATE lastseat.accounts SET overdraft_limit = -1 WHERE id = 'ada'`, check, "accounts_overdraft_limit_check"},
-		{"opened beyond the limit", `INSERT INTO lastseat.accounts (id, currency, balance) VALUES ('new', 'EUR', -1)`, check, "accounts_within_limit"},
+		{"held below zero, unbounded", `UPDATE lastseat.accounts SET held = -1 WHERE id = 'bank'`, check,
+			"accounts_held_check"},
+		{"limit below zero", `UPDATE lastseat.accounts SET overdraft_limit = -1 WHERE id = 'ada'`, check,
+			"accounts_overdraft_limit_check"},
+		{"opened beyond the limit", `INSERT INTO lastseat.accounts (id, currency, balance) VALUES ('new', 'EUR', -1)`, check,
+			"accounts_within_limit"},
 		{"empty id", `INSERT INTO lastseat.accounts (id, currency) VALUES ('', 'EUR')`, check, "accounts_id_check"},
 		{"id of 200 characters", `INSERT INTO lastseat.accounts (id, currency) VALUES (repeat('ß', 200), 'EUR')`, "", ""},
-		{"id of 201 characters", `INSERT INTO lastseat.accounts (id, currency) VALUES (repeat('a', 201), 'EUR')`, check, "accounts_id_check"},
+		{"id of 201 characters", `INSERT INTO lastseat.accounts (id, currency) VALUES (repeat('a', 201), 'EUR')`, check,
+			"accounts_id_check"},
 		{"opened twice", `INSERT INTO lastseat.accounts (id, currency) VALUES ('ada', 'EUR')`, unique, "accounts_pkey"},
-		{"no such currency", `INSERT INTO lastseat.accounts (id, currency) VALUES ('new', 'XXX')`, reference, "accounts_currency_fkey"},
+		{"no such currency", `INSERT INTO lastseat.accounts (id, currency) VALUES ('new', 'XXX')`, reference,
+			"accounts_currency_fkey"},
 		{"deleted", `DELETE FROM lastseat.accounts WHERE id = 'tom'`, integrity, ""},
 		{"truncated", `TRUNCATE lastseat.accounts`, integrity, ""},
 		{"truncated with others", `TRUNCATE lastseat.currencies CASCADE`, integrity, ""},
 		{"renamed", `UPDATE lastseat.accounts SET id = 'tim' WHERE id = 'tom'`, integrity, ""},
 		{"currency changed", `UPDATE lastseat.accounts SET currency = 'JPY' WHERE id = 'tom'`, integrity, ""},
 		{"set to what they are", `UPDATE lastseat.accounts SET id = id, currency = currency, balance = balance`, "", ""},
-		{"a currency that is used, deleted", `DELETE FROM lastseat.currencies WHERE code = 'EUR'`, reference, "accounts_currency_fkey"},
+		{"a currency that is used, deleted", `DELETE FROM lastseat.currencies WHERE code = 'EUR'`, reference,
+			"accounts_currency_fkey"},
 		{"a currency in lower case", `INSERT INTO lastseat.currencies VALUES ('eur', 2)`, check, "currencies_code_check"},
-		{"a currency of 5 decimals", `INSERT INTO lastseat.currencies VALUES ('QQQ', 5)`, check, "currencies_minor_units_check"},
+		{"a currency of 5 decimals", `INSERT INTO lastseat.currencies VALUES ('QQQ', 5)`, check,
+			"currencies_minor_units_check"},
 	})
 }
 
@@ -93,25 +104,33 @@ func TestTransfersRefuse(t *testing.T) {
 	pool := migrated(t)
 	exec(t, pool, ledger)
 	transfer := func(values string) string {
-		return `INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency, reverses_id) VALUES ` + values
+		return `INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency, reverses_id) VALUES ` +
+			values
 	}
 	runRefusals(t, pool, []refusal{
 		{"two at once", transfer(`(3, 't3', 'ada', 'ben', 1, 'EUR', NULL), (4, 't4', 'ben', 'ada', 1, 'EUR', 1)`), "", ""},
 		{"nothing", transfer(`(3, 't3', 'ada', 'ben', 0, 'EUR', NULL)`), check, "transfers_amount_check"},
 		{"less than nothing", transfer(`(3, 't3', 'ada', 'ben', -1, 'EUR', NULL)`), check, "transfers_amount_check"},
 		{"to itself", transfer(`(3, 't3', 'ada', 'ada', 1, 'EUR', NULL)`), check, "transfers_two_accounts"},
-		{"from account is in another currency", transfer(`(3, 't3', 'tom', 'ben', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
-		{"to account is in another currency", transfer(`(3, 't3', 'ada', 'tom', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
-		{"both are in another currency", transfer(`(3, 't3', 'ada', 'ben', 1, 'USD', NULL)`), reference, "transfers_one_currency"},
+		{"from account is in another currency", transfer(`(3, 't3', 'tom', 'ben', 1, 'EUR', NULL)`), reference,
+			"transfers_one_currency"},
+		{"to account is in another currency", transfer(`(3, 't3', 'ada', 'tom', 1, 'EUR', NULL)`), reference,
+			"transfers_one_currency"},
+		{"both are in another currency", transfer(`(3, 't3', 'ada', 'ben', 1, 'USD', NULL)`), reference,
+			"transfers_one_currency"},
 		{"no such from account", transfer(`(3, 't3', 'nobody', 'ben', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
 		{"no such to account", transfer(`(3, 't3', 'ada', 'nobody', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
-		{"one of two is wrong", transfer(`(3, 't3', 'ada', 'ben', 1, 'EUR', NULL), (4, 't4', 'ada', 'nobody', 1, 'EUR', NULL)`), reference, "transfers_one_currency"},
-		{"reversed twice", transfer(`(3, 't3', 'ada', 'bank', 500, 'EUR', 1)`) + `; ` + transfer(`(4, 't4', 'ada', 'bank', 500, 'EUR', 1)`), unique, "transfers_reversed_once"},
+		{"one of two is wrong",
+			transfer(`(3, 't3', 'ada', 'ben', 1, 'EUR', NULL), (4, 't4', 'ada', 'nobody', 1, 'EUR', NULL)`), reference,
+			"transfers_one_currency"},
+		{"reversed twice", transfer(`(3, 't3', 'ada', 'bank', 500, 'EUR', 1)`) + `; ` +
+			transfer(`(4, 't4', 'ada', 'bank', 500, 'EUR', 1)`), unique, "transfers_reversed_once"},
 		{"a key twice", transfer(`(3, 't1', 'ada', 'ben', 1, 'EUR', NULL)`), unique, "transfers_key_leg_key"},
 		{"an id twice", transfer(`(1, 't3', 'ada', 'ben', 1, 'EUR', NULL)`), unique, "transfers_pkey"},
 		{"changed", `UPDATE lastseat.transfers SET amount = amount + 1 WHERE id = 1`, integrity, ""},
 		{"changed to what it is", `UPDATE lastseat.transfers SET amount = amount`, integrity, ""},
-		{"changed on conflict", transfer(`(1, 't1', 'ada', 'ben', 1, 'EUR', NULL)`) + ` ON CONFLICT (id) DO UPDATE SET amount = 7`, integrity, ""},
+		{"changed on conflict", transfer(`(1, 't1', 'ada', 'ben', 1, 'EUR', NULL)`) +
+			` ON CONFLICT (id) DO UPDATE SET amount = 7`, integrity, ""},
 		{"deleted", `DELETE FROM lastseat.transfers WHERE id = 1`, integrity, ""},
 		{"truncated", `TRUNCATE lastseat.transfers`, integrity, ""},
 		{"truncated with the entries", `TRUNCATE lastseat.entries, lastseat.transfers CASCADE`, integrity, ""},
@@ -128,12 +147,14 @@ func TestEntriesRefuse(t *testing.T) {
 	runRefusals(t, pool, []refusal{
 		{"the next", entry(`('ada', 3, 9, 1, 301)`), "", ""},
 		{"the first of an account", entry(`('tom', 1, 9, -1, -1)`), "", ""},
-		{"accounts interleaved, in any order", entry(`('ada', 4, 9, -50, 260), ('ben', 2, 9, 1, 201), ('tom', 2, 9, 1, 6), ('ada', 3, 9, 10, 310),
+		{"accounts interleaved, in any order",
+			entry(`('ada', 4, 9, -50, 260), ('ben', 2, 9, 1, 201), ('tom', 2, 9, 1, 6), ('ada', 3, 9, 10, 310),
 			('ben', 4, 9, 1, 203), ('tom', 1, 9, 5, 5), ('ben', 3, 9, 1, 202)`), "", ""},
 		{"a gap", entry(`('ada', 4, 9, 1, 301)`), check, "entries_chain"},
 		{"a gap at the start", entry(`('tom', 2, 9, 1, 1)`), check, "entries_chain"},
 		{"a gap among several", entry(`('ada', 3, 9, 1, 301), ('ada', 5, 9, 1, 302)`), check, "entries_chain"},
-		{"a gap beside a good account", entry(`('ada', 3, 9, 1, 301), ('ben', 2, 9, 1, 201), ('ben', 4, 9, 1, 202)`), check, "entries_chain"},
+		{"a gap beside a good account", entry(`('ada', 3, 9, 1, 301), ('ben', 2, 9, 1, 201), ('ben', 4, 9, 1, 202)`), check,
+			"entries_chain"},
 		{"a repeat", entry(`('ada', 2, 9, 1, 301)`), unique, "entries_pkey"},
 		{"a repeat among several", entry(`('ada', 3, 9, 1, 301), ('ada', 3, 9, 1, 302)`), unique, "entries_pkey"},
 		{"version zero", entry(`('tom', 0, 9, 1, 1)`), check, "entries_version_check"},
@@ -141,7 +162,9 @@ func TestEntriesRefuse(t *testing.T) {
 		{"the balance breaks", entry(`('ada', 3, 9, 1, 302)`), check, "entries_chain"},
 		{"the first balance breaks", entry(`('tom', 1, 9, 1, 2)`), check, "entries_chain"},
 		{"the balance breaks among several", entry(`('ada', 3, 9, 1, 301), ('ada', 4, 9, 1, 301)`), check, "entries_chain"},
-		{"a sum beyond bigint breaks, too", entry(`('tom', 1, 9, 9223372036854775807, 9223372036854775807), ('tom', 2, 9, 1, -9223372036854775808)`), "22003", ""},
+		{"a sum beyond bigint breaks, too",
+			entry(`('tom', 1, 9, 9223372036854775807, 9223372036854775807), ('tom', 2, 9, 1, -9223372036854775808)`), "22003",
+			""},
 		{"the balance of another account", entry(`('ben', 2, 9, 1, 301)`), check, "entries_chain"},
 		{"changed", `UPDATE lastseat.entries SET balance_after = 0 WHERE account_id = 'ada' AND version = 1`, integrity, ""},
 		{"changed to what it is", `UPDATE lastseat.entries SET amount = amount`, integrity, ""},
@@ -154,8 +177,10 @@ func TestRequestsRefuse(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	exec(t, pool, `INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status, code, detail, settled_at) VALUES
-		('waiting', 'toy', 'f', 1, 'pending', NULL, NULL, NULL), ('done', 'toy', 'f', 2, 'applied', 'played', '{"n": 1}', now()),
-		('refused', 'toy', 'f', 3, 'rejected', 'sold_out', NULL, now()), ('broken', 'toy', 'f', 4, 'failed', 'retries_exhausted', NULL, now())`)
+		('waiting', 'toy', 'f', 1, 'pending', NULL, NULL, NULL), ('done', 'toy', 'f', 2, 'applied', 'played',
+		  '{"n": 1}', now()),
+		('refused', 'toy', 'f', 3, 'rejected', 'sold_out', NULL, now()), ('broken', 'toy', 'f', 4, 'failed',
+		  'retries_exhausted', NULL, now())`)
 	request := func(values string) string {
 		return `INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status, code, settled_at) VALUES ` + values
 	}
@@ -167,17 +192,23 @@ func TestRequestsRefuse(t *testing.T) {
 		{"a key twice", request(`('done', 'toy', 'f', 9, 'pending', NULL, NULL)`), unique, "requests_pkey"},
 		{"empty key", request(`('', 'toy', 'f', 9, 'pending', NULL, NULL)`), check, "requests_key_check"},
 		{"key of 200 characters", request(`(repeat('ß', 200), 'toy', 'f', 9, 'pending', NULL, NULL)`), "", ""},
-		{"key of 201 characters", request(`(repeat('a', 201), 'toy', 'f', 9, 'pending', NULL, NULL)`), check, "requests_key_check"},
+		{"key of 201 characters", request(`(repeat('a', 201), 'toy', 'f', 9, 'pending', NULL, NULL)`), check,
+			"requests_key_check"},
 		{"empty kind", request(`('new', '', 'f', 9, 'pending', NULL, NULL)`), check, "requests_kind_check"},
-		{"kind of 128 characters", request(`('new', repeat('a', 128), 'f', 9, 'pending', NULL, NULL)`), check, "requests_kind_check"},
+		{"kind of 128 characters", request(`('new', repeat('a', 128), 'f', 9, 'pending', NULL, NULL)`), check,
+			"requests_kind_check"},
 		{"no such status", request(`('new', 'toy', 'f', 9, 'settled', 'played', now())`), check, "requests_status_check"},
-		{"applied without a code", set(`status = 'applied', settled_at = now()`, "waiting"), check, "requests_settled_with_code"},
-		{"rejected without a code", set(`status = 'rejected', settled_at = now()`, "waiting"), check, "requests_settled_with_code"},
-		{"failed without a time", set(`status = 'failed', code = 'retries_exhausted'`, "waiting"), check, "requests_settled_with_code"},
+		{"applied without a code", set(`status = 'applied', settled_at = now()`, "waiting"), check,
+			"requests_settled_with_code"},
+		{"rejected without a code", set(`status = 'rejected', settled_at = now()`, "waiting"), check,
+			"requests_settled_with_code"},
+		{"failed without a time", set(`status = 'failed', code = 'retries_exhausted'`, "waiting"), check,
+			"requests_settled_with_code"},
 		{"pending with a code", set(`code = 'played'`, "waiting"), check, "requests_settled_with_code"},
 		{"pending with a time", set(`settled_at = now()`, "waiting"), check, "requests_settled_with_code"},
 		{"settled", set(`status = 'applied', code = 'played', settled_at = now(), attempts = 1`, "waiting"), "", ""},
-		{"settled twice", set(`status = 'applied', code = 'played', settled_at = now()`, "waiting") + `; ` + set(`status = 'rejected', code = 'sold_out'`, "waiting"), integrity, ""},
+		{"settled twice", set(`status = 'applied', code = 'played', settled_at = now()`, "waiting") + `; ` +
+			set(`status = 'rejected', code = 'sold_out'`, "waiting"), integrity, ""},
 		{"failed to pending", set(reopen, "broken"), "", ""},
 		{"failed to applied", set(`status = 'applied', code = 'played'`, "broken"), integrity, ""},
 		{"failed to rejected", set(`status = 'rejected', code = 'sold_out'`, "broken"), integrity, ""},
@@ -189,8 +220,9 @@ func TestRequestsRefuse(t *testing.T) {
 	}
 	for _, key := range []string{"done", "refused", "broken"} {
 		for name, what := range map[string]string{
-			"code": `code = 'other'`, "detail": `detail = '{}'`, "attempts": `attempts = attempts + 1`, "time": `settled_at = now() + '1 s'`,
-			"key": `key = 'other'`, "job": `job_id = 99`, "nothing": `code = code`,
+			"code": `code = 'other'`, "detail": `detail = '{}'`, "attempts": `attempts = attempts + 1`,
+			"time": `settled_at = now() + '1 s'`,
+			"key":  `key = 'other'`, "job": `job_id = 99`, "nothing": `code = code`,
 		} {
 			refusals = append(refusals, refusal{key + ": " + name + " changed", set(what, key), integrity, ""})
 		}
@@ -199,7 +231,8 @@ func TestRequestsRefuse(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"waiting", "done", "refused", "broken"} {
-		refusals = append(refusals, refusal{key + " deleted", `DELETE FROM lastseat.requests WHERE key = '` + key + `'`, integrity, ""})
+		refusals = append(refusals, refusal{key + " deleted", `DELETE FROM lastseat.requests WHERE key = '` + key + `'`,
+			integrity, ""})
 	}
 	runRefusals(t, pool, refusals)
 }

@@ -16,8 +16,10 @@ func breakRequest(t *testing.T, db querier, key, state string) {
 	}
 	// as the lane does it, in whose session the trigger for jobs that others discard keeps still
 	exec(t, db, `WITH lane AS MATERIALIZED (SELECT set_config('lastseat.lane', 'on', true))
-		UPDATE lastseat.river_job SET state = 'discarded', attempt = max_attempts, finalized_at = now() FROM lane WHERE args ->> 'key' = $1`, key)
-	exec(t, db, `UPDATE lastseat.requests SET status = 'failed', code = 'retries_exhausted', detail = '{"error": "x"}', attempts = 25, settled_at = now()
+		UPDATE lastseat.river_job SET state = 'discarded', attempt = max_attempts, finalized_at = now() FROM lane
+		  WHERE args ->> 'key' = $1`, key)
+	exec(t, db, `UPDATE lastseat.requests SET status = 'failed', code = 'retries_exhausted', detail = '{"error": "x"}',
+		attempts = 25, settled_at = now()
 		WHERE key = $1`, key)
 }
 
@@ -37,14 +39,18 @@ func TestRetry(t *testing.T) {
 			if got := mustAsk(t, producer, `retry('k')`); got != (receipt{"k", "toy", "pending", false}) {
 				t.Errorf("retry: %v", got)
 			}
-			ok := scalar[bool](t, pool, `SELECT r.status = 'pending' AND r.code IS NULL AND r.detail IS NULL AND r.settled_at IS NULL
-				  AND j.state = 'available' AND j.finalized_at IS NULL AND j.attempt < j.max_attempts AND j.scheduled_at <= clock_timestamp()
-				  AND j.scheduled_at > (SELECT scheduled_at FROM lastseat.river_job WHERE args ->> 'key' = 'other') AND j.args = '{"a": 1, "key": "k"}'
+			ok := scalar[bool](t, pool, `SELECT r.status = 'pending' AND r.code IS NULL AND r.detail IS NULL
+				AND r.settled_at IS NULL
+				  AND j.state = 'available' AND j.finalized_at IS NULL AND j.attempt < j.max_attempts
+				    AND j.scheduled_at <= clock_timestamp()
+				  AND j.scheduled_at > (SELECT scheduled_at FROM lastseat.river_job WHERE args ->> 'key' = 'other')
+				    AND j.args = '{"a": 1, "key": "k"}'
 				FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id WHERE r.key = 'k'`)
 			if !ok {
 				t.Error("the job is not as one that waits, behind the others")
 			}
-			if attempts := scalar[int](t, pool, `SELECT max_attempts FROM lastseat.river_job WHERE args ->> 'key' = 'k'`); attempts != map[string]int{"discarded": 26, "cancelled": 25}[state] {
+			if attempts := scalar[int](t, pool,
+				`SELECT max_attempts FROM lastseat.river_job WHERE args ->> 'key' = 'k'`); attempts != map[string]int{"discarded": 26, "cancelled": 25}[state] {
 				t.Errorf("the job has %d attempts", attempts)
 			}
 			if got := mustAsk(t, producer, `retry('k')`); got != (receipt{"k", "toy", "pending", true}) {
@@ -94,7 +100,8 @@ func TestCancelledJobFailsItsRequest(t *testing.T) {
 			exec(t, pool, `UPDATE lastseat.river_job SET state = $1::lastseat.river_job_state WHERE args ->> 'key' = 'k'`, state)
 			worker := connect(t, pool, "lastseat_worker")
 			exec(t, worker, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = 'k'`)
-			if !scalar[bool](t, pool, `SELECT status = 'failed' AND code = 'job_cancelled' AND settled_at IS NOT NULL FROM lastseat.outcome('k')`) {
+			if !scalar[bool](t, pool, `SELECT status = 'failed' AND code = 'job_cancelled' AND settled_at IS NOT NULL
+				FROM lastseat.outcome('k')`) {
 				t.Error("the request of the cancelled job has not failed")
 			}
 			if status := scalar[string](t, pool, `SELECT status FROM lastseat.outcome('other')`); status != "pending" {
@@ -124,7 +131,8 @@ func TestWaitingJobCannotBeDeleted(t *testing.T) {
 		exec(t, tx, `SET LOCAL lastseat.lane = 'on'; DELETE FROM lastseat.river_job`)
 	})
 	trial(t, pool, func(tx pgx.Tx) { // settled: its job is nobody's any more
-		exec(t, tx, `UPDATE lastseat.requests SET status = 'applied', code = 'played', settled_at = now(); DELETE FROM lastseat.river_job`)
+		exec(t, tx, `UPDATE lastseat.requests SET status = 'applied', code = 'played', settled_at = now(); DELETE
+			FROM lastseat.river_job`)
 	})
 	for _, state := range []string{"discarded", "cancelled"} {
 		trial(t, pool, func(tx pgx.Tx) {
@@ -135,7 +143,8 @@ func TestWaitingJobCannotBeDeleted(t *testing.T) {
 	exec(t, pool, `UPDATE lastseat.river_job SET state = 'completed', finalized_at = now()`)
 	exec(t, worker, `DELETE FROM lastseat.river_job`)
 	// a job that came past lastseat.enqueue has no request that would be lost
-	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args) VALUES ('toy', 'lastseat', 25, '{"key": "raw"}'), ('toy', 'lastseat', 25, '{}')`)
+	exec(t, pool, `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args)
+		VALUES ('toy', 'lastseat', 25, '{"key": "raw"}'), ('toy', 'lastseat', 25, '{}')`)
 	exec(t, worker, `DELETE FROM lastseat.river_job`)
 }
 

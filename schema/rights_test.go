@@ -12,14 +12,17 @@ import (
 var (
 	doors = []string{
 		"authorize(text,text,text,text,bigint,text,timestamp with time zone)",
-		"book(text,text,jsonb,text,text,bigint,text,text,text,jsonb)", "cancel(text,text)", "capture(text,text,bigint)", "confirm(text,text)",
+		"book(text,text,jsonb,text,text,bigint,text,text,text,jsonb)", "cancel(text,text)", "capture(text,text,bigint)",
+		"confirm(text,text)",
 		"define_limit(text,bigint)", "define_resource(text,bigint,bigint,text)", "extend(text,text,timestamp with time zone)",
 		"hold(text,text,jsonb,timestamp with time zone,text,boolean)",
-		"enqueue(text,text,jsonb,timestamp with time zone,text)", "enqueue_many(jsonb)", "open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
+		"enqueue(text,text,jsonb,timestamp with time zone,text)", "enqueue_many(jsonb)",
+		"open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
 		"retry(text)", "reverse(text,text)", "transfer(text,text,text,bigint,text,text,jsonb)", "void(text,text)",
 	}
 	readings = []string{
-		"account(text)", "availability(text,text,bigint)", "availability(text[])", "balance_at(text,timestamp with time zone)",
+		"account(text)", "availability(text,text,bigint)", "availability(text[])",
+		"balance_at(text,timestamp with time zone)",
 		"occupied(text,timestamp with time zone,timestamp with time zone)", "outcome(text)", "outcomes(text[])",
 		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "schema_version()",
 		"statement(text,timestamp with time zone,timestamp with time zone,bigint,bigint)",
@@ -33,7 +36,8 @@ const executable = `SELECT replace(oid::regprocedure::text, 'lastseat.', '') FRO
 // touchable are the tables, views and sequences on which a role has any of the rights given.
 const touchable = `SELECT relname FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace AND CASE relkind
 	WHEN 'S' THEN has_sequence_privilege($1, oid, 'USAGE, SELECT, UPDATE')
-	WHEN 'r' THEN has_table_privilege($1, oid, $2) OR has_any_column_privilege($1, oid, regexp_replace($2, ', (DELETE|TRUNCATE|TRIGGER)', '', 'g')) END ORDER BY 1`
+	WHEN 'r' THEN has_table_privilege($1, oid, $2)
+	  OR has_any_column_privilege($1, oid, regexp_replace($2, ', (DELETE|TRUNCATE|TRIGGER)', '', 'g')) END ORDER BY 1`
 
 const (
 	anyRight = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
@@ -43,7 +47,8 @@ const (
 func TestProducerHasTheFunctionsAndNothingElse(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
-	if got := column[string](t, pool, executable, "lastseat_producer"); !slices.Equal(got, slices.Sorted(slices.Values(slices.Concat(doors, readings)))) {
+	if got := column[string](t, pool, executable, "lastseat_producer"); !slices.Equal(got,
+		slices.Sorted(slices.Values(slices.Concat(doors, readings)))) {
 		t.Errorf("it may execute %v, want %v and %v", got, doors, readings)
 	}
 	if got := column[string](t, pool, touchable, "lastseat_producer", anyRight); len(got) != 0 {
@@ -59,12 +64,16 @@ func TestProducerHasTheFunctionsAndNothingElse(t *testing.T) {
 	mustAsk(t, producer, `retry('own')`)
 	exec(t, producer, `SELECT * FROM lastseat.outcome('k')`)
 	statements := []string{
-		`SELECT lastseat.fingerprint('toy', '{}')`, `SELECT lastseat.ring('lastseat')`, `SELECT lastseat.doorbell('lastseat')`,
-		`SELECT lastseat.lane_lock('lastseat', 0, 1)`, `SELECT lastseat.check_key('k')`, `SELECT lastseat.check_account('ada')`,
-		`INSERT INTO lastseat.river_job (kind, args, max_attempts) VALUES ('toy', '{}', 1)`, `SELECT nextval('lastseat.river_job_id_seq')`,
+		`SELECT lastseat.fingerprint('toy', '{}')`, `SELECT lastseat.ring('lastseat')`,
+		`SELECT lastseat.doorbell('lastseat')`,
+		`SELECT lastseat.lane_lock('lastseat', 0, 1)`, `SELECT lastseat.check_key('k')`,
+		`SELECT lastseat.check_account('ada')`,
+		`INSERT INTO lastseat.river_job (kind, args, max_attempts) VALUES ('toy', '{}', 1)`,
+		`SELECT nextval('lastseat.river_job_id_seq')`,
 		`INSERT INTO lastseat.requests (key, kind, fingerprint, job_id) VALUES ('x', 'toy', '', 1)`,
 		`UPDATE lastseat.accounts SET overdraft_limit = NULL`, `CREATE TABLE lastseat.mine ()`, `DROP TABLE lastseat.entries`,
-		`CREATE TRIGGER t BEFORE INSERT ON lastseat.requests EXECUTE FUNCTION lastseat.refuse_change()`, `SET ROLE lastseat_owner`,
+		`CREATE TRIGGER t BEFORE INSERT ON lastseat.requests EXECUTE FUNCTION lastseat.refuse_change()`,
+		`SET ROLE lastseat_owner`,
 	}
 	for _, table := range column[string](t, pool, `SELECT tablename FROM pg_tables WHERE schemaname = 'lastseat'`) {
 		statements = append(statements, `SELECT count(*) FROM lastseat.`+table)
@@ -96,8 +105,10 @@ func TestViewerReadsOnly(t *testing.T) {
 		t.Errorf("it may execute %v", got)
 	}
 	for _, sql := range []string{
-		`SELECT lastseat.enqueue('toy', 'k', '{}')`, `SELECT lastseat.transfer('k', 'a', 'b', 1, 'EUR')`, `SELECT lastseat.open_account('a', 'EUR')`,
-		`SELECT lastseat.retry('k')`, `DELETE FROM lastseat.river_job`, `UPDATE lastseat.requests SET attempts = 1`, `SELECT count(*) FROM lastseat.accounts FOR UPDATE`,
+		`SELECT lastseat.enqueue('toy', 'k', '{}')`, `SELECT lastseat.transfer('k', 'a', 'b', 1, 'EUR')`,
+		`SELECT lastseat.open_account('a', 'EUR')`,
+		`SELECT lastseat.retry('k')`, `DELETE FROM lastseat.river_job`, `UPDATE lastseat.requests SET attempts = 1`,
+		`SELECT count(*) FROM lastseat.accounts FOR UPDATE`,
 	} {
 		if _, err := viewer.Exec(t.Context(), sql); err == nil {
 			t.Errorf("it may %s", sql)
@@ -113,9 +124,12 @@ func TestWorkerCannotRewrite(t *testing.T) {
 	for _, sql := range []string{
 		`UPDATE lastseat.transfers SET amount = 1`, `DELETE FROM lastseat.transfers`, `TRUNCATE lastseat.transfers`,
 		`UPDATE lastseat.entries SET amount = 1`, `DELETE FROM lastseat.entries`, `TRUNCATE lastseat.entries`,
-		`DELETE FROM lastseat.requests`, `TRUNCATE lastseat.requests`, `DELETE FROM lastseat.accounts`, `TRUNCATE lastseat.accounts`,
-		`INSERT INTO lastseat.accounts (id, currency) VALUES ('x', 'EUR')`, `UPDATE lastseat.currencies SET minor_units = 0`, `TRUNCATE lastseat.river_job`,
-		`ALTER TABLE lastseat.entries DISABLE TRIGGER ALL`, `SET session_replication_role = replica`, `CREATE TABLE lastseat.mine ()`,
+		`DELETE FROM lastseat.requests`, `TRUNCATE lastseat.requests`, `DELETE FROM lastseat.accounts`,
+		`TRUNCATE lastseat.accounts`,
+		`INSERT INTO lastseat.accounts (id, currency) VALUES ('x', 'EUR')`, `UPDATE lastseat.currencies SET minor_units = 0`,
+		`TRUNCATE lastseat.river_job`,
+		`ALTER TABLE lastseat.entries DISABLE TRIGGER ALL`, `SET session_replication_role = replica`,
+		`CREATE TABLE lastseat.mine ()`,
 		`DELETE FROM lastseat.schema_migrations`, `INSERT INTO lastseat.river_migration (line, version) VALUES ('main', 99)`,
 	} {
 		if _, err := worker.Exec(t.Context(), sql); err == nil {
@@ -125,7 +139,8 @@ func TestWorkerCannotRewrite(t *testing.T) {
 		}
 	}
 	mustAsk(t, worker, `enqueue('toy', 'k', '{}')`)
-	exec(t, worker, `SELECT lastseat.fingerprint('toy', '{}'), lastseat.doorbell('lastseat'), lastseat.lane_lock('lastseat', 0, 1)`)
+	exec(t, worker, `SELECT lastseat.fingerprint('toy', '{}'), lastseat.doorbell('lastseat'),
+		lastseat.lane_lock('lastseat', 0, 1)`)
 }
 
 func TestFunctionsAreShut(t *testing.T) {
@@ -133,7 +148,8 @@ func TestFunctionsAreShut(t *testing.T) {
 	pool := migrated(t)
 	open := `SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'lastseat'::regnamespace AND `
 	for what, condition := range map[string]string{
-		"PUBLIC may execute":                 `EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)`,
+		"PUBLIC may execute": `EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner)))
+			WHERE grantee = 0)`,
 		"SECURITY DEFINER, search_path open": `prosecdef AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig), false)`,
 		"ours, search_path open":             `proname !~ '^river_' AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig), false)`,
 		"not the owner's":                    `proowner <> 'lastseat_owner'::regrole`,
@@ -147,18 +163,22 @@ func TestFunctionsAreShut(t *testing.T) {
 			t.Errorf("%s is not SECURITY DEFINER", door)
 		}
 	}
-	if got := column[string](t, pool, `SELECT relname FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace AND relowner <> 'lastseat_owner'::regrole
-		UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'lastseat'::regnamespace AND typowner <> 'lastseat_owner'::regrole`); len(got) != 0 {
+	if got := column[string](t, pool, `SELECT relname FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace
+		AND relowner <> 'lastseat_owner'::regrole
+		UNION ALL SELECT typname FROM pg_type WHERE typnamespace = 'lastseat'::regnamespace
+		  AND typowner <> 'lastseat_owner'::regrole`); len(got) != 0 {
 		t.Errorf("not the owner's: %v", got)
 	}
 	// what a later migration makes is shut and readable by default
 	trial(t, pool, func(tx pgx.Tx) {
-		exec(t, tx, `SET LOCAL ROLE lastseat_owner; CREATE FUNCTION lastseat.later() RETURNS int LANGUAGE sql RETURN 1; CREATE TABLE lastseat.later ()`)
+		exec(t, tx,
+			`SET LOCAL ROLE lastseat_owner; CREATE FUNCTION lastseat.later() RETURNS int LANGUAGE sql RETURN 1; CREATE TABLE lastseat.later ()`)
 		for _, role := range []string{"lastseat_producer", "lastseat_viewer", "lastseat_worker"} {
 			if scalar[bool](t, tx, `SELECT has_function_privilege($1, 'lastseat.later()', 'EXECUTE')`, role) {
 				t.Errorf("%s may execute a function that a later migration makes", role)
 			}
-			if got := scalar[bool](t, tx, `SELECT has_table_privilege($1, 'lastseat.later', 'SELECT')`, role); got != (role != "lastseat_producer") {
+			if got := scalar[bool](t, tx, `SELECT has_table_privilege($1, 'lastseat.later', 'SELECT')`,
+				role); got != (role != "lastseat_producer") {
 				t.Errorf("%s may read a table that a later migration makes: %t", role, got)
 			}
 		}
@@ -174,7 +194,8 @@ func TestTemporaryTablesCatchNothing(t *testing.T) {
 	exec(t, producer, `SET search_path = pg_temp, public`)
 	tables := []string{"requests", "river_job", "accounts", "currencies"}
 	for _, table := range tables {
-		exec(t, producer, `CREATE TEMPORARY TABLE `+table+` (id text, key text, kind text, fingerprint bytea, job_id bigint, requested_at timestamptz,
+		exec(t, producer, `CREATE TEMPORARY TABLE `+table+
+			` (id text, key text, kind text, fingerprint bytea, job_id bigint, requested_at timestamptz,
 			queue text, args jsonb, state text, scheduled_at timestamptz, code text, currency text, overdraft_limit bigint)`)
 	}
 	mustAsk(t, producer, `open_account('new', 'EUR')`)
@@ -187,7 +208,8 @@ func TestTemporaryTablesCatchNothing(t *testing.T) {
 			t.Errorf("the caller's own %s has caught %d rows", table, n)
 		}
 	}
-	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id JOIN lastseat.accounts a ON a.id = 'new'`); n != 1 {
+	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id
+		JOIN lastseat.accounts a ON a.id = 'new'`); n != 1 {
 		t.Errorf("%d requests with their job", n)
 	}
 }

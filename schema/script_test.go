@@ -41,7 +41,8 @@ func TestScriptRunByHand(t *testing.T) {
 		},
 		"other functions": func(t *testing.T) string {
 			url := testdb.New(t)
-			exec(t, testdb.Pool(t, url), `UPDATE lastseat.schema_functions SET digest = 'feed'; DROP FUNCTION lastseat.void(text, text);
+			exec(t, testdb.Pool(t, url), `UPDATE lastseat.schema_functions
+				SET digest = 'feed'; DROP FUNCTION lastseat.void(text, text);
 				ALTER FUNCTION lastseat.capture(text, text, bigint) RENAME TO seize`)
 			return url
 		},
@@ -80,7 +81,8 @@ func TestScriptInPsql(t *testing.T) {
 		t.Skip("no psql")
 	}
 	url := testdb.Empty(t)
-	command := run.CommandContext(t.Context(), psql, "--no-psqlrc", "--quiet", "--variable", "ON_ERROR_STOP=1", "--file", "-", url)
+	command := run.CommandContext(t.Context(), psql, "--no-psqlrc", "--quiet", "--variable", "ON_ERROR_STOP=1", "--file",
+		"-", url)
 	command.Stdin = strings.NewReader(script(t, url))
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -49,7 +49,8 @@ func ExampleRun() {
 		if _, err := tx.Exec(ctx, `UPDATE products SET stock = $1 WHERE id = 2`, stock-1); err != nil {
 			return err
 		}
-		_, err := outbox.Enqueue(ctx, tx, "order-1042", outbox.RawArgs{Of: "order.ship", JSON: json.RawMessage(`{"product": 2}`)})
+		_, err := outbox.Enqueue(ctx, tx, "order-1042", outbox.RawArgs{Of: "order.ship",
+			JSON: json.RawMessage(`{"product": 2}`)})
 		return err
 	}
 

@@ -35,7 +35,10 @@ func TestNestedFailsAlone(t *testing.T) {
 					return err
 				}
 				if nestedErr := recovered(func() error {
-					return txn.Nested(ctx, tx, func(ctx context.Context, tx pgx.Tx) error { return errors.Join(add(ctx, tx, 1, 1), fail(ctx, tx)) })
+					return txn.Nested(ctx, tx, func(ctx context.Context, tx pgx.Tx) error {
+						return errors.Join(add(ctx, tx, 1, 1),
+							fail(ctx, tx))
+					})
 				}); nestedErr == nil {
 					t.Error("Nested succeeded")
 				}
@@ -150,7 +153,8 @@ func TestConflictInNestedIsTheOutermosts(t *testing.T) {
 // Repeating only the nested part, or going on without it, is refused: the transaction is aborted.
 func TestConflictInNestedCantBeSwallowed(t *testing.T) {
 	pool := accounts(t)
-	err := txn.Run(t.Context(), pool, txn.Options{Isolation: pgx.RepeatableRead}, func(ctx context.Context, tx pgx.Tx) error {
+	err := txn.Run(t.Context(), pool, txn.Options{Isolation: pgx.RepeatableRead}, func(ctx context.Context,
+		tx pgx.Tx) error {
 		if err := add(ctx, tx, 2, 1); err != nil {
 			return err
 		}

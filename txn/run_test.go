@@ -41,7 +41,10 @@ func TestRunOnAConnection(t *testing.T) {
 	}
 	defer conn.Release()
 	for _, db := range []txn.Beginner{conn, conn.Conn()} {
-		err := txn.Run(t.Context(), db, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error { return add(ctx, tx, 1, 10) })
+		err := txn.Run(t.Context(), db, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
+			return add(ctx, tx, 1,
+				10)
+		})
 		if err != nil {
 			t.Error(err)
 		}
@@ -56,7 +59,8 @@ func TestIsolationAndReadOnly(t *testing.T) {
 	for isolation, want := range map[pgx.TxIsoLevel]string{
 		"": "read committed", pgx.RepeatableRead: "repeatable read", pgx.Serializable: "serializable",
 	} {
-		err := txn.Run(t.Context(), pool, txn.Options{Isolation: isolation, ReadOnly: true}, func(ctx context.Context, tx pgx.Tx) error {
+		err := txn.Run(t.Context(), pool, txn.Options{Isolation: isolation, ReadOnly: true}, func(ctx context.Context,
+			tx pgx.Tx) error {
 			var got string
 			if err := tx.QueryRow(ctx, `SHOW transaction_isolation`).Scan(&got); err != nil || got != want {
 				t.Errorf("isolation is %s (%v), want %s", got, err, want)
@@ -220,7 +224,8 @@ func TestDeadlineEndsAWait(t *testing.T) {
 	pool := accounts(t)
 	holder := begin(t, pool, pgx.TxOptions{})
 	txExec(t, holder, `SELECT FROM accounts WHERE id = 1 FOR UPDATE`)
-	err := txn.Run(t.Context(), pool, txn.Options{Timeout: 50 * time.Millisecond}, func(ctx context.Context, tx pgx.Tx) error {
+	err := txn.Run(t.Context(), pool, txn.Options{Timeout: 50 * time.Millisecond}, func(ctx context.Context,
+		tx pgx.Tx) error {
 		return errors.Join(add(ctx, tx, 2, 1), add(ctx, tx, 1, 1))
 	})
 	wantErr(t, err, context.DeadlineExceeded)
@@ -305,7 +310,10 @@ func TestFnCantEndTheTransaction(t *testing.T) {
 	}
 	for name, end := range ends {
 		err := txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
-			err := txn.Nested(ctx, tx, func(ctx context.Context, tx pgx.Tx) error { return errors.Join(add(ctx, tx, 1, 1), end(ctx, tx)) })
+			err := txn.Nested(ctx, tx, func(ctx context.Context, tx pgx.Tx) error {
+				return errors.Join(add(ctx, tx, 1, 1),
+					end(ctx, tx))
+			})
 			if err == nil {
 				t.Errorf("%s of a nested transaction succeeded", name)
 			}

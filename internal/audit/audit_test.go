@@ -305,15 +305,25 @@ var moneyCorruptions = []corruption{
 		('ada', 3, (SELECT id FROM lastseat.transfers WHERE key = 't1'), 5, 305), ('ben', 3, (SELECT id
 		  FROM lastseat.transfers WHERE key = 't1'), -5, -105);
 		UPDATE lastseat.accounts SET balance = 305, version = 3, entry_count = 3 WHERE id = 'ada';
-		UPDATE lastseat.accounts SET balance = -105, version = 3, entry_count = 3, overdraft_limit = 200 WHERE id = 'ben'`, "(key t1): 4 entries"},
-	{"transfers.amount", nil, "a negative amount, the other way", `UPDATE lastseat.transfers SET amount = -amount, from_account = to_account, to_account = from_account WHERE key = 't1'`, "(key t1): -"},
-	{"transfers.legs", []string{"requests.effect"}, "a key twice", `UPDATE lastseat.transfers SET key = 't1' WHERE key = 't2'`, "key t1: 2 transfers, with the legs 1, 1"},
-	{"transfers.legs", nil, "no first leg", `UPDATE lastseat.transfers SET leg = 2 WHERE key = 't1'`, "key t1: 1 transfers, with the legs 2"},
-	{"transfers.legs", []string{"requests.effect"}, "a gap", `UPDATE lastseat.transfers SET key = 't1', leg = 3 WHERE key = 't2'`, "key t1: 2 transfers, with the legs 1, 3"},
-	{"transfers.reversed", []string{"requests.effect"}, "of no transfer", `UPDATE lastseat.transfers SET reverses_id = 99 WHERE key = 't1'`, "(key t1) reverses 99: there is none"},
-	{"transfers.reversed", []string{"requests.effect"}, "not the opposite", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key = 't1'`, "(key t1)"},
-	{"transfers.reversed", []string{"requests.effect"}, "twice", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key IN ('t1', 't4')`, "2 transfers do"},
-	{"transfers.reversed", nil, "a reversal", `UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 'undo') WHERE key = 't6';
+		UPDATE lastseat.accounts SET balance = -105, version = 3, entry_count = 3, overdraft_limit = 200
+		  WHERE id = 'ben'`, "(key t1): 4 entries"},
+	{"transfers.amount", nil, "a negative amount, the other way", `UPDATE lastseat.transfers SET amount = -amount,
+		from_account = to_account, to_account = from_account WHERE key = 't1'`, "(key t1): -"},
+	{"transfers.legs", []string{"requests.effect"}, "a key twice",
+		`UPDATE lastseat.transfers SET key = 't1' WHERE key = 't2'`, "key t1: 2 transfers, with the legs 1, 1"},
+	{"transfers.legs", nil, "no first leg", `UPDATE lastseat.transfers SET leg = 2 WHERE key = 't1'`,
+		"key t1: 1 transfers, with the legs 2"},
+	{"transfers.legs", []string{"requests.effect"}, "a gap", `UPDATE lastseat.transfers SET key = 't1', leg = 3
+		WHERE key = 't2'`, "key t1: 2 transfers, with the legs 1, 3"},
+	{"transfers.reversed", []string{"requests.effect"}, "of no transfer", `UPDATE lastseat.transfers SET reverses_id = 99
+		WHERE key = 't1'`, "(key t1) reverses 99: there is none"},
+	{"transfers.reversed", []string{"requests.effect"}, "not the opposite",
+		`UPDATE lastseat.transfers SET reverses_id = (SELECT id FROM lastseat.transfers WHERE key = 't2') WHERE key = 't1'`,
+		"(key t1)"},
+	{"transfers.reversed", []string{"requests.effect"}, "twice", `UPDATE lastseat.transfers SET reverses_id = (SELECT id
+		FROM lastseat.transfers WHERE key = 't2') WHERE key IN ('t1', 't4')`, "2 transfers do"},
+	{"transfers.reversed", nil, "a reversal", `UPDATE lastseat.transfers SET reverses_id = (SELECT id
+		FROM lastseat.transfers WHERE key = 'undo') WHERE key = 't6';
 		UPDATE lastseat.requests SET kind = 'payment.reverse' WHERE key = 't6'`, "a reversal itself"},
 	{"transfers.reversed", []string{"payments.transfers"}, "a payment's transfer",
 		`UPDATE lastseat.transfers SET payment_id = 'held' WHERE key = 't5'`, "of payment held"},

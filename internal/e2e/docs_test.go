@@ -21,7 +21,8 @@ import (
 const root = "../.."
 
 // guides are the documents whose blocks of SQL and shell commands a reader runs from top to bottom.
-var guides = []string{"README.md", "docs/command-line.md", "docs/operations.md", "docs/payments.md", "docs/reservations.md"}
+var guides = []string{"README.md", "docs/command-line.md", "docs/operations.md", "docs/payments.md",
+	"docs/reservations.md"}
 
 // notRun are the documents that have such blocks for another reason.
 var notRun = map[string]string{
@@ -43,8 +44,8 @@ func document(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestDocsRun runs all blocks of each guide in their order on a fresh database, beside a worker. Then it runs them again,
-// as a reader may: every key is a duplicate then.
+// TestDocsRun runs all blocks of each guide in their order on a fresh database, beside a worker. Then it runs them
+// again, as a reader may: every key is a duplicate then.
 func TestDocsRun(t *testing.T) {
 	t.Parallel()
 	for _, name := range guides {
@@ -54,7 +55,10 @@ func TestDocsRun(t *testing.T) {
 			url := testdb.New(t)
 			pool := testdb.Pool(t, url)
 			worker := start(t, on(url), "worker", "run")
-			clitest.Eventually(t, "the worker to take its lane", func() bool { return strings.Contains(worker.errs.String(), "lane taken") })
+			clitest.Eventually(t, "the worker to take its lane", func() bool {
+				return strings.Contains(worker.errs.String(),
+					"lane taken")
+			})
 
 			var asked [2]int
 			for round := range asked {
@@ -205,7 +209,8 @@ func TestDocsMake(t *testing.T) {
 	t.Parallel()
 	makefile := document(t, "Makefile")
 	for _, name := range documents(t) {
-		for _, named := range regexp.MustCompile("(?m)(?:^ *|`)make ([a-z][a-z-]*)").FindAllStringSubmatch(document(t, name), -1) {
+		for _, named := range regexp.MustCompile("(?m)(?:^ *|`)make ([a-z][a-z-]*)").FindAllStringSubmatch(document(t, name),
+			-1) {
 			if !strings.Contains(makefile, "\n"+named[1]+":") {
 				t.Errorf("%s names make %s, which the Makefile does not have", name, named[1])
 			}
@@ -245,7 +250,8 @@ func TestDocsLinks(t *testing.T) {
 func anchors(text string) []string {
 	var names []string
 	seen := make(map[string]int)
-	for _, heading := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {
+	for _, heading := range regexp.MustCompile(`(?m)^#+ +(.*)$`).FindAllStringSubmatch(fence.ReplaceAllString(text, ""),
+		-1) {
 		name := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
 		name = strings.ReplaceAll(strings.TrimSpace(name), " ", "-")
 		if n := seen[name]; n > 0 {

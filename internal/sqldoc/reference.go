@@ -22,17 +22,23 @@ type function struct {
 }
 
 const functionsSQL = `
-	SELECT proname, format('lastseat.%s(%s)', proname, replace(pg_get_function_arguments(p.oid), 'timestamp with time zone', 'timestamptz')),
-	       replace(pg_get_function_result(p.oid), 'timestamp with time zone', 'timestamptz'), obj_description(p.oid, 'pg_proc'),
-	       ARRAY(SELECT format('%s %s', name, replace(format_type(type, NULL), 'timestamp with time zone', 'timestamptz')) FROM unnest(proargnames, proallargtypes, proargmodes) AS a(name, type, mode) WHERE mode IN ('t', 'o')),
-	       has_function_privilege('lastseat_producer', p.oid, 'EXECUTE'), has_function_privilege('lastseat_worker', p.oid, 'EXECUTE'), has_function_privilege('lastseat_viewer', p.oid, 'EXECUTE'),
-	       coalesce(prorettype = 'lastseat.receipt'::regtype AND (proargnames[1] = 'key' OR proname IN ('enqueue', 'enqueue_many')), false)
+	SELECT proname, format('lastseat.%s(%s)', proname, replace(pg_get_function_arguments(p.oid),
+	  'timestamp with time zone', 'timestamptz')),
+	       replace(pg_get_function_result(p.oid), 'timestamp with time zone', 'timestamptz'),
+	         obj_description(p.oid, 'pg_proc'),
+	       ARRAY(SELECT format('%s %s', name, replace(format_type(type, NULL), 'timestamp with time zone', 'timestamptz'))
+	         FROM unnest(proargnames, proallargtypes, proargmodes) AS a(name, type, mode) WHERE mode IN ('t', 'o')),
+	       has_function_privilege('lastseat_producer', p.oid, 'EXECUTE'), has_function_privilege('lastseat_worker', p.oid,
+	         'EXECUTE'), has_function_privilege('lastseat_viewer', p.oid, 'EXECUTE'),
+	       coalesce(prorettype = 'lastseat.receipt'::regtype
+	         AND (proargnames[1] = 'key' OR proname IN ('enqueue', 'enqueue_many')), false)
 	FROM pg_proc p
 	WHERE pronamespace = 'lastseat'::regnamespace AND proname !~ '^river_' AND prorettype <> 'trigger'::regtype
 	ORDER BY proname COLLATE "C", pronargs DESC`
 
 // The order of the pages' first part is that of use; what is not named here comes after it.
-var order = append(verbs(), "enqueue", "enqueue_many", "retry", "outcome", "outcomes", "outcomes_since", "outcomes_cursor")
+var order = append(verbs(), "enqueue", "enqueue_many", "retry", "outcome", "outcomes", "outcomes_since",
+	"outcomes_cursor")
 
 func reference(ctx context.Context, conn *pgx.Conn) (string, error) {
 	rows, err := conn.Query(ctx, functionsSQL)
@@ -53,10 +59,15 @@ func reference(ctx context.Context, conn *pgx.Conn) (string, error) {
 		title, text string
 		has         func(f function) bool
 	}{
-		{"What a service asks for", "Each returns a [receipt](#types): the request's key, kind and status, and whether it is a duplicate.", func(f function) bool { return f.Asks }},
-		{"What is done at once", "In the caller's transaction, without a worker.", func(f function) bool { return f.Producer && !f.Asks && !f.Viewer }},
+		{"What a service asks for", "Each returns a [receipt](#types): the request's key, kind and status, and whether it " +
+			"is a duplicate.", func(f function) bool { return f.Asks }},
+		{"What is done at once", "In the caller's transaction, without a worker.",
+			func(f function) bool { return f.Producer && !f.Asks && !f.Viewer }},
 		{"What a service looks at", "", func(f function) bool { return f.Viewer }},
-		{"Of the worker", "Not for services, and free to change with a release.", func(f function) bool { return f.Worker && !f.Producer && !f.Viewer }},
+		{"Of the worker", "Not for services, and free to change with a release.", func(f function) bool {
+			return f.Worker &&
+				!f.Producer && !f.Viewer
+		}},
 	} {
 		fmt.Fprintf(page, "## %s\n\n", part.title)
 		if part.text != "" {
@@ -118,10 +129,12 @@ func (f *function) write(page *strings.Builder) {
 }
 
 const columnsSQL = `
-	SELECT c.relname, coalesce(obj_description(CASE WHEN relkind = 'c' THEN reltype ELSE c.oid END), ''), attname, replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz'),
+	SELECT c.relname, coalesce(obj_description(CASE WHEN relkind = 'c' THEN reltype ELSE c.oid END), ''), attname,
+	  replace(format_type(atttypid, atttypmod), 'timestamp with time zone', 'timestamptz'),
 	       CASE WHEN attnotnull THEN '' ELSE 'null' END, coalesce(col_description(c.oid, attnum), '')
 	FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-	WHERE relnamespace = 'lastseat'::regnamespace AND relkind = ANY ($1::text[]) AND relname !~ '^(river_|schema_)' ORDER BY relname COLLATE "C", attnum`
+	WHERE relnamespace = 'lastseat'::regnamespace AND relkind = ANY ($1::text[]) AND relname !~ '^(river_|schema_)'
+	  ORDER BY relname COLLATE "C", attnum`
 
 func writeTypes(ctx context.Context, conn *pgx.Conn, page *strings.Builder) error {
 	page.WriteString("## Types\n\n")
@@ -129,7 +142,8 @@ func writeTypes(ctx context.Context, conn *pgx.Conn, page *strings.Builder) erro
 }
 
 func writeTables(ctx context.Context, conn *pgx.Conn, page *strings.Builder) error {
-	page.WriteString("## Tables\n\nWhat a viewer reads. Rows are written by the worker and by the functions alone. `null`: it may be.\n\n")
+	page.WriteString(
+		"## Tables\n\nWhat a viewer reads. Rows are written by the worker and by the functions alone. `null`: it may be.\n\n")
 	return writeColumns(ctx, conn, page, "r", true)
 }
 
@@ -156,15 +170,19 @@ func writeColumns(ctx context.Context, conn *pgx.Conn, page *strings.Builder, ki
 
 const rightsSQL = `
 	SELECT c.relname, ARRAY(
-		SELECT coalesce((SELECT string_agg(kind, ', ' ORDER BY n) FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,USAGE}'::text[]) WITH ORDINALITY AS k(kind, n)
-			WHERE CASE WHEN relkind = 'S' AND kind IN ('SELECT', 'UPDATE', 'USAGE') THEN has_sequence_privilege(role, c.oid, kind)
+		SELECT coalesce((SELECT string_agg(kind, ', ' ORDER BY n)
+		  FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,USAGE}'::text[]) WITH ORDINALITY AS k(kind, n)
+			WHERE CASE WHEN relkind = 'S' AND kind IN ('SELECT', 'UPDATE', 'USAGE')
+			  THEN has_sequence_privilege(role, c.oid, kind)
 			           WHEN relkind <> 'S' AND kind <> 'USAGE' THEN has_table_privilege(role, c.oid, kind) END), '-')
 		FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker}'::text[]) WITH ORDINALITY AS r(role, n) ORDER BY n)
-	FROM pg_class c WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'S') ORDER BY relkind DESC, relname COLLATE "C"`
+	FROM pg_class c WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'S')
+	  ORDER BY relkind DESC, relname COLLATE "C"`
 
 // writeRights writes the table of roles and objects: what is not in it is refused.
 func writeRights(ctx context.Context, conn *pgx.Conn, page *strings.Builder) error {
-	page.WriteString("## Rights\n\nWhat each role may do, and nothing else; [roles.md](roles.md) says what that means. Everything belongs to lastseat_owner, who has no login.\n\n" +
+	page.WriteString("## Rights\n\nWhat each role may do, and nothing else; [roles.md](roles.md) says what that means. " +
+		"Everything belongs to lastseat_owner, who has no login.\n\n" +
 		"| table or sequence | lastseat_producer | lastseat_viewer | lastseat_worker |\n|---|---|---|---|\n")
 	rows, err := conn.Query(ctx, rightsSQL)
 	if err != nil {
