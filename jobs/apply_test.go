@@ -13,6 +13,7 @@ import (
 )
 
 func TestTransferApply(t *testing.T) {
+	t.Parallel()
 	const most, least = math.MaxInt64, math.MinInt64
 	for name, test := range map[string]struct {
 		from, to account
@@ -154,6 +155,7 @@ func (s *state) row() string {
 // Every state, every operation. After: "status version captured-refunded", then balance/held and version of both
 // accounts; empty: all as before.
 func TestPaymentStateMachine(t *testing.T) {
+	t.Parallel()
 	seen := make(map[string]bool)
 	check := func(t *testing.T, c paymentCase, operation string) {
 		s, o := tableState(c.state), paymentOperations[operation]
@@ -287,6 +289,7 @@ var paymentTable = []paymentCase{
 
 // A reversal takes back a plain transfer, once.
 func TestReverseApply(t *testing.T) {
+	t.Parallel()
 	plain := transfer{id: 1, key: "t", from: "ada", to: "shop", amount: 100, currency: "EUR"}
 	for name, c := range map[string]struct {
 		of      *transfer
@@ -345,6 +348,7 @@ func with[T any](value T, change func(*T)) *T {
 
 // An account that contradicts its authorizations is an error, and nothing is half done; a sweep leaves it alone.
 func TestContradictionIsAnError(t *testing.T) {
+	t.Parallel()
 	for name, operation := range map[string]operation{"capture": &Capture{Payment: "p"}, "void": &Void{Payment: "p"},
 		"refund": &Refund{Payment: "p"}} {
 		for _, state := range []string{"authorized", "ran out"} {
@@ -364,6 +368,7 @@ func TestContradictionIsAnError(t *testing.T) {
 
 // Whatever ran out until a time is expired by then, and nothing else.
 func TestExpireDue(t *testing.T) {
+	t.Parallel()
 	for name := range paymentStates {
 		for at, due := range map[time.Time]bool{tableTime.Add(-1): false, tableTime: true, tableTime.Add(time.Hour): true} {
 			s := tableState(name)

@@ -376,6 +376,7 @@ func init() {
 
 // Postgres writes a range as the session's time zone has it. All of that means the same to SQL and to Go.
 func TestRangesOfEveryTimeZone(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	rows, err := pool.Query(t.Context(), `
 		SELECT DISTINCT written.text, lower(r) = lower(lastseat.during_arg('d', to_jsonb(written.text)))
@@ -409,6 +410,7 @@ func TestRangesOfEveryTimeZone(t *testing.T) {
 // The same arguments through every door: lastseat.enqueue and Go refuse at once what a job that was inserted straight
 // into river_job is rejected for, and what they accept means the same.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	for _, id := range []string{"a", "b", "ü", " ", "a ", "😀", "😀 ", "e\u0301", "é", "top", "poor", x200} {
 		exec(t, pool, `SELECT lastseat.open_account($1, 'EUR', CASE WHEN $1 <> 'poor' THEN NULL ELSE 0 END)`, id)
@@ -522,6 +524,7 @@ func sameMeaning(t *testing.T, pool *pgxpool.Pool) {
 
 // Go's own structs and the typed functions of SQL ask for the same: the one is a duplicate of the other.
 func TestTypedFunctionsConform(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('a', 'EUR', NULL), lastseat.open_account('b', 'EUR')`)
 	exec(t, pool, `SELECT lastseat.define_resource('seat', 100), lastseat.define_resource('room', 1)`)

@@ -19,7 +19,6 @@ func TestMain(m *testing.M) {
 
 func newPool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	t.Parallel()
 	return testdb.Pool(t, testdb.New(t))
 }
 

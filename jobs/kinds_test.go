@@ -21,6 +21,7 @@ import (
 
 // Everything that a kind has to have is there. A failure names the kind and the place that lacks it.
 func TestKinds(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	cli := source(t, "../cmd/enqueue/*.go")
 	audit := source(t, "../internal/audit/*.go")

@@ -316,6 +316,7 @@ func oneOf[T any](t *rapid.T, choices ...T) T {
 // A history in memory, held against the model after every step. Now and then what is there is written and read again,
 // as between two batches.
 func TestPaymentsAgainstModel(t *testing.T) {
+	t.Parallel()
 	start := tableTime
 	histories := Histories(start, 60)
 	codes := make(map[string]int)

@@ -22,6 +22,7 @@ import (
 
 // A payment's whole life in one batch, and in one batch a step.
 func TestPaymentLife(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR'),
 		lastseat.open_account('shop', 'EUR')`)
@@ -55,6 +56,7 @@ func TestPaymentLife(t *testing.T) {
 }
 
 func TestAuthorizationExpires(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 	exec(t, pool, `SELECT lastseat.authorize('a', 'p', 'bank', 'shop', 700, 'EUR', now() + interval '300 milliseconds')`)
@@ -78,10 +80,12 @@ func TestAuthorizationExpires(t *testing.T) {
 // Random histories through the real thing, in batches of any size: through SQL where that takes them, else straight
 // into river_job, some jobs twice. What comes of them is what the model says.
 func TestHistories(t *testing.T) {
+	t.Parallel()
 	for i := range testdb.Soak(10, 300) {
 		seed := rand.IntN(1 << 30)
 		settings := outbox.Settings{Batch: 1 + seed%50, Isolation: []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted}[i%2]}
 		t.Run(fmt.Sprintf("seed %d, batch %d, %s", seed, settings.Batch, settings.Isolation), func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			m := jobs.NewModel()
 			for id, a := range m.Accounts {
@@ -170,6 +174,7 @@ func compare(t *testing.T, pool *pgxpool.Pool, m *jobs.Model) {
 
 // At the edges of 64 bits: refused with a code that says the figures, never wrapped around.
 func TestEdgesOfBigint(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('top', 'EUR', NULL), lastseat.open_account('ada', 'EUR'),
 		lastseat.open_account('full', 'EUR', NULL), lastseat.open_account('deep', 'EUR', 9223372036854775807)`)
@@ -238,6 +243,7 @@ func TestEdgesOfBigint(t *testing.T) {
 // A request that fails for technical reasons leaves its payment pending: nothing can be captured, others go through,
 // and a retry authorizes it as if nothing had been.
 func TestFailedAuthorizeIsRetried(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 	exec(t, pool,
@@ -285,8 +291,10 @@ func TestFailedAuthorizeIsRetried(t *testing.T) {
 // Payments that other clients ask for straight in river_job: the first who asks for an id has it, and who asks with the
 // same key again changes nothing, in one batch or in several.
 func TestRawAuthorize(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1, 100} {
 		t.Run(fmt.Sprint("batch ", size), func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 			of := func(payment string, amount int64, lasts time.Duration) jobs.Authorize {
@@ -344,8 +352,10 @@ func TestRawAuthorize(t *testing.T) {
 // A job in river_job and a service's transaction ask for the same payment, and neither has seen the other: the one that
 // is committed first has it, no attempt is used up, and the lane goes on.
 func TestRawAuthorizeAgainstOpenTransaction(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 			tx, err := pool.Begin(t.Context())
@@ -384,8 +394,10 @@ func TestRawAuthorizeAgainstOpenTransaction(t *testing.T) {
 
 // A payment in several lanes: its steps share one, whatever else goes on at its accounts.
 func TestPaymentsInLanes(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'),
 				lastseat.open_account('ada', 'EUR', NULL)`)
@@ -422,6 +434,7 @@ func TestPaymentsInLanes(t *testing.T) {
 
 // A reversal whose transfer is scheduled for later is not refused: it waits for it.
 func TestReversalWaitsForItsTransfer(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR')`)
 	exec(t, pool, `SELECT lastseat.enqueue('payment.transfer', 'later',

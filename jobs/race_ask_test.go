@@ -32,6 +32,7 @@ func (a *arena) askedBy(level pgx.TxIsoLevel, ask func(tx pgx.Tx) error) error {
 }
 
 func TestFiftyAskAtOnce(t *testing.T) {
+	t.Parallel()
 	const callers = 50
 	for name, level := range levels {
 		for kind, args := range map[string]func(round int) outbox.Args{
@@ -42,6 +43,7 @@ func TestFiftyAskAtOnce(t *testing.T) {
 			},
 		} {
 			t.Run(kind+" "+name, func(t *testing.T) {
+				t.Parallel()
 				rounds := testdb.Soak(3, 40)
 				a := newArena(t, 1, outbox.Settings{Isolation: level})
 				effects := 0
@@ -98,6 +100,7 @@ func TestFiftyAskAtOnce(t *testing.T) {
 // Money goes to and fro between two accounts that may not go below zero, asked for by many, settled by workers that
 // contend for the lanes and are stopped one after the other.
 func TestToAndFro(t *testing.T) {
+	t.Parallel()
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one, read committed": {Batch: 20,
 		Isolation: pgx.ReadCommitted}}
 	for lanes := 2; lanes <= 4; lanes++ {
@@ -107,6 +110,7 @@ func TestToAndFro(t *testing.T) {
 	}
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 1, settings)
 			exec(t, a.pool, `SELECT lastseat.open_account('to', 'EUR'), lastseat.open_account('fro', 'EUR')`)
 			a.ask("fund-to", jobs.Transfer{From: "ada", To: "to", Amount: 500, Currency: "EUR"})
@@ -190,9 +194,11 @@ func TestToAndFro(t *testing.T) {
 // Several services use a new account for the first time, each opens it in its own transaction, and none waits for
 // another's worker.
 func TestFirstUseByMany(t *testing.T) {
+	t.Parallel()
 	const services = 8
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, outbox.Settings{Isolation: level})
 			rounds := testdb.Soak(10, 200)
 			for round := range rounds {
@@ -234,9 +240,11 @@ func TestFirstUseByMany(t *testing.T) {
 
 // What funds a request was committed before that was asked for, by another connection: it is never refused.
 func TestFundedByAnother(t *testing.T) {
+	t.Parallel()
 	const customers = 8
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, outbox.Settings{Batch: 7, Isolation: level})
 			rounds := testdb.Soak(30, 600)
 			var services sync.WaitGroup
@@ -290,8 +298,10 @@ func TestFundedByAnother(t *testing.T) {
 // Two services use one key for two things: one has it, the other an error, and of its business row nothing is left. If
 // the first thinks better of it, the other has it.
 func TestOneKeyForTwoThings(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 1, outbox.Settings{Isolation: level})
 			exec(t, a.pool, `CREATE TABLE public.orders (key text, amount bigint)`)
 			rounds := testdb.Soak(40, 800)

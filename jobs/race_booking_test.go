@@ -44,11 +44,13 @@ func (a *arena) together() {
 // Four customers want one seat, and all have the money for it; one customer wants four seats and has the money for one.
 // All of it is asked for at once: of each four requests one is booked.
 func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
+	t.Parallel()
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one lane, read committed": {Batch: 20,
 		Isolation: pgx.ReadCommitted}}
 	maps.Copy(settings, shared)
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const four = 4
 			rounds := testdb.Soak(15, 300)
@@ -94,8 +96,10 @@ func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
 // A booking of three seats against whatever takes one of them or the money away at once: a hold, another booking, a
 // transfer. And against what gives a seat back. All of it or nothing.
 func TestBookingAgainstEverything(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			rounds := testdb.Soak(20, 400)
 			a.seats("seat", rounds*3, 1)

@@ -20,11 +20,13 @@ import (
 
 // A capture that comes in the very moment in which its authorization runs out: one of the two.
 func TestCaptureAgainstExpiry(t *testing.T) {
+	t.Parallel()
 	settings := maps.Clone(races)
 	const careful = "serializable, and producers look first"
 	settings[careful] = races["serializable"]
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			payments := testdb.Soak(250, 2000)
 			var runners []func()
@@ -101,8 +103,10 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 // Each lane expires the payments that it settles, and no other: what was asked for in time of a lane that is behind
 // stays so, though the others have come to the end.
 func TestLanesExpireTheirOwn(t *testing.T) {
+	t.Parallel()
 	for lanes := 2; lanes <= 4; lanes++ {
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('shop', 'EUR'),
 				(SELECT count(lastseat.open_account('c' || n, 'EUR', NULL)) FROM generate_series(0, 59) n)`)
@@ -157,8 +161,10 @@ func TestLanesExpireTheirOwn(t *testing.T) {
 
 // At the very time at which an authorization ends it has ended, though no sweep has come by: the lane is not there yet.
 func TestCaptureAtTheVeryTime(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 			exec(t, pool, `SELECT lastseat.authorize('a' || n, 'p' || n, 'bank', 'shop', 100, 'EUR',
@@ -186,6 +192,7 @@ func TestCaptureAtTheVeryTime(t *testing.T) {
 // What an authorization holds is free for a request that was asked for after its time, also in a batch that begins
 // before.
 func TestMoneyOfAnExpiredAuthorization(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank','EUR',NULL), lastseat.open_account('shop','EUR'),
 		lastseat.open_account('ada','EUR')`)

@@ -149,8 +149,10 @@ func sum(words []string) string {
 // A confirmation that comes in the very moment in which its hold runs out, and with it another buyer of the seat: one
 // of the two has the seat, or nobody; and nobody is turned away from a seat that is nobody's.
 func TestConfirmAgainstExpiry(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			rounds := testdb.Soak(250, 5000)
 			a.seats("seat", rounds, 1)
@@ -209,9 +211,11 @@ func TestConfirmAgainstExpiry(t *testing.T) {
 // The same to the microsecond, whatever the batches are cut like: before its end a hold is confirmed, and at its end
 // the seat is the next one's.
 func TestConfirmAtTheVeryTime(t *testing.T) {
+	t.Parallel()
 	for _, batch := range []int{1, 7, 2000} {
 		for name, level := range levels {
 			t.Run(fmt.Sprint(batch, " ", name), func(t *testing.T) {
+				t.Parallel()
 				pool := newPool(t)
 				rounds := testdb.Soak(600, 5000)
 				if batch == 1 {
@@ -292,8 +296,10 @@ func (a *arena) lives(rounds int) []life {
 // A hold is confirmed and cancelled at once, by two, while a third wants its seat. In the end it is cancelled, either
 // way.
 func TestCancelAgainstConfirm(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const abreast = 16
 			rounds := testdb.Soak(6, 200) * abreast
@@ -335,8 +341,10 @@ func TestCancelAgainstConfirm(t *testing.T) {
 // A reservation that waits is cancelled at the very moment in which it is granted the seat, and another waits behind
 // it: in the end the other has the seat.
 func TestGrantAgainstCancel(t *testing.T) {
+	t.Parallel()
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const abreast = 10
 			rounds := testdb.Soak(5, 200) * abreast
@@ -378,8 +386,10 @@ func TestGrantAgainstCancel(t *testing.T) {
 // Four want the same room for times that overlap, each on a connection of its own: one has it. A job that ran into the
 // exclusion constraint would have cost an attempt.
 func TestOverlappingRanges(t *testing.T) {
+	t.Parallel()
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const abreast, guests = 6, 4
 			rounds := testdb.Soak(8, 200) * abreast
@@ -416,8 +426,10 @@ func TestOverlappingRanges(t *testing.T) {
 // Holds of six seats, in any order, and cancellations of them, in lanes that lock the same seats: every one has its
 // outcome, all of the six or none.
 func TestShuffledSixSeats(t *testing.T) {
+	t.Parallel()
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const buyers, seats = 8, 16
 			rounds := testdb.Soak(12, 300)
@@ -482,8 +494,10 @@ func (a *arena) settled() {
 // A customer may have three seats of a group and asks for eight, each by itself and all at once. Then they give one
 // back and ask for others at once: they never have more than three, and are never given less.
 func TestCustomerLimitFromManySides(t *testing.T) {
+	t.Parallel()
 	for name, settings := range shared {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const seats = 8
 			rounds := testdb.Soak(12, 300)
@@ -525,8 +539,10 @@ func TestCustomerLimitFromManySides(t *testing.T) {
 // Whoever needs a place sooner than the sweep comes has it: in a batch that begins before its holder ran out, and on a
 // worker that has nothing else to do.
 func TestPlaceOfWhoRanOut(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run("same batch, "+name, func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			exec(t, pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('room', 1),
 				lastseat.define_limit('concert', 1)`)
@@ -553,6 +569,7 @@ func TestPlaceOfWhoRanOut(t *testing.T) {
 			seated(t, pool)
 		})
 		t.Run("idle, "+name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 1, outbox.Settings{Isolation: level})
 			a.seats("seat", 1, 1)
 			for round := range testdb.Soak(20, 500) {
@@ -572,6 +589,7 @@ func TestPlaceOfWhoRanOut(t *testing.T) {
 // Many wait for seats, alone and for several at once, in several lanes; others give back, run out, and make their hold
 // shorter or longer. In the end nobody waits for what is free.
 func TestWaitingLine(t *testing.T) {
+	t.Parallel()
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}}
 	maps.Copy(settings, shared)
 	if testdb.Soak(0, 1) == 0 {
@@ -579,6 +597,7 @@ func TestWaitingLine(t *testing.T) {
 	}
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			const buyers, seats = 6, 10
 			rounds := testdb.Soak(25, 400)
@@ -631,6 +650,7 @@ func TestWaitingLine(t *testing.T) {
 
 // What a waiting line must not forget, one story each: in the end nobody waits for what is free.
 func TestNobodyIsForgotten(t *testing.T) {
+	t.Parallel()
 	for name, story := range map[string]func(t *testing.T, pool *pgxpool.Pool){
 		"a hold is made shorter, and runs out in the same batch": func(t *testing.T, pool *pgxpool.Pool) {
 			exec(t, pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('other', 1)`)
@@ -709,6 +729,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			story(t, pool)
 			seated(t, pool)
@@ -718,6 +739,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 
 // However many have run out before: a request for a place that is nobody's gets it.
 func TestPlaceBehindManyThatRanOut(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	const holds = 10_500 // more than a sweep and a batch take care of together
 	exec(t, pool, `SELECT lastseat.define_resource('stock', $1), lastseat.define_resource('seat', 1)`, holds)
@@ -738,8 +760,10 @@ func TestPlaceBehindManyThatRanOut(t *testing.T) {
 // A lane that is ahead frees a seat. A reservation of a lane that is behind waits for it: what was asked for it in time
 // still counts.
 func TestWhoWaitsInALaneBehind(t *testing.T) {
+	t.Parallel()
 	for _, waits := range []bool{true, false} {
 		t.Run(fmt.Sprint(waits), func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			settings := outbox.Settings{Lanes: 2, Batch: 1}
 			inLane := func(lane int, prefix string) string {

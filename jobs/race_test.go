@@ -34,7 +34,6 @@ const anchor = 7
 // newArena opens bank and shop (EUR, unlimited) and ada, with a million.
 func newArena(t *testing.T, workers int, settings outbox.Settings) *arena {
 	t.Helper()
-	t.Parallel()
 	at, err := url.Parse(testdb.New(t))
 	if err != nil {
 		t.Fatal(err)
@@ -160,8 +159,10 @@ func (a *arena) ends(shop int64) {
 }
 
 func TestCaptureAgainstVoid(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			rounds := testdb.Soak(48, 1000)
 			a.authorized(rounds)
@@ -197,8 +198,10 @@ func TestCaptureAgainstVoid(t *testing.T) {
 
 // Two refunds that together exceed what was captured: the first in the lane is paid.
 func TestRefundsThatExceedTheCapture(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			rounds := testdb.Soak(20, 400)
 			a.authorized(rounds)
@@ -220,8 +223,10 @@ func TestRefundsThatExceedTheCapture(t *testing.T) {
 }
 
 func TestRefundTwiceUnderOneKey(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			rounds := testdb.Soak(20, 400)
 			a.authorized(rounds)

@@ -121,6 +121,7 @@ func (s *state) stockRow() string {
 // version of stock and room, what is taken of the room, and who waits; what ann is counted with, and ada's money.
 // Empty: all as before.
 func TestReservationStateMachine(t *testing.T) {
+	t.Parallel()
 	seen := make(map[string]bool)
 	check := func(t *testing.T, c paymentCase, operation string) {
 		s, o := reservationState(c.state), reservationOperations[operation]
@@ -271,6 +272,7 @@ func init() {
 
 // Why items can't be taken together, and the figures.
 func TestRefuseItems(t *testing.T) {
+	t.Parallel()
 	const most = math.MaxInt64
 	for name, c := range map[string]struct {
 		items    []Item
@@ -360,6 +362,7 @@ func TestRefuseItems(t *testing.T) {
 // Rows of a reservation that contradict one another are an error, and nothing is half done; what runs out leaves them
 // alone, and goes on with the others.
 func TestReservationContradictionIsAnError(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(*state){
 		"held too little": func(s *state) {
 			s.places.resources["stock"].held, s.places.resources["stock"].confirmed = 1,
@@ -402,6 +405,7 @@ func TestReservationContradictionIsAnError(t *testing.T) {
 
 // A line that was not read to its end: those who have just joined are not granted anything, and the sweep looks again.
 func TestGrantOfAnUnreadLine(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		waiting int64 // in the table, but for the one who joins
 		read    bool
@@ -441,6 +445,7 @@ func TestGrantOfAnUnreadLine(t *testing.T) {
 
 // A booking has no time of its own unless it is asked for: then it can be too late.
 func TestBookingWithATime(t *testing.T) {
+	t.Parallel()
 	for at, code := range map[time.Time]string{
 		{}: CodeBooked, tableTime: CodeHoldExpired, tableTime.Add(time.Microsecond): CodeBooked,
 	} {

@@ -416,6 +416,7 @@ func (h *stockHistory) items(t *rapid.T) []Item {
 // Histories in memory, held against the model after every step. Now and then what is there is written and read again,
 // as between two batches.
 func TestReservationsAgainstModel(t *testing.T) {
+	t.Parallel()
 	histories := StockHistories(tableTime, 60)
 	codes := make(map[string]int)
 	property := func(t *rapid.T) {
@@ -656,6 +657,7 @@ func (s *state) proveStock(t failer) {
 
 // What histories are made of survives JSON, as it does on its way through SQL.
 func TestStockHistoriesAreRequests(t *testing.T) {
+	t.Parallel()
 	kinds := make(map[string]int)
 	for seed := range 20 {
 		for _, step := range StockHistories(tableTime, 60).Example(seed) {

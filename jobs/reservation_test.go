@@ -19,6 +19,7 @@ import (
 )
 
 func TestReservationLife(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'),
 		lastseat.open_account('poor', 'EUR')`)
@@ -67,10 +68,12 @@ func TestReservationLife(t *testing.T) {
 // Random histories through the real thing, in batches of any size: through SQL where that takes them, else straight
 // into river_job, some jobs twice. What comes of them is what the model says.
 func TestReservationHistories(t *testing.T) {
+	t.Parallel()
 	for i := range testdb.Soak(8, 300) {
 		seed := rand.IntN(1 << 30)
 		settings := outbox.Settings{Batch: 1 + seed%40, Isolation: []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted}[i%2]}
 		t.Run(fmt.Sprintf("seed %d, batch %d, %s", seed, settings.Batch, settings.Isolation), func(t *testing.T) {
+			t.Parallel()
 			h := &stockHistory{T: t, pool: newPool(t), model: jobs.NewStock(), settings: settings,
 				start: time.Now().Add(-time.Hour).Truncate(time.Second)}
 			h.open()
@@ -209,6 +212,7 @@ func (h *stockHistory) compare() {
 // A hold that failed, and is asked to be tried again: it is late for its time. A booking is not, for it waits for
 // nobody.
 func TestRetryOfFailedHolds(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR'),
 		lastseat.define_resource('seat', 5)`)
@@ -251,6 +255,7 @@ func TestRetryOfFailedHolds(t *testing.T) {
 // What is not there when a hold is settled is not waited for, though somebody defines it later: the same key is the
 // same answer.
 func TestResourceThatIsDefinedLater(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.define_resource('seat', 1)`)
 	hold := jobs.Hold{Reservation: "r", Items: []jobs.Item{{Resource: "seat"}, {Resource: "later"}}, Wait: true}

@@ -37,6 +37,7 @@ func limit(t *testing.T, pool *pgxpool.Pool, group string, perCustomer *int64) (
 }
 
 func TestDefineResource(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	for _, limits := range []struct {
 		group     string
@@ -85,6 +86,7 @@ func TestDefineResource(t *testing.T) {
 
 // What is read is the same whatever the session's time zone is.
 func TestReadReservations(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.define_limit('g', 100), lastseat.define_resource('s/1', 10, 2, 'g'),
 		lastseat.define_resource('s/2', 1), lastseat.define_resource('room', 1)`)
@@ -168,6 +170,7 @@ func TestReadReservations(t *testing.T) {
 }
 
 func TestBalanceAt(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR')`)
 	exec(t, pool, `SELECT lastseat.transfer('t', 'bank', 'ada', 100, 'EUR')`)

@@ -48,6 +48,7 @@ func writeEntries(t *testing.T, pool *pgxpool.Pool, id int, from, to string, tim
 // A statement's range is found by bisection: for any times, equal ones among them, it is what a look at every entry
 // finds.
 func TestStatementRange(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	start := time.Date(2026, 1, 31, 23, 59, 59, 999999000, time.UTC)
 	for round := range testdb.Soak(4, 40) {
@@ -96,6 +97,7 @@ func TestStatementRange(t *testing.T) {
 
 // What a line of a statement says, of every kind of request; pages of it; what is not there.
 func TestStatement(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('ada', 'EUR'),
 		lastseat.open_account('shop', 'EUR'), lastseat.open_account('new', 'EUR')`)
@@ -184,6 +186,7 @@ func TestStatement(t *testing.T) {
 
 // Entries never go back in time, though the clock does: bisection relies on it.
 func TestEntriesNeverGoBackInTime(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 	// as a clock did that was ahead
@@ -203,6 +206,7 @@ func TestEntriesNeverGoBackInTime(t *testing.T) {
 // An hour of an account with 100,000 entries is found by reading a few pages, however often it is asked for in a
 // session: the first plans are made for the arguments, later ones for any.
 func TestStatementOfHotAccount(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	const entries = 100_000
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

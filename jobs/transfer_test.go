@@ -21,6 +21,7 @@ var levels = map[string]pgx.TxIsoLevel{"serializable": pgx.Serializable, "read c
 
 // A deposit that was committed before a withdrawal was asked for is applied before it: the withdrawal is never refused.
 func TestDepositBeforeWithdrawal(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 	const customers = 8
@@ -80,8 +81,10 @@ func TestDepositBeforeWithdrawal(t *testing.T) {
 // Money in a closed circle, while other sessions lock and change the same accounts in the opposite order: everything
 // settles, retries are counted, and not a cent is lost. The conflicts are Postgres's own.
 func TestConflictsWithOthers(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			pool := newPool(t)
 			const accounts, others = 6, 3
 			transfers := testdb.Soak(600, 6000)
@@ -149,6 +152,7 @@ func TestConflictsWithOthers(t *testing.T) {
 
 // What was asked of an account takes effect in the order in which it was asked, to the entry.
 func TestEntriesStandInOrder(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	var requests []outbox.Request
 	for i := range 10 {
@@ -179,6 +183,7 @@ func TestEntriesStandInOrder(t *testing.T) {
 
 // First use of a new account in the transaction that opens it.
 func TestOpenAndUseInOneTransaction(t *testing.T) {
+	t.Parallel()
 	pool := newPool(t)
 	err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 		for _, account := range []jobs.Account{{ID: "bank", Currency: "JPY"}, {ID: "new", Currency: "JPY",

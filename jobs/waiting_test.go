@@ -134,6 +134,7 @@ func (s *script) granted() string {
 
 // What becomes of those who wait is the same in one batch and in batches of one.
 func TestWaiting(t *testing.T) {
+	t.Parallel()
 	s := newScript(t)
 	exec(t, s.pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
 	for name, c := range map[string]struct{ script, ends, granted string }{
@@ -268,6 +269,7 @@ func TestWaiting(t *testing.T) {
 
 // What was written by one batch, and is read by another.
 func TestWaitingFromBatchToBatch(t *testing.T) {
+	t.Parallel()
 	s := newScript(t)
 	for name, c := range map[string]struct{ before, script, ends string }{
 		"extended to an earlier time": {`
@@ -343,6 +345,7 @@ func TestWaitingFromBatchToBatch(t *testing.T) {
 
 // define_resource tells the worker, which grants in the next sweep, or before that, if a batch comes by.
 func TestWaitingForGrowth(t *testing.T) {
+	t.Parallel()
 	s := newScript(t)
 	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('other', 1)`)
 	s.ask(`hold a seat
@@ -384,6 +387,7 @@ func TestWaitingForGrowth(t *testing.T) {
 // A job that is asked for in a lane that has stood still: what was added is not granted to those who have run out
 // since.
 func TestGrowthIsNotForThoseWhoRanOut(t *testing.T) {
+	t.Parallel()
 	s := newScript(t)
 	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 1)`)
 	s.ask(`hold a seat
@@ -410,6 +414,7 @@ func (s *script) many(n int, items, more string) {
 
 // A line that is longer than what is read of one: its beginning is granted first, and nobody in it is forgotten.
 func TestLongLine(t *testing.T) {
+	t.Parallel()
 	for _, isolation := range []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted} {
 		t.Run(string(isolation), func(t *testing.T) {
 			s := newScript(t)
@@ -441,6 +446,7 @@ func TestLongLine(t *testing.T) {
 
 // Those who stand where nobody looks come in sight when somebody before them leaves.
 func TestLongLineMovesUp(t *testing.T) {
+	t.Parallel()
 	s := newScript(t)
 	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 5),
 		lastseat.hold('hold a', 'a', '[{"resource": "seat", "quantity": 5}]')`)
@@ -474,8 +480,10 @@ func (s *script) status(id string) string {
 
 // Who waits in one lane is granted what another lane frees, whatever the isolation; nobody is lost, nothing sold twice.
 func TestWaitingInLanes(t *testing.T) {
+	t.Parallel()
 	for name, settings := range races {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			a := newArena(t, 2, settings)
 			exec(t, a.pool, `SELECT lastseat.define_resource('seat', 1), lastseat.define_resource('stock', 3),
 				lastseat.define_limit('show', 1), lastseat.define_resource('show', 2, 0, 'show')`)

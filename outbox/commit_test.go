@@ -96,8 +96,10 @@ func wrappedPool(b *bench, wrap func(net.Conn) net.Conn) *pgxpool.Pool {
 }
 
 func TestLostReplyToCommit(t *testing.T) {
+	t.Parallel()
 	for name, late := range map[string]bool{"committed": true, "not committed": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			want := numbered("k", 100)
 			b.enqueue(want...)
@@ -123,8 +125,10 @@ func TestLostReplyToCommit(t *testing.T) {
 }
 
 func TestCommitTellsAnUnknownEnd(t *testing.T) {
+	t.Parallel()
 	for name, late := range map[string]bool{"committed": true, "not committed": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t)
 			cut := &cutter{late: late}
 			cut.left.Store(1)

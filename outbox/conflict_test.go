@@ -32,6 +32,7 @@ func bump(ctx context.Context, tx pgx.Tx, ids ...int) error {
 
 // 40001: the lane has its snapshot, another session changes and commits a row, the lane changes it too.
 func TestSerializationFailureIsRetried(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.counters(1)
 		var interfere atomic.Int32
@@ -63,6 +64,7 @@ func TestSerializationFailureIsRetried(t *testing.T) {
 
 // 40P01: each of two sessions has the row that the other one wants.
 func TestDeadlockIsRetried(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			inBothForms(t, func(t *testing.T, b *bench) {
@@ -120,6 +122,7 @@ func TestDeadlockIsRetried(t *testing.T) {
 // A conflict that does not go away: the batch is halved down to one job, the lane pauses, no attempt is used up and
 // nothing overtakes the job that is stuck.
 func TestStubbornConflictKeepsTheOrder(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		var stuck atomic.Int32
 		var sizes []int
@@ -155,6 +158,7 @@ func TestStubbornConflictKeepsTheOrder(t *testing.T) {
 
 // Producers that are SERIALIZABLE themselves and read what the lane writes: all of it settles, nothing is lost.
 func TestSerializableProducers(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.counters(4)
 		b.settler.set(func(ctx context.Context, tx pgx.Tx, job outbox.Job) error {
@@ -204,6 +208,7 @@ func TestSerializableProducers(t *testing.T) {
 
 // A session that holds a lock for long holds up the lane, but neither blinds it nor costs a job an attempt.
 func TestLockHeldForLong(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.counters(1)
 		b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) error {

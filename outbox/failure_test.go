@@ -34,6 +34,7 @@ func (b *bench) dueNow() {
 }
 
 func TestBadJobsAreIsolated(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			inBothForms(t, func(t *testing.T, b *bench) {
@@ -82,6 +83,7 @@ func TestBadJobsAreIsolated(t *testing.T) {
 }
 
 func TestLastAttemptFailsTheRequestAndRetryRunsItAgain(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		ways := map[string]func(context.Context, pgx.Tx) error{"bad": failing}
 		b.settler.set(misbehave(ways))
@@ -139,6 +141,7 @@ func TestLastAttemptFailsTheRequestAndRetryRunsItAgain(t *testing.T) {
 
 // River UI retries a discarded job by making it available: that counts as a retry of its request.
 func TestRetryThroughRiver(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(_ *testing.T, b *bench) {
 		b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"bad": failing}))
 		b.enqueue("bad")
@@ -153,6 +156,7 @@ func TestRetryThroughRiver(t *testing.T) {
 }
 
 func TestUnknownKindIsTriedAgainLater(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{
 			{Key: "a", Args: toy{}}, {Key: "odd", Args: outbox.RawArgs{Of: "no.such", JSON: []byte(`{}`)}},
@@ -173,6 +177,7 @@ func TestUnknownKindIsTriedAgainLater(t *testing.T) {
 
 // A settler that keeps no promise: its results are refused, not recorded.
 func TestNonsenseFromASettler(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	for kind, results := range map[string][]outbox.Result{
 		"short": {}, "pending": {{Status: outbox.Pending, Code: "x"}}, "nocode": {{Status: outbox.Applied}},
@@ -200,6 +205,7 @@ func (f settlerFunc) Settle(context.Context, pgx.Tx, outbox.Batch) ([]outbox.Res
 
 // The database's own troubles use up no attempt of any job.
 func TestNobodyIsBlamedForTheDatabase(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		full := 2
 		b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) error {
@@ -224,6 +230,7 @@ func TestNobodyIsBlamedForTheDatabase(t *testing.T) {
 
 // A job that holds the lane's transaction for too long is cut off and fails; the lane goes on.
 func TestJobThatTakesTooLong(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{
 			"k-0003": func(context.Context, pgx.Tx) error { time.Sleep(600 * time.Millisecond); return nil },

@@ -43,6 +43,7 @@ func feedKeys(outcomes []outbox.Outcome) []string {
 
 // One lane, batches of every size: the feed is what took effect, in that order.
 func TestFeedIsInTheOrderOfEffect(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	all := numbered("k", 150)
 	cursor := ""
@@ -62,6 +63,7 @@ func TestFeedIsInTheOrderOfEffect(t *testing.T) {
 // Several lanes at work, sessions that cancel jobs, failures that are retried, producers: a reader that reads all
 // the time gets each outcome once.
 func TestFeedOfManyLanes(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {
 		if job.Key[0] == 'f' && job.Attempt == 1 {
@@ -136,6 +138,7 @@ func TestFeedOfManyLanes(t *testing.T) {
 
 // A long transaction of somebody else's holds up the feed, and nothing else.
 func TestFeedWaitsForALongTransaction(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	tx, err := b.pool.Begin(t.Context())
 	if err != nil {

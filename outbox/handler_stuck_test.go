@@ -18,6 +18,7 @@ import (
 // A handler that ruins the lane's transaction or connection loses its attempt, at once and with a clear error.
 // Nobody else does, and what came before it in its batch does not happen twice.
 func TestHandlerThatRuinsTheTransaction(t *testing.T) {
+	t.Parallel()
 	exec := func(sqls ...string) way {
 		return func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
 			for _, sql := range sqls {
@@ -74,6 +75,7 @@ func TestHandlerThatRuinsTheTransaction(t *testing.T) {
 		}, "goroutine"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newEmptyBench(t)
 			b.puzzles(map[string]way{"ruin": ruin.way})
 			b.pose("a", "b", "ruin", "c")
@@ -96,6 +98,7 @@ func TestHandlerThatRuinsTheTransaction(t *testing.T) {
 
 // The three ways to take too long. The worker waits for none of them.
 func TestHandlerThatTakesTooLong(t *testing.T) {
+	t.Parallel()
 	const limit = 100 * time.Millisecond
 	forever := make(chan struct{})
 	t.Cleanup(func() { close(forever) })
@@ -122,8 +125,9 @@ func TestHandlerThatTakesTooLong(t *testing.T) {
 		},
 		// nobody reads what the server has to say
 		"asleep over a statement": func(_ context.Context, tx pgx.Tx) (outbox.Result, error) {
+			//nolint:sqlclosecheck // that is the point
 			_, err := tx.Query(context.Background(), `SELECT repeat('x', 20000), CASE n WHEN 9 THEN pg_sleep(60) END
-				FROM generate_series(1, 9) n`) //nolint:sqlclosecheck // that is the point
+				FROM generate_series(1, 9) n`)
 			<-forever
 			return solved, err
 		},
@@ -139,6 +143,7 @@ func TestHandlerThatTakesTooLong(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newEmptyBench(t)
 			b.puzzles(map[string]way{"slow": slow}, outbox.Timeout(limit))
 			b.pose("a", "slow", "b")
@@ -156,6 +161,7 @@ func TestHandlerThatTakesTooLong(t *testing.T) {
 
 // A handler that was left behind comes back, and finds that it is too late.
 func TestAbandonedHandlerComesBack(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	back, said := make(chan struct{}), make(chan []error, 1)
 	b.puzzles(map[string]way{"slow": func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
@@ -178,6 +184,7 @@ func TestAbandonedHandlerComesBack(t *testing.T) {
 
 // A goroutine that a handler has left behind gets nowhere either, while the lane goes on.
 func TestTransactionIsNoUseAfterTheHandler(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	var left pgx.Tx
 	b.puzzles(map[string]way{
@@ -218,6 +225,7 @@ func useAll(ctx context.Context, tx pgx.Tx) []error {
 
 // Goroutines of a handler may share its transaction while it waits for them.
 func TestHandlersGoroutinesTakeTurns(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	b.puzzles(map[string]way{"all": func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
 		done := make(chan error)
@@ -240,6 +248,7 @@ func TestHandlersGoroutinesTakeTurns(t *testing.T) {
 // A job that has cost the connection is cancelled before that can be recorded: nobody else is charged, and started
 // again it is done.
 func TestStuckJobIsCancelledMeanwhile(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	forever := make(chan struct{})
 	defer close(forever)
@@ -273,6 +282,7 @@ func TestStuckJobIsCancelledMeanwhile(t *testing.T) {
 
 // A worker that is stopped does not wait for a handler that doesn't come back, and charges it nothing.
 func TestStopDuringAHandler(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	forever, began := make(chan struct{}), make(chan struct{})
 	defer close(forever)
@@ -294,6 +304,7 @@ func TestStopDuringAHandler(t *testing.T) {
 // Workers whose sessions are killed again and again, requests that are asked for twice, a job that fails: each
 // effect and its follow-up once, in order.
 func TestHandlersUnderFire(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	var calls atomic.Int32
 	b.puzzles(map[string]way{"": func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {

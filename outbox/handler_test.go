@@ -68,6 +68,7 @@ func (unspeakable) MarshalJSON() ([]byte, error) { panic("there are no words") }
 
 // What a handler answers, and what is left of its write: all in one transaction, in which no answer harms another.
 func TestHandlersAnswers(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	broken := func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Exec(ctx, `SELECT 1/0`); return err }
 	answers := map[string]struct {
@@ -157,6 +158,7 @@ func TestHandlersAnswers(t *testing.T) {
 // A conflict is nobody's fault, whatever the handler makes of its error; one of another database is the handler's
 // own affair.
 func TestConflictInAHandler(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	var tries atomic.Int32
 	conflicting := func(ctx context.Context, tx pgx.Tx) error {
@@ -212,6 +214,7 @@ func (chore) Queue() string { return "chores" }
 // Follow-ups are asked for in the same commit, for the lane's own queue and for another one, whose worker has
 // another isolation. Those of a handler that refuses or fails are gone.
 func TestFollowUps(t *testing.T) {
+	t.Parallel()
 	b := newEmptyBench(t)
 	levels := make(chan string, 10)
 	ask := func(ctx context.Context, tx pgx.Tx, key string) error {
@@ -285,6 +288,7 @@ func (b *bench) ring(t *testing.T) {
 
 // Handlers and a Settler in one batch: in order, and each sees what those before it have written.
 func TestHandlersBesideASettler(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	var seen []int
 	b.puzzles(map[string]way{"": func(ctx context.Context, tx pgx.Tx) (outbox.Result, error) {
@@ -341,11 +345,13 @@ func (c *claims) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQ
 
 // A transaction has 60 savepoints of handlers at most, and the lane learns to claim no more jobs than that.
 func TestTransactionsHaveFewSavepoints(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]struct {
 		options []outbox.HandlerOption
 		most    int
 	}{"plain": {nil, 60}, "with two of its own": {[]outbox.HandlerOption{outbox.Savepoints(2)}, 20}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := newHandlerBench(t, want.options...)
 			config, err := pgxpool.ParseConfig(b.url)
 			if err != nil {
@@ -376,6 +382,7 @@ func TestTransactionsHaveFewSavepoints(t *testing.T) {
 
 // What comes after handlers gets whole batches again.
 func TestBatchesGrowAfterHandlers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.puzzles(nil)
 	var puzzles []outbox.Request
@@ -393,6 +400,7 @@ func TestBatchesGrowAfterHandlers(t *testing.T) {
 
 // Slow handlers share no transaction: what they lock is free after about a second.
 func TestSlowHandlersHaveTransactionsOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	b := newHandlerBench(t)
 	var calls []string
 	b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {
@@ -419,6 +427,7 @@ func TestSlowHandlersHaveTransactionsOfTheirOwn(t *testing.T) {
 }
 
 func TestHandlersArguments(t *testing.T) {
+	t.Parallel()
 	b := newHandlerBench(t)
 	b.raw(`{"key": "bad", "note": 7}`)
 	b.raw(`{"key": "more", "note": "x", "more": 7}`)

@@ -19,6 +19,7 @@ import (
 var levels = map[string]pgx.TxIsoLevel{"serializable": pgx.Serializable, "read committed": pgx.ReadCommitted}
 
 func TestSettlesInOrderOfAsking(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			inBothForms(t, func(t *testing.T, b *bench) {
@@ -53,6 +54,7 @@ func TestSettlesInOrderOfAsking(t *testing.T) {
 }
 
 func TestKeepCompleted(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.enqueue("a", "b")
 		b.drain(outbox.Settings{KeepCompleted: time.Hour})
@@ -69,6 +71,7 @@ func TestKeepCompleted(t *testing.T) {
 }
 
 func TestRollbackAndCommitOfTheCaller(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.exec(`CREATE TABLE public.orders (id text)`)
 	gone := errors.New("the shop changes its mind")
@@ -96,6 +99,7 @@ func TestRollbackAndCommitOfTheCaller(t *testing.T) {
 }
 
 func TestOneSettlerAtATimeAndHandover(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		var inside, most atomic.Int32
 		b.settler.set(func(context.Context, pgx.Tx, outbox.Job) error {
@@ -125,6 +129,7 @@ func TestOneSettlerAtATimeAndHandover(t *testing.T) {
 }
 
 func TestStopFinishesTheBatch(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		entered := make(chan struct{})
 		b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {
@@ -145,6 +150,7 @@ func TestStopFinishesTheBatch(t *testing.T) {
 }
 
 func TestLanes(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		var requests []outbox.Request
 		for _, key := range numbered("k", 300) {
@@ -162,6 +168,7 @@ func TestLanes(t *testing.T) {
 }
 
 func TestPausedQueueWaits(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.exec(`INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now())`)
 	b.enqueue("a")
@@ -176,6 +183,7 @@ func TestPausedQueueWaits(t *testing.T) {
 
 // The lane sleeps for an hour if it misses a ring: then this test ends in its time limit.
 func TestNoCommitIsMissed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.start(outbox.Settings{Poll: time.Hour})
 	const producers = 4
@@ -221,6 +229,7 @@ func TestNoCommitIsMissed(t *testing.T) {
 // The one moment in which a commit could be missed: after the lane has looked, and before it has the doorbell. The
 // producer's commit takes place just there.
 func TestCommitBetweenLookAndSleep(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	tx, err := b.pool.Begin(t.Context())
 	if err != nil {
@@ -240,6 +249,7 @@ func TestCommitBetweenLookAndSleep(t *testing.T) {
 }
 
 func TestScheduledRequestWaitsForItsTime(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		due := time.Now().Add(1500 * time.Millisecond)
 		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "later", Args: toy{},

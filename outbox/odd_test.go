@@ -19,6 +19,7 @@ import (
 // Each of these has made the lane stand still for ever, or charged a job for what others did.
 
 func TestOddRowsDoNotStopTheLane(t *testing.T) {
+	t.Parallel()
 	for name, columns := range map[string]string{
 		"created at infinity":    `created_at) VALUES ('infinity'`,
 		"created before time":    `created_at) VALUES ('-infinity'`,
@@ -51,6 +52,7 @@ func TestOddRowsDoNotStopTheLane(t *testing.T) {
 
 // A job that takes the connection with it, in whichever way, is found and blamed.
 func TestJobThatLosesTheConnection(t *testing.T) {
+	t.Parallel()
 	for name, way := range map[string]func(context.Context, pgx.Tx) error{
 		"a deadline of its own": func(ctx context.Context, tx pgx.Tx) error {
 			ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
@@ -90,6 +92,7 @@ func TestJobThatLosesTheConnection(t *testing.T) {
 
 // Once is nobody's fault.
 func TestCancelledOnceIsNoAttempt(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	once := true
 	b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) (err error) {
@@ -109,6 +112,7 @@ func TestCancelledOnceIsNoAttempt(t *testing.T) {
 }
 
 func TestNoRoomForPredicateLocks(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		var seen []string
 		b.settler.set(func(ctx context.Context, tx pgx.Tx, _ outbox.Job) error {
@@ -133,6 +137,7 @@ func TestNoRoomForPredicateLocks(t *testing.T) {
 }
 
 func TestDefaultsOfTheDatabase(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
 		EXECUTE format('ALTER DATABASE %I SET statement_timeout = ''50ms''', current_database()); END $$`)
@@ -147,6 +152,7 @@ func TestDefaultsOfTheDatabase(t *testing.T) {
 
 // Who asks to retry a pending request does not keep the lane from it.
 func TestRetryOfAPendingRequestLocksNothing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.enqueue("a")
 	tx, err := b.pool.Begin(t.Context())
@@ -164,6 +170,7 @@ func TestRetryOfAPendingRequestLocksNothing(t *testing.T) {
 
 // A raw job whose key somebody is just about to ask for waits for him; the others do not.
 func TestRawJobWithAKeyThatIsBeingAskedFor(t *testing.T) {
+	t.Parallel()
 	for _, commits := range []bool{true, false} {
 		t.Run(fmt.Sprint("he commits: ", commits), func(t *testing.T) {
 			inBothForms(t, func(t *testing.T, b *bench) {
@@ -196,6 +203,7 @@ func TestRawJobWithAKeyThatIsBeingAskedFor(t *testing.T) {
 
 // River discards a unique job itself, when another one like it is there.
 func TestJobDiscardedByRiver(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		b.enqueue("a")
 		b.exec(`UPDATE lastseat.river_job SET state = 'discarded', finalized_at = now()`)
@@ -212,6 +220,7 @@ func TestJobDiscardedByRiver(t *testing.T) {
 }
 
 func TestKeysOfJobsAreReserved(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: "river_job:7",
 		Args: toy{}}}); !errors.Is(err, outbox.ErrInvalid) {
@@ -230,6 +239,7 @@ func TestKeysOfJobsAreReserved(t *testing.T) {
 
 // Workers that disagree about the number of lanes do not work at the same time.
 func TestDifferentNumbersOfLanes(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	stop := b.start(outbox.Settings{Lanes: 1})
 	b.enqueue("a")
@@ -274,6 +284,7 @@ func (l *lines) with(this, that string) bool {
 // A job that is cut off twice, and whose row can't take a failed attempt: it is discarded with what can be said of
 // it, and the lane goes on.
 func TestJobThatIsCutOffAndCannotBeCharged(t *testing.T) {
+	t.Parallel()
 	for name, way := range map[string]func(context.Context, pgx.Tx) error{
 		"a cancelled statement": func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, `SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(1)`)

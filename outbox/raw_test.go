@@ -21,6 +21,7 @@ func (b *bench) raw(args string) int64 {
 }
 
 func TestRawJobIsHonoured(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		id := b.raw(`{"key": "raw", "note": "x"}`)
 		b.drain(outbox.Settings{})
@@ -37,6 +38,7 @@ func TestRawJobIsHonoured(t *testing.T) {
 }
 
 func TestRawJobWithAUsedKey(t *testing.T) {
+	t.Parallel()
 	for name, batch := range map[string]int{"in one batch": 100, "one by one": 1} {
 		t.Run(name, func(t *testing.T) {
 			inBothForms(t, func(t *testing.T, b *bench) {
@@ -64,6 +66,7 @@ func TestRawJobWithAUsedKey(t *testing.T) {
 }
 
 func TestRawJobWithoutAUsableKey(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		ids := make(map[string]int64)
 		for _, args := range []string{`{}`, `[]`, `[1, 2]`, `"text"`, `7`, `null`, `{"key": 7}`, `{"key": ""}`,
@@ -92,6 +95,7 @@ func TestRawJobWithoutAUsableKey(t *testing.T) {
 
 // Started again by hand after it was settled, a job without a key finds the request that was made for it.
 func TestRawJobWithoutAKeyStartedAgain(t *testing.T) {
+	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		id := b.raw(`{}`)
 		b.drain(outbox.Settings{KeepCompleted: time.Hour})
@@ -105,6 +109,7 @@ func TestRawJobWithoutAKeyStartedAgain(t *testing.T) {
 
 // Just below 64 KiB when it was asked for, a request is not too large when its job is started again by hand.
 func TestLargeRequestStartedAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"large": failing}))
 	note := strings.Repeat("x", 65536-len(`{"note": ""}`))

@@ -50,6 +50,7 @@ const rivers = "rivers"
 
 // The rows that the lane writes are those of a River client, for River UI and River's clients read them.
 func TestRowsAreRivers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	ctx := t.Context()
 	b.settler.set(func(_ context.Context, _ pgx.Tx, job outbox.Job) error {

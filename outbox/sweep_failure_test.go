@@ -18,6 +18,7 @@ import (
 
 // Whatever goes wrong in a sweep is no job's fault, and holds up neither them nor the other sweepers.
 func TestFailingSweepBlamesNoJob(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(ctx context.Context, tx pgx.Tx) error{
 		"error":     func(context.Context, pgx.Tx) error { return errors.New("the broom is broken") },
 		"panic":     func(context.Context, pgx.Tx) error { panic("the broom is broken") },
@@ -69,6 +70,7 @@ func TestFailingSweepBlamesNoJob(t *testing.T) {
 // A sweeper that takes the connection with it, each time, can't keep the lane from its jobs: between two sweeps
 // comes a batch.
 func TestSweepThatLosesTheConnection(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	var cut atomic.Bool
 	cut.Store(true)
@@ -101,6 +103,7 @@ func TestSweepThatLosesTheConnection(t *testing.T) {
 }
 
 func TestLostReplyToCommitOfASweep(t *testing.T) {
+	t.Parallel()
 	for name, late := range map[string]bool{"committed": true, "not committed": false} {
 		t.Run(name, func(t *testing.T) {
 			b, _ := newSweepBench(t)
@@ -120,6 +123,7 @@ func TestLostReplyToCommitOfASweep(t *testing.T) {
 
 // 40001: another session changes what is to be swept, after the snapshot was taken.
 func TestConflictOfASweepIsRetried(t *testing.T) {
+	t.Parallel()
 	for name, conflicts := range map[string]int64{"serializable": 3, "read committed": 0} {
 		t.Run(name, func(t *testing.T) {
 			b, s := newSweepBench(t)
@@ -140,6 +144,7 @@ func TestConflictOfASweepIsRetried(t *testing.T) {
 
 // Where Postgres has no room for predicate locks, because of somebody else's session, a sweep does without.
 func TestSweepWithoutRoomForPredicateLocks(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	s.before = func(ctx context.Context, tx pgx.Tx, _ outbox.Sweep) error {
 		_, err := tx.Exec(ctx,
@@ -153,6 +158,7 @@ func TestSweepWithoutRoomForPredicateLocks(t *testing.T) {
 
 // Rows that another session has locked for long hold up the sweep, and not the jobs.
 func TestLockHeldDuringASweep(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	b.perish("-1 hour", "p")
 	other, err := b.pool.Begin(t.Context())
@@ -192,6 +198,7 @@ func TestLockHeldDuringASweep(t *testing.T) {
 
 // A sweep that fails is tried with half as much, and with all of it again once that has gone well.
 func TestFailingSweepIsHalved(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	var limits []int
 	s.before = func(_ context.Context, _ pgx.Tx, sweep outbox.Sweep) error {

@@ -75,6 +75,7 @@ func (b *bench) wantSweptOnce() {
 // An idle lane sweeps though it sleeps for an hour if nobody rings, and its sleep is that long: only the sweeps
 // wake it.
 func TestIdleLaneSweeps(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	b.start(outbox.Settings{Poll: time.Hour})
 	for i := range 4 {
@@ -96,6 +97,7 @@ func TestIdleLaneSweeps(t *testing.T) {
 // Who commits while an idle lane sweeps finds the doorbell taken, and rings: it is heard though nobody listens just
 // then.
 func TestCommitDuringSweepOfAnIdleLane(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	rounds := int64(testdb.Soak(4, 60))
 	s.before = func(context.Context, pgx.Tx, outbox.Sweep) error {
@@ -110,6 +112,7 @@ func TestCommitDuringSweepOfAnIdleLane(t *testing.T) {
 
 // A lane that never comes to rest sweeps all the same.
 func TestBusyLaneSweeps(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	var overtaken atomic.Int64
 	s.before = func(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error {
@@ -158,6 +161,7 @@ func (s *toySweeper) reached(b *bench) (all func() []string) {
 
 // A sweep goes as far as what was asked for has been settled, however late the worker is; a drain sweeps to the end.
 func TestSweepGoesAsFarAsTheLane(t *testing.T) {
+	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			b, s := newSweepBench(t)
@@ -188,6 +192,7 @@ func TestSweepGoesAsFarAsTheLane(t *testing.T) {
 
 // A drain sweeps once more after its last batch, though the next sweep is not due yet.
 func TestDrainSweepsOnceMore(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	reached := s.reached(b)
 	b.enqueue("a")
@@ -199,6 +204,7 @@ func TestDrainSweepsOnceMore(t *testing.T) {
 
 // What is not the lane's to settle now does not hold the sweep back; what is, and is only paused, does.
 func TestWhatHoldsASweepBack(t *testing.T) {
+	t.Parallel()
 	locked := func(b *bench, key string) {
 		tx, err := b.pool.Begin(b.t.Context())
 		if err != nil {
@@ -254,6 +260,7 @@ func TestWhatHoldsASweepBack(t *testing.T) {
 // Of several lanes each sweeps its own rows: those whose name is the ordering key of the requests that it settles.
 // While a lane is held up by a request, the others go on, and the rows of that request's name stay.
 func TestLanesSweepTheirOwn(t *testing.T) {
+	t.Parallel()
 	b, _ := newSweepBench(t)
 	ids := numbered("p", 30)
 	var name atomic.Value // of the request that is held up
@@ -288,6 +295,7 @@ func TestLanesSweepTheirOwn(t *testing.T) {
 
 // A lane's sweep goes as far as that lane, whatever waits in the others.
 func TestLaneSweepsAsFarAsItsOwn(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	b.enqueue(numbered("p", 30)...)
 	b.exec(`INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now())`)
@@ -315,6 +323,7 @@ func TestLaneSweepsAsFarAsItsOwn(t *testing.T) {
 
 // With more to sweep than a transaction takes, it is all swept before a batch is settled that comes after it.
 func TestSweepsComeFirst(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	var turns strings.Builder
 	s.before = func(_ context.Context, _ pgx.Tx, sweep outbox.Sweep) error {
@@ -337,6 +346,7 @@ func TestSweepsComeFirst(t *testing.T) {
 
 // Of several workers only the one that holds the lane sweeps; when it goes, the next one does.
 func TestOnlyTheHolderSweeps(t *testing.T) {
+	t.Parallel()
 	b, s := newSweepBench(t)
 	var inside, most atomic.Int32
 	s.before = func(context.Context, pgx.Tx, outbox.Sweep) error {

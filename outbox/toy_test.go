@@ -100,7 +100,6 @@ func newHandlerBench(t *testing.T, options ...outbox.HandlerOption) *bench {
 
 func newEmptyBench(t *testing.T) *bench {
 	t.Helper()
-	t.Parallel()
 	b := &bench{t: t, url: testdb.New(t), settler: &toySettler{}, kinds: &outbox.Kinds{}}
 	b.pool, b.workers = testdb.Pool(t, b.url), testdb.Pool(t, b.url)
 	b.exec(`CREATE TABLE public.toy (n bigserial, key text)`)
@@ -110,9 +109,14 @@ func newEmptyBench(t *testing.T) *bench {
 // inBothForms runs a test of what is promised to a Settler and to a handler alike.
 func inBothForms(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Helper()
-	t.Parallel()
-	t.Run("settler", func(t *testing.T) { test(t, newBench(t)) })
-	t.Run("handler", func(t *testing.T) { test(t, newHandlerBench(t)) })
+	t.Run("settler", func(t *testing.T) {
+		t.Parallel()
+		test(t, newBench(t))
+	})
+	t.Run("handler", func(t *testing.T) {
+		t.Parallel()
+		test(t, newHandlerBench(t))
+	})
 }
 
 func (b *bench) exec(sql string, args ...any) {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.enqueue("a", "b")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -36,6 +37,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestEnqueueErrors(t *testing.T) {
+	t.Parallel()
 	b := newBench(t)
 	b.enqueue("used")
 	long := strings.Repeat("k", 201)

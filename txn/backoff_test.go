@@ -20,6 +20,7 @@ func (jammed) BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error) {
 }
 
 func TestPausesGrowAndAreJittered(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		short, long := 0, 0
 		for range 100 {
@@ -49,6 +50,7 @@ func TestPausesGrowAndAreJittered(t *testing.T) {
 }
 
 func TestTimeoutIsOfAllTries(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		options, seen := recorder(txn.Options{Retries: 1_000_000, Timeout: time.Minute})

@@ -36,6 +36,7 @@ func (c cutConn) Write(p []byte) (int, error) {
 }
 
 func TestLostReplyToCommitIsUnknownAndNotRetried(t *testing.T) {
+	t.Parallel()
 	pool, url := accountsURL(t)
 	for _, late := range []bool{false, true} {
 		want := balance(t, pool, 1)
@@ -76,6 +77,7 @@ func TestLostReplyToCommitIsUnknownAndNotRetried(t *testing.T) {
 
 // A deferred constraint speaks at COMMIT. The server has answered: it is rolled back, and nothing is unknown.
 func TestDeferredConstraintFailsAtCommit(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	testdb.Exec(t, pool, `CREATE TABLE cards (account int REFERENCES accounts DEFERRABLE INITIALLY DEFERRED)`)
 	options, seen := recorder(txn.Options{})

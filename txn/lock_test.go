@@ -33,6 +33,7 @@ func free(t *testing.T, pool *pgxpool.Pool, id int) bool {
 // The rows are asked for, and lie on disk, in the opposite order. While the second is held by somebody else, the first
 // is locked and the third is not.
 func TestLocksInTheOrderOfTheKey(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	holder := begin(t, pool, pgx.TxOptions{})
 	txExec(t, holder, `SELECT FROM accounts WHERE id = 2 FOR UPDATE`)
@@ -64,6 +65,7 @@ func TestLocksInTheOrderOfTheKey(t *testing.T) {
 }
 
 func TestNoWaitAndSkipLocked(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	txExec(t, begin(t, pool, pgx.TxOptions{}), `SELECT FROM accounts WHERE id = 2 FOR UPDATE`)
 	err := txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
@@ -89,6 +91,7 @@ func TestNoWaitAndSkipLocked(t *testing.T) {
 }
 
 func TestLockedIsNotRetried(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	txExec(t, begin(t, pool, pgx.TxOptions{}), `SELECT FROM accounts WHERE id = 2 FOR UPDATE`)
 	options, seen := recorder(txn.Options{})
@@ -103,6 +106,7 @@ func TestLockedIsNotRetried(t *testing.T) {
 // The time limit is that of one call: after it, whether it succeeds or fails, the transaction's own holds, and
 // after the transaction the session's.
 func TestLockTimeout(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	txExec(t, begin(t, pool, pgx.TxOptions{}), `SELECT FROM accounts WHERE id = 2 FOR UPDATE`)
 	conn, err := pool.Acquire(t.Context())
@@ -142,6 +146,7 @@ func TestLockTimeout(t *testing.T) {
 
 // The table of https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-ROWS: who holds, who asks.
 func TestStrengths(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for held, refused := range map[txn.Strength][]txn.Strength{
 		txn.ForKeyShare:    {txn.ForUpdate},
@@ -167,6 +172,7 @@ func TestStrengths(t *testing.T) {
 
 // Two who lock the same rows in opposite order: the second waits for the first, and neither for ever.
 func TestOrderedLocksDontDeadlock(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	first := begin(t, pool, pgx.TxOptions{})
 	if _, err := txn.Lock(t.Context(), first, table, []int{1}, txn.Mode{}); err != nil {
@@ -191,6 +197,7 @@ func TestOrderedLocksDontDeadlock(t *testing.T) {
 }
 
 func TestLockNamesAndKeys(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	testdb.Exec(t, pool, `CREATE SCHEMA "a b"; CREATE TABLE "a b"."x""; DROP TABLE accounts; --" ("No." text PRIMARY KEY);
 		INSERT INTO "a b"."x""; DROP TABLE accounts; --" VALUES ('b'), ('a'), ('c')`)

@@ -30,7 +30,6 @@ func accounts(t *testing.T) *pgxpool.Pool {
 
 func accountsURL(t *testing.T) (*pgxpool.Pool, string) {
 	t.Helper()
-	t.Parallel()
 	url := testdb.Empty(t)
 	pool := testdb.Pool(t, url)
 	testdb.Exec(t, pool, accountsSQL)

@@ -14,6 +14,7 @@ import (
 
 // Whatever way fn fails, what it did is undone, and the outer transaction goes on and commits.
 func TestNestedFailsAlone(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for name, fail := range map[string]func(context.Context, pgx.Tx) error{
 		"error":            func(context.Context, pgx.Tx) error { return errBusiness },
@@ -66,6 +67,7 @@ func recovered(fn func() error) (err error) {
 }
 
 func TestNestedIsPartOfTheOuter(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for _, result := range []error{nil, errBusiness} {
 		err := txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
@@ -78,6 +80,7 @@ func TestNestedIsPartOfTheOuter(t *testing.T) {
 }
 
 func TestNestedLeavesNoSavepoint(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for _, result := range []error{nil, errBusiness} {
 		tx := begin(t, pool, pgx.TxOptions{})
@@ -89,6 +92,7 @@ func TestNestedLeavesNoSavepoint(t *testing.T) {
 
 // The context of the nested part is over, the outer one's is not, and it commits: without the half that was done.
 func TestNestedDeadlineUndoes(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	err := txn.Run(t.Context(), pool, txn.Options{}, func(outer context.Context, tx pgx.Tx) error {
 		ctx, cancel := context.WithCancel(outer)
@@ -107,6 +111,7 @@ func TestNestedDeadlineUndoes(t *testing.T) {
 // If the way back is lost, the whole transaction is: the connection is still reading when the savepoint should be
 // undone.
 func TestNestedThatCantBeUndoneIsNotCommitted(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	err := txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
 		err := txn.Nested(ctx, tx, func(ctx context.Context, tx pgx.Tx) error {
@@ -129,6 +134,7 @@ func TestNestedThatCantBeUndoneIsNotCommitted(t *testing.T) {
 }
 
 func TestConflictInNestedIsTheOutermosts(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	options, seen := recorder(txn.Options{Isolation: pgx.RepeatableRead})
 	outer, inner := 0, 0
@@ -152,6 +158,7 @@ func TestConflictInNestedIsTheOutermosts(t *testing.T) {
 
 // Repeating only the nested part, or going on without it, is refused: the transaction is aborted.
 func TestConflictInNestedCantBeSwallowed(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	err := txn.Run(t.Context(), pool, txn.Options{Isolation: pgx.RepeatableRead}, func(ctx context.Context,
 		tx pgx.Tx) error {

@@ -19,6 +19,7 @@ import (
 var errBusiness = errors.New("business")
 
 func TestRunCommitsOrRollsBack(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	run := func(result error) error {
 		return txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
@@ -34,6 +35,7 @@ func TestRunCommitsOrRollsBack(t *testing.T) {
 }
 
 func TestRunOnAConnection(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	conn, err := pool.Acquire(t.Context())
 	if err != nil {
@@ -55,6 +57,7 @@ func TestRunOnAConnection(t *testing.T) {
 }
 
 func TestIsolationAndReadOnly(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for isolation, want := range map[pgx.TxIsoLevel]string{
 		"": "read committed", pgx.RepeatableRead: "repeatable read", pgx.Serializable: "serializable",
@@ -73,6 +76,7 @@ func TestIsolationAndReadOnly(t *testing.T) {
 
 // A lost update under REPEATABLE READ: the rival commits between the read and the write of the first try.
 func TestSerializationFailureIsRetried(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	options, seen := recorder(txn.Options{Isolation: pgx.RepeatableRead})
 	tries := 0
@@ -96,6 +100,7 @@ func TestSerializationFailureIsRetried(t *testing.T) {
 
 // Write skew under SERIALIZABLE: the rival commits first, and only our COMMIT finds out.
 func TestSerializationFailureAtCommitIsRetried(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	options, seen := recorder(txn.Options{Isolation: pgx.Serializable})
 	sum := func(ctx context.Context, tx pgx.Tx) (n int, err error) {
@@ -132,6 +137,7 @@ func TestSerializationFailureAtCommitIsRetried(t *testing.T) {
 // Two of ours lock two rows in opposite order. Either may be the victim; it waits until the other is through, since it
 // could be quick enough to take its first lock again and run into the same deadlock.
 func TestDeadlockIsRetried(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	var mu sync.Mutex
 	var seen []txn.Retry
@@ -178,6 +184,7 @@ func endless(t *testing.T, pool *pgxpool.Pool, tries *int) func(context.Context,
 }
 
 func TestRetriesAreBounded(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for retries, want := range map[int]int{0: 6, 2: 3, -1: 1} {
 		options, seen := recorder(txn.Options{Isolation: pgx.RepeatableRead, Retries: retries})
@@ -196,6 +203,7 @@ func TestRetriesAreBounded(t *testing.T) {
 
 // What an inner transaction of its own has given up, the outer one does not multiply.
 func TestExhaustedRetriesAreNotRetriedOutside(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	options, seen := recorder(txn.Options{})
 	tries := 0
@@ -210,6 +218,7 @@ func TestExhaustedRetriesAreNotRetriedOutside(t *testing.T) {
 }
 
 func TestOtherErrorsAreNotRetried(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	options, seen := recorder(txn.Options{})
 	err := txn.Run(t.Context(), pool, options, func(ctx context.Context, tx pgx.Tx) error {
@@ -221,6 +230,7 @@ func TestOtherErrorsAreNotRetried(t *testing.T) {
 }
 
 func TestDeadlineEndsAWait(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	holder := begin(t, pool, pgx.TxOptions{})
 	txExec(t, holder, `SELECT FROM accounts WHERE id = 1 FOR UPDATE`)
@@ -239,6 +249,7 @@ func TestDeadlineEndsAWait(t *testing.T) {
 
 // fn is done, but too late: that is known not to be committed, and the connection can be used again.
 func TestDeadlineBeforeCommit(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	conn, err := pool.Acquire(t.Context())
 	if err != nil {
@@ -263,6 +274,7 @@ func TestDeadlineBeforeCommit(t *testing.T) {
 }
 
 func TestPanicRollsBackAndGoesOn(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	func() {
 		defer func() {
@@ -286,6 +298,7 @@ func TestPanicRollsBackAndGoesOn(t *testing.T) {
 }
 
 func TestSwallowedErrorIsNoCommit(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	err := txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
 		if err := add(ctx, tx, 1, 1); err != nil {
@@ -303,6 +316,7 @@ func TestSwallowedErrorIsNoCommit(t *testing.T) {
 // Who was handed a transaction can't end it: neither a commit that a retry would repeat, nor a rollback that is
 // reported as success.
 func TestFnCantEndTheTransaction(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	ends := map[string]func(context.Context, pgx.Tx) error{
 		"commit":   func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) },
@@ -330,6 +344,7 @@ func TestFnCantEndTheTransaction(t *testing.T) {
 
 // By its type a transaction is nothing that Run could begin in; the way around, its connection, is refused.
 func TestRunRefusesSomebodyElsesTransaction(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	conn, err := pool.Acquire(t.Context())
 	if err != nil {

@@ -14,6 +14,7 @@ const renewSQL = `UPDATE accounts SET balance = $1, version = version + 1 WHERE 
 
 // Two users have read version 1. The second to save is told, and overwrites nothing.
 func TestStaleUpdate(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	save := func(amount int) error {
 		return txn.Run(t.Context(), pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
@@ -30,6 +31,7 @@ func TestStaleUpdate(t *testing.T) {
 }
 
 func TestExpectOne(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	for _, test := range []struct {
 		sql  string
@@ -63,6 +65,7 @@ func TestExpectOne(t *testing.T) {
 
 // Read and written in one REPEATABLE READ transaction, a change in between is a conflict, which Run repeats.
 func TestStaleInsideASnapshotIsAConflict(t *testing.T) {
+	t.Parallel()
 	pool := accounts(t)
 	options, seen := recorder(txn.Options{Isolation: pgx.RepeatableRead})
 	tries := 0

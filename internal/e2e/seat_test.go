@@ -28,7 +28,7 @@ const (
 )
 
 // TestBuyers is no test: it is the process that TestLastSeat starts several times.
-func TestBuyers(t *testing.T) {
+func TestBuyers(t *testing.T) { //nolint:paralleltest // it is a process of its own
 	url, name := os.Getenv(buyersDatabase), os.Getenv(buyersName)
 	if url == "" {
 		t.Skip("run by TestLastSeat")
