@@ -22,8 +22,7 @@ import (
 )
 
 func (p *program) importCommand() *cobra.Command {
-	var openAccounts bool
-	var chunk int
+	var options importOptions
 	cmd := &cobra.Command{
 		Use:   "import FILE|-",
 		Short: "Make every request in a file",
@@ -31,31 +30,42 @@ func (p *program) importCommand() *cobra.Command {
 
 The file is one of:
 
-  JSON Lines of any kind    {"kind","key","args"}, amounts in minor units
-  CSV of transfers          key,from_account,to_account,amount,currency,description
+  JSON Lines of any kind    {"kind","key","args"}, amounts in minor units; "queue" and "scheduled_at" if need be
+  CSV of transfers          key,from_account,to_account,amount,currency; description and metadata (JSON) if need be
   CSV of accounts           account,currency,overdraft
   CSV of resources          resource,capacity,overbook (overbook may be left out)
 
 The header tells the CSV files apart. Each chunk is one transaction. A bad line stops the import: the error names the
 line, and nothing of its chunk is written. Running an import again is safe: requests already made count as duplicates,
-and a resource that exists gets the file's capacity.`,
+and a resource that exists gets the file's capacity. A line that repeats an earlier one of the same file is named.
+
+The last line of a CSV file has to end: "1" may be the beginning of "1250.00", where the file was cut. If your program
+writes files without a line end after the last line, pass --allow-missing-newline.`,
 		Example: "  enqueue import transfers.csv --open-accounts\n" +
 			"  enqueue import resources.csv && enqueue import requests.jsonl",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if chunk < 1 || chunk > 10_000 {
-				return cli.Usage("--chunk is %d: 1 to 10000 lines", chunk)
+			if options.chunk < 1 || options.chunk > 10_000 {
+				return cli.Usage("--chunk is %d: 1 to 10000 lines", options.chunk)
 			}
-			return p.importFile(cmd.Context(), args[0], openAccounts, chunk)
+			return p.importFile(cmd.Context(), args[0], options)
 		},
 	}
-	cmd.Flags().BoolVar(&openAccounts, "open-accounts", false,
+	cmd.Flags().BoolVar(&options.openAccounts, "open-accounts", false,
 		"open missing accounts of transfers, authorizations and bookings, with unlimited overdraft")
-	cmd.Flags().IntVar(&chunk, "chunk", 1000, "lines in a transaction")
+	cmd.Flags().IntVar(&options.chunk, "chunk", 1000, "lines in a transaction")
+	cmd.Flags().BoolVar(&options.file.UnendedLastLine, "allow-missing-newline", false,
+		"take the last line of a CSV file for whole even though it does not end")
 	return cmd
 }
 
-func (p *program) importFile(ctx context.Context, name string, openAccounts bool, chunk int) error {
+type importOptions struct {
+	openAccounts bool
+	chunk        int // lines
+	file         importfile.Options
+}
+
+func (p *program) importFile(ctx context.Context, name string, options importOptions) error {
 	file, size, err := p.open(name)
 	if err != nil {
 		return err
@@ -67,8 +77,8 @@ func (p *program) importFile(ctx context.Context, name string, openAccounts bool
 	}
 	defer pool.Close()
 	progress := cli.NewProgress(p.streams.Err, size)
-	imported := &importer{pool: pool, openAccounts: openAccounts, opened: make(map[string]bool)}
-	err = imported.all(ctx, progress.Reader(file), chunk)
+	imported := &importer{pool: pool, openAccounts: options.openAccounts, opened: make(map[string]bool)}
+	err = imported.all(ctx, progress.Reader(file), options)
 	progress.Finish()
 	if err != nil && imported.counts.Lines > 0 {
 		err = fmt.Errorf("%w (everything up to line %d is in; running the import again is safe)", err, imported.counts.Lines)
@@ -100,28 +110,40 @@ type counts struct {
 	Duplicates int `json:"duplicates"`
 	Accounts   int `json:"accounts_opened"`
 	Resources  int `json:"resources_defined"` // new ones, and those whose capacity has changed
+
+	// Repeated lines are duplicates of an earlier line of the same file.
+	RepeatedLines int        `json:"repeated_lines"`
+	Repeated      []repeated `json:"repeated,omitempty"` // the first ones
 }
 
 func (c counts) String() string {
-	return fmt.Sprintf("%d requests: %d new, %d duplicates; %d accounts opened, %d resources defined",
+	text := fmt.Sprintf("%d requests: %d new, %d duplicates; %d accounts opened, %d resources defined",
 		c.Requests, c.Requests-c.Duplicates, c.Duplicates, c.Accounts, c.Resources)
+	for _, r := range c.Repeated {
+		text += "\n" + r.String()
+	}
+	if more := c.RepeatedLines - len(c.Repeated); more > 0 {
+		text += fmt.Sprintf("\n%d more lines repeat earlier ones", more)
+	}
+	return text
 }
 
 type importer struct {
 	pool         *pgxpool.Pool
 	openAccounts bool
 	opened       map[string]bool // accounts known to be open
+	seen         seenKeys
 	counts       counts
 }
 
-func (im *importer) all(ctx context.Context, file io.Reader, chunk int) error {
-	reader, err := importfile.NewReader(file)
+func (im *importer) all(ctx context.Context, file io.Reader, options importOptions) error {
+	reader, err := importfile.NewReader(file, options.file)
 	if err != nil {
 		return err
 	}
 	for {
-		records := make([]importfile.Record, 0, chunk)
-		for len(records) < chunk {
+		records := make([]importfile.Record, 0, options.chunk)
+		for len(records) < options.chunk {
 			record, err := reader.Next()
 			if errors.Is(err, io.EOF) {
 				return im.write(ctx, records)
@@ -152,6 +174,11 @@ func (im *importer) write(ctx context.Context, records []importfile.Record) erro
 		return err
 	}
 	im.counts = c.counts
+	for i := range c.requests {
+		if of := im.seen.add(c.requests[i].Key, c.lines[i]); of > 0 {
+			im.counts.repeat(c.lines[i], of, c.requests[i].Key)
+		}
+	}
 	im.counts.Lines = records[len(records)-1].Line
 	maps.Copy(im.opened, c.opened)
 	return nil
@@ -200,10 +227,28 @@ func (c *chunk) prepare(ctx context.Context, record importfile.Record) error {
 	if err := c.openMissing(ctx, request); err != nil {
 		return err
 	}
-	args := outbox.RawArgs{Of: request.Kind, JSON: request.Args}
-	c.requests = append(c.requests, outbox.Request{Key: request.Key, Args: args})
+	c.requests = append(c.requests, outbox.Request{
+		Key: request.Key, Args: argsOfLine(request), ScheduledAt: request.ScheduledAt,
+	})
 	c.lines = append(c.lines, record.Line)
 	return nil
+}
+
+// queuedArgs are raw arguments for a queue of their own.
+type queuedArgs struct {
+	outbox.RawArgs
+	queue string
+}
+
+// Queue implements [outbox.Queued].
+func (a queuedArgs) Queue() string { return a.queue }
+
+func argsOfLine(request *importfile.Request) outbox.Args {
+	raw := outbox.RawArgs{Of: request.Kind, JSON: request.Args}
+	if request.Queue == "" {
+		return raw
+	}
+	return queuedArgs{raw, request.Queue}
 }
 
 // locate names the line of the request that was refused, and the earlier line that has used its key.

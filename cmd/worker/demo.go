@@ -144,7 +144,7 @@ func (p *program) demoAccounts(ctx context.Context, pool *pgxpool.Pool) error {
 
 // demoOrders enqueues the sample, an order and a request in each transaction, and returns the keys.
 func (p *program) demoOrders(ctx context.Context, pool *pgxpool.Pool) ([]string, error) {
-	reader, err := importfile.NewReader(bytes.NewReader(sample))
+	reader, err := importfile.NewReader(bytes.NewReader(sample), importfile.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -250,7 +250,7 @@ func TestExitCodeOfTheContract(t *testing.T) {
 func TestExitCode(t *testing.T) {
 	t.Parallel()
 	_, badConfig := config.Load([]string{"LASTSEAT_X=1"}, false)
-	_, badFile := importfile.NewReader(strings.NewReader("a,b\n"))
+	_, badFile := importfile.NewReader(strings.NewReader("a,b\n"), importfile.Options{})
 	noSchema := schema.Check(t.Context(), testdb.Pool(t, testdb.Empty(t)))
 	for name, test := range map[string]struct {
 		err  error

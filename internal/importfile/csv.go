@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 )
 
 // csvTable reads the rows of a CSV file as records of one schema.
@@ -14,14 +13,15 @@ type csvTable struct {
 	schema *schema
 	feed   *feed
 	csv    *csv.Reader
+	open   bool           // a last line without a line end is taken for whole
 	before int            // lines of the file before the first that csv saw
 	fields []string       // the row that was read last
 	column map[string]int // position of each column of the header
 }
 
 // newCSVTable reads the header. lines stands before it.
-func newCSVTable(lines *lines) (*csvTable, error) {
-	t := &csvTable{feed: &feed{lines: lines}, before: lines.n - 1}
+func newCSVTable(lines *lines, options Options) (*csvTable, error) {
+	t := &csvTable{feed: &feed{lines: lines}, before: lines.n - 1, open: options.UnendedLastLine}
 	t.csv = csv.NewReader(t.feed)
 	t.csv.ReuseRecord = true
 	t.csv.FieldsPerRecord = -1 // counted here, to say more than that it is wrong
@@ -32,8 +32,7 @@ func newCSVTable(lines *lines) (*csvTable, error) {
 	line := t.line(0)
 	t.schema = chooseSchema(header)
 	if t.schema == nil {
-		return nil, errorf(line, "the header %s is of no known table: write %s", quote(strings.Join(header, ",")),
-			knownHeaders())
+		return nil, errorf(line, "%s", strangeHeader(header))
 	}
 	if msg := t.schema.check(header); msg != "" {
 		return nil, errorf(line, "%s", msg)
@@ -50,11 +49,13 @@ func (t *csvTable) read() (Record, error) {
 		return Record{}, err
 	}
 	if len(t.fields) != len(t.column) {
-		hint := "quote a field that holds a comma"
-		if t.feed.lines.cut {
-			hint = "is the file complete?"
-		}
-		return Record{}, errorf(t.line(0), "the row has %d fields and the header %d: %s", len(t.fields), len(t.column), hint)
+		return Record{}, errorf(t.line(0), "the row has %s and the header %d: %s", fieldCount(len(t.fields)),
+			len(t.column), t.miscounted())
+	}
+	if t.feed.lines.cut && !t.open {
+		return Record{}, errorf(t.line(0), "the file ends without a line end, so this row may be cut: its last field is %s; "+
+			"if that is the whole of it, add a line end or pass --allow-missing-newline",
+			quote(t.fields[len(t.fields)-1]))
 	}
 	row := &row{table: t}
 	record := t.schema.parse(row)

@@ -2,6 +2,7 @@ package importfile
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -10,15 +11,28 @@ const (
 	transfersHeader = "key,from_account,to_account,amount,currency,description\n"
 	accountsHeader  = "account,currency,overdraft\n"
 	resourcesHeader = "resource,capacity,overbook\n"
-	transferColumns = "the columns of transfers are key, from_account, to_account, amount, currency, description"
-	headers         = "key,from_account,to_account,amount,currency,description or account,currency,overdraft or " +
+	columnsKnown    = "the columns of transfers are key, from_account, to_account, amount, currency, description, metadata"
+	headers         = "key,from_account,to_account,amount,currency,description,metadata or account,currency,overdraft or " +
 		"resource,capacity,overbook"
+)
+
+const (
+	toCSV     = "convert it to a CSV file with the header key,from_account,to_account,amount,currency,description,metadata"
+	mt940Hint = "this looks like MT940, a bank's statement: " + toCSV
+	notWhole  = "the file ends without a line end, so this row may be cut: its last field is %q; " +
+		"if that is the whole of it, add a line end or pass --allow-missing-newline"
 )
 
 type badFile struct {
 	file string
 	line int // 0: of the file as a whole
 	want string
+}
+
+const withMetadata = "key,from_account,to_account,amount,currency,metadata\n"
+
+func commas(between string) string {
+	return "the file has " + between + " between its columns: write commas between them, and a point in amounts (12.50)"
 }
 
 func TestErrorsOfFiles(t *testing.T) {
@@ -29,8 +43,13 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"\ufeff\r\n \n\n", 0, "the file is empty"},
 		{"[{\"kind\":\"x\"}]", 1,
 			"a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between"},
-		{"\x1f\x8b\x08", 1, "byte 2 (0x8b) is not UTF-8: save the file as UTF-8"},
-		{"\xff\xfek\x00e\x00", 1, "byte 4 is NUL, which Postgres can't store: is this a text file in UTF-8?"},
+		{"\x1f\x8b\x08", 1, "the file is compressed: gunzip -c FILE | enqueue import -"},
+		{"PK\x03\x04\x14\x00", 1, "the file is a spreadsheet or a ZIP archive: save the table as CSV in UTF-8"},
+		{"\xff\xfek\x00e\x00", 1, "the file is UTF-16: save it as UTF-8"},
+		{"\xfe\xff\x00k\x00e", 1, "the file is UTF-16: save it as UTF-8"},
+		{"{1:F01BANKDEFFAXXX0000000000}{2:I940}{4:\n:20:STATEMENT\n", 1, mt940Hint},
+		{":20:STATEMENT\r\n:25:DE1234\r\n", 1, mt940Hint},
+		{"<?xml version=\"1.0\"?>\n<Document>", 1, "this looks like XML (camt.053 and pain.001 are): " + toCSV},
 		{transfersHeader + "k1,a,b,1,EUR,caf\xe9\n", 2, "byte 17 (0xe9) is not UTF-8: save the file as UTF-8"},
 		{transfersHeader + "k1,a,b,1,EUR,\"é\n\xc3\"\n", 3, "byte 1 (0xc3) is not UTF-8: save the file as UTF-8"},
 		{transfersHeader + "k1,a\x00,b,1,EUR,\n", 2,
@@ -45,13 +64,17 @@ func TestErrorsOfHeaders(t *testing.T) {
 		{"id,name\n1,x\n", 1, `the header "id,name" is of no known table: write ` + headers},
 		{"\n\nhello\n", 3, `the header "hello" is of no known table: write ` + headers},
 		{"currency\n", 1, `the header "currency" is of no known table: write ` + headers},
-		{"key;from_account;to_account\n", 1, `the header "key;from_account;to_account" is of no known table: write ` +
-			headers},
-		{"key, from_account,to_account,amount,currency\n", 1, `column " from_account" is unknown: ` + transferColumns},
-		{"key,from_account,to_account,amount,currency,note\n", 1, `column "note" is unknown: ` + transferColumns},
-		{"key,from_account,to_account,amount,currency,\n", 1, `column "" is unknown: ` + transferColumns},
-		{"key,from_account,to_account,amount,currency,key\n", 1, `column "key" is there twice: ` + transferColumns},
-		{"\nkey,from_account,to_account,currency,description\n", 2, `column "amount" is missing: ` + transferColumns},
+		{"key;from_account;to_account\n", 1, commas("semicolons")},
+		{"key;from_account;to_account;amount;currency\nk1;a;b;1,00;EUR\n", 1, commas("semicolons")},
+		{"account\tcurrency\toverdraft\na\tEUR\t\n", 1, commas("tabs")},
+		{"resource|capacity\n", 1, commas("bars")},
+		{"Buchungstag;Betrag;Waehrung\n", 1, commas("semicolons") + "; the header is then " + headers},
+		{"a;b,c,d\n", 1, `the header "a;b,c,d" is of no known table: write ` + headers},
+		{"key, from_account,to_account,amount,currency\n", 1, `column " from_account" is unknown: ` + columnsKnown},
+		{"key,from_account,to_account,amount,currency,note\n", 1, `column "note" is unknown: ` + columnsKnown},
+		{"key,from_account,to_account,amount,currency,\n", 1, `column "" is unknown: ` + columnsKnown},
+		{"key,from_account,to_account,amount,currency,key\n", 1, `column "key" is there twice: ` + columnsKnown},
+		{"\nkey,from_account,to_account,currency,description\n", 2, `column "amount" is missing: ` + columnsKnown},
 		{"account,currency\n", 1, `column "overdraft" is missing: the columns of accounts are account, currency, overdraft`},
 		{"resource\n", 1, `column "capacity" is missing: the columns of resources are resource, capacity, overbook`},
 		{"resource,capa\"city\n", 1,
@@ -63,10 +86,25 @@ func TestErrorsOfRows(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 201)
 	checkErrors(t, []badFile{
-		{transfersHeader + "k1,a,b,1,EUR\n", 2, "the row has 5 fields and the header 6: quote a field that holds a comma"},
-		{transfersHeader + "k1,a,b,1,EUR,x,y\n", 2,
-			"the row has 7 fields and the header 6: quote a field that holds a comma"},
-		{transfersHeader + "k1,a,b,1,EUR,\nk2,a,b,1", 3, "the row has 4 fields and the header 6: is the file complete?"},
+		{transfersHeader + "k1,a,b,1,EUR\n", 2,
+			"the row has 5 fields and the header 6: nothing stands for description; a field that is empty needs its comma, too"},
+		{transfersHeader + "k1,a,b\n", 2, "the row has 3 fields and the header 6: nothing stands for amount, currency, " +
+			"description; a field that is empty needs its comma, too"},
+		{transfersHeader + "k1;a;b;1,00;EUR;\n", 2,
+			"the row has 2 fields and the header 6: it has semicolons between its fields, write commas"},
+		{transfersHeader + "k1,a,b,1,50,EUR,\n", 2, "the row has 7 fields and the header 6: " +
+			`quote a field that holds a comma ("Smith, Ann"), and write a point in amounts (12.50)`},
+		{transfersHeader + "k1,a,b,1,EUR,\nk2,a,b,1", 3,
+			"the row has 4 fields and the header 6: the file ends here, is it complete?"},
+		{"key,from_account,to_account,currency,amount\nk1,a,b,EUR,1", 2, fmt.Sprintf(notWhole, "1")},
+		{"resource,capacity\na,1\nb,1\r", 3, fmt.Sprintf(notWhole, "1")},
+		{transfersHeader + "k1,a,b,1,EUR,\"x\"", 2, fmt.Sprintf(notWhole, "x")},
+		{withMetadata + "k1,a,b,1,EUR,[1]\n", 2,
+			`metadata "[1]" is not a JSON object: write "{""order"": 7}", with the quotes doubled`},
+		{withMetadata + "k1,a,b,1,EUR,order 7\n", 2,
+			`metadata "order 7" is not a JSON object: write "{""order"": 7}", with the quotes doubled`},
+		{withMetadata + `k1,a,b,1,EUR,"{""a"":""\u0000""}"` + "\n", 2,
+			`metadata: the escape \u0000 is NUL, which Postgres can't store: leave it out`},
 		{transfersHeader + "k1,a,b,1,EUR,\n\nk2,a,b,1,EUR,\"x\ny\nz", 4,
 			"a quote in this row is never closed: is the file complete?"},
 		{transfersHeader + "k1,a,b,1,EUR,\"x\n", 2, "a quote in this row is never closed: is the file complete?"},
@@ -131,13 +169,20 @@ func TestErrorsOfJSONLines(t *testing.T) {
 		{good + "[1]\n", 2, `"[1]" is not a JSON object: write {"kind":...,"key":...,"args":{...}}`},
 		{good + " null", 2, `" null" is not a JSON object: write {"kind":...,"key":...,"args":{...}}`},
 		{good + transfersHeader, 2, "not one JSON object, at byte 1: invalid character 'k' looking for beginning of value"},
-		{`{}`, 1, `member "kind" is missing: a request has kind, key and args`},
-		{`{"kind":"x","key":"k"}`, 1, `member "args" is missing: a request has kind, key and args`},
-		{`{"kind":"x","args":{}}`, 1, `member "key" is missing: a request has kind, key and args`},
-		{`{"kind":"x","KEY":"k","args":{}}`, 1, `member "KEY" is unknown: a request has kind, key and args`},
+		{`{}`, 1, `member "kind" is missing: ` + members},
+		{`{"kind":"x","key":"k"}`, 1, `member "args" is missing: ` + members},
+		{`{"kind":"x","args":{}}`, 1, `member "key" is missing: ` + members},
+		{`{"kind":"x","KEY":"k","args":{}}`, 1, `member "KEY" is unknown: ` + members},
 		{`{"kind":"x","key":"k","args":{},"key":"l"}`, 1, `member "key" is there twice: leave one`},
-		{`{"kind":"x","key":"k","args":{},"scheduled_at":null}`, 1,
-			`member "scheduled_at" is unknown: a request has kind, key and args`},
+		{`{"kind":"x","key":"k","args":{},"at":null}`, 1, `member "at" is unknown: ` + members},
+		{`{"kind":"x","key":"k","args":{},"scheduled_at":"tomorrow"}`, 1,
+			`scheduled_at "\"tomorrow\"" is not a time: write it like "2026-11-23T12:00:00Z"`},
+		{`{"kind":"x","key":"k","args":{},"scheduled_at":"2026-11-23T12:00:00"}`, 1,
+			`scheduled_at "\"2026-11-23T12:00:00\"" is not a time: write it like "2026-11-23T12:00:00Z"`},
+		{`{"kind":"x","key":"k","args":{},"scheduled_at":1764000000}`, 1,
+			`scheduled_at "1764000000" is not a time: write it like "2026-11-23T12:00:00Z"`},
+		{`{"kind":"x","key":"k","args":{},"queue":""}`, 1, `queue is empty: give it 1 to 200 characters`},
+		{`{"kind":"x","key":"k","args":{},"queue":7}`, 1, `queue "7" is not a string: put it in quotes`},
 		{`{"kind":"x","key":"k","args":null}`, 1, `args "null" is not an object: write {"name":value,...}`},
 		{`{"kind":"x","key":"k","args":"{}"}`, 1, `args "\"{}\"" is not an object: write {"name":value,...}`},
 		{`{"kind":7,"key":"k","args":{}}`, 1, `kind "7" is not a string: put it in quotes`},

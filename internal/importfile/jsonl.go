@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
+	"time"
 	"unicode/utf16"
 )
 
@@ -83,11 +85,13 @@ func parseRequest(line []byte) (request *Request, msg string) {
 	}
 	for _, name := range []string{"kind", "key", "args"} {
 		if !seen[name] {
-			return nil, "member " + quote(name) + " is missing: a request has kind, key and args"
+			return nil, "member " + quote(name) + " is missing: " + members
 		}
 	}
 	return request, ""
 }
+
+const members = "a request has kind, key, args and, if need be, queue and scheduled_at"
 
 // set takes one member of the envelope, and says what is wrong with it, or nothing.
 func (r *Request) set(name string, value json.RawMessage) string {
@@ -103,13 +107,35 @@ func (r *Request) set(name string, value json.RawMessage) string {
 		}
 		r.Args = value
 		return ""
+	case "queue":
+		if string(value) == "null" {
+			return ""
+		}
+		text = &r.Queue
+	case "scheduled_at":
+		return r.schedule(value)
 	default:
-		return "member " + quote(name) + " is unknown: a request has kind, key and args"
+		return "member " + quote(name) + " is unknown: " + members
 	}
 	if value[0] != '"' || json.Unmarshal(value, text) != nil {
 		return name + " " + quote(string(value)) + " is not a string: put it in quotes"
 	}
 	return checkID(name, *text)
+}
+
+// schedule takes the time before which the request is not done.
+func (r *Request) schedule(value json.RawMessage) string {
+	var text string
+	if string(value) == "null" {
+		return ""
+	}
+	if value[0] == '"' && json.Unmarshal(value, &text) == nil {
+		if at, err := time.Parse(time.RFC3339, strings.ToUpper(text)); err == nil {
+			r.ScheduledAt = at.UTC()
+			return ""
+		}
+	}
+	return "scheduled_at " + quote(string(value)) + ` is not a time: write it like "2026-11-23T12:00:00Z"`
 }
 
 // checkEscapes finds what JSON can escape but Postgres can't store as text, and says so while the line is

@@ -85,6 +85,11 @@ func (l *lines) skipBlank() ([]byte, error) {
 func (l *lines) unread() { l.again = true }
 
 func (l *lines) checkText() error {
+	if l.n == 1 {
+		if msg := binaryFormat(l.line); msg != "" {
+			return errorf(l.n, "%s", msg)
+		}
+	}
 	if i := bytes.IndexByte(l.line, 0); i >= 0 {
 		return errorf(l.n, "byte %d is NUL, which Postgres can't store: is this a text file in UTF-8?", i+1)
 	}

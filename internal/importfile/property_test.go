@@ -57,16 +57,20 @@ func drawTable(t *rapid.T) (columns []string, rows [][]string, want []Record) {
 			key, description := ids.Draw(t, "key"), rapid.String().Filter(storable).Draw(t, "description")
 			to := ids.Filter(func(s string) bool { return s != id }).Draw(t, "to")
 			amount := rapid.Int64Min(1).Draw(t, "amount")
-			row = []string{key, id, to, money.Format(amount, currency), currency, description}
+			metadata := rapid.SampledFrom([]string{"", `{"order": 7}`, `{"a,b": ["\"", 1.50]}`}).Draw(t, "metadata")
+			row = []string{key, id, to, money.Format(amount, currency), currency, description, metadata}
 			args := map[string]any{"from": id, "to": to, "amount": amount, "currency": currency}
 			if description != "" {
 				args["description"] = description
+			}
+			if metadata != "" {
+				args["metadata"] = json.RawMessage(metadata)
 			}
 			raw, err := json.Marshal(args)
 			if err != nil {
 				t.Fatal(err)
 			}
-			record.Request = &Request{"payment.transfer", key, raw}
+			record.Request = &Request{Kind: "payment.transfer", Key: key, Args: raw}
 		case FormatAccounts:
 			minor := rapid.Int64Min(0).Draw(t, "overdraft")
 			row = []string{id, currency, money.Format(minor, currency)}
@@ -136,12 +140,30 @@ func TestWhatIsWrittenAsCSVComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		columns, rows, want := drawTable(t)
 		file := writeCSV(t, columns, rows, want)
-		_, records, err := readAll(strings.NewReader(file))
+		_, records, err := readAllWith(strings.NewReader(file), Options{UnendedLastLine: true})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, file)
 		}
 		if got, want := parsedArgs(t, records), parsedArgs(t, want); !reflect.DeepEqual(got, want) {
 			t.Fatalf("\n got %v\nwant %v\n%s", show(records), show(want), file)
+		}
+	})
+}
+
+// Wherever a file is cut, what is left of it has the records of the whole, or is refused: no row changes its meaning.
+func TestWhatIsCutChangesNoRecord(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		columns, rows, want := drawTable(t)
+		file := writeCSV(t, columns, rows, want)
+		cut := file[:rapid.IntRange(0, len(file)).Draw(t, "bytes")]
+		_, records, err := readAll(strings.NewReader(cut))
+		got, whole := parsedArgs(t, records), parsedArgs(t, want)
+		if len(got) > len(whole) || len(got) > 0 && !reflect.DeepEqual(got, whole[:len(got)]) {
+			t.Fatalf("%v\n got %v\nof %v\n%q", err, show(got), show(whole), cut)
+		}
+		if err == nil && len(got) > strings.Count(cut, "\n") {
+			t.Fatalf("a row without a line end was taken\n%q", cut)
 		}
 	})
 }
@@ -181,7 +203,7 @@ func TestWhatIsWrittenAsJSONLinesComesBack(t *testing.T) {
 			members := rapid.Permutation([]string{`"kind":` + asJSON(t, kind), `"key": ` + asJSON(t, key), `"args":` +
 				args}).Draw(t, "members")
 			file.WriteString("{" + strings.Join(members, ", ") + "}\n")
-			want = append(want, Record{Line: i + 1, Request: &Request{kind, key, []byte(args)}})
+			want = append(want, Record{Line: i + 1, Request: &Request{Kind: kind, Key: key, Args: []byte(args)}})
 		}
 		_, records, err := readAll(strings.NewReader(file.String()))
 		if err != nil || !reflect.DeepEqual(records, want) {

@@ -5,8 +5,9 @@
 // possible without a database: shape, lengths, amounts, currencies. Every error names its line. Whether an
 // account exists, a key was used before or a request is too large is left to the functions of the schema.
 //
-// A file that was cut is noticed where the cut shows: inside a quote or a JSON object, or in a row that
-// lacks fields. A CSV file that was cut inside the last field of a row, or after a line, looks complete.
+// A file that was cut inside a record is refused. JSON shows a cut by itself. A CSV row may look whole without
+// its end ("1" of "1250.00"), so its line has to end, unless [Options] say otherwise. A file that was cut after
+// a line looks complete.
 package importfile
 
 import (
@@ -14,6 +15,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"time"
 )
 
 // The values of [Reader.Format].
@@ -55,8 +57,11 @@ type Request struct {
 
 	// Args is a JSON object. From JSON Lines it is what the file says, byte for byte, so that no number
 	// passes through a float. From a transfers CSV it is from, to, amount (minor units), currency, and
-	// description where there is one.
+	// description and metadata where there are any.
 	Args json.RawMessage
+
+	ScheduledAt time.Time // not before this time; zero: now
+	Queue       string    // empty: the one of payments and reservations
 }
 
 // Reader reads the records of one file in order. It isn't safe for concurrent use.
@@ -66,9 +71,14 @@ type Reader struct {
 	err    error
 }
 
+// Options of a [Reader].
+type Options struct {
+	UnendedLastLine bool // take the last row of a CSV file even though its line does not end
+}
+
 // NewReader finds out what the file holds: JSON Lines where the first byte that isn't space is '{', else
 // CSV, whose header says which table. It reads no further than that line. An error is an [*Error].
-func NewReader(r io.Reader) (*Reader, error) {
+func NewReader(r io.Reader, options Options) (*Reader, error) {
 	lines := &lines{r: bufio.NewReaderSize(r, 64<<10)}
 	first, err := lines.skipBlank()
 	switch {
@@ -78,6 +88,9 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, err
 	}
 	lines.unread()
+	if msg := otherFormat(first); msg != "" {
+		return nil, errorf(lines.n, "%s", msg)
+	}
 	switch bytes.TrimSpace(first)[0] {
 	case '{':
 		return &Reader{format: FormatRequests, read: (&jsonLines{lines}).read}, nil
@@ -85,7 +98,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, errorf(lines.n,
 			"a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between")
 	}
-	table, err := newCSVTable(lines)
+	table, err := newCSVTable(lines, options)
 	if err != nil {
 		return nil, err
 	}

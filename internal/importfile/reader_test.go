@@ -10,11 +10,16 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // readAll reads a file to its end, or to its first error.
 func readAll(r io.Reader) (format string, records []Record, err error) {
-	reader, err := NewReader(r)
+	return readAllWith(r, Options{})
+}
+
+func readAllWith(r io.Reader, options Options) (format string, records []Record, err error) {
+	reader, err := NewReader(r, options)
 	if err != nil {
 		return "", nil, err
 	}
@@ -60,6 +65,10 @@ func TestReader(t *testing.T) {
 			"transfers", []Record{
 				transfer(5, "k1", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"one\n\ntwo\n"}`),
 				transfer(10, "k2", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"x"}`)}},
+		{"metadata", "key,from_account,to_account,amount,currency,metadata\nk1,a,b,1,EUR,\"{\"\"n\"\": 1.10e2}\"\nk2,a,b,1,EUR,\n",
+			"transfers", []Record{
+				transfer(2, "k1", `{"from":"a","to":"b","amount":100,"currency":"EUR","metadata":{"n":1.10e2}}`),
+				transfer(3, "k2", `{"from":"a","to":"b","amount":100,"currency":"EUR"}`)}},
 		{"accounts", "account,currency,overdraft\na,EUR,\nb,JPY,100\nc,KWD,1.5\nd,EUR,unlimited\ne,EUR,0\n", "accounts",
 			[]Record{
 				{Line: 2, Account: &Account{"a", "EUR", new(int64(0))}}, {Line: 3, Account: &Account{"b", "JPY", new(int64(100))}},
@@ -72,8 +81,14 @@ func TestReader(t *testing.T) {
 		{"requests", "\n  {\"args\": { \"n\" : 1.10e2,\t\"big\":12345678901234567890 } " +
 			",\"key\":\"k\\u00e9\\ud83d\\ude00\\\\u0000\",\"kind\":\"x.y\"}\r\n \n{\"kind\":\"x\",\"key\":\"l\",\"args\":{}}",
 			"requests", []Record{
-				{Line: 2, Request: &Request{"x.y", `ké😀\u0000`, []byte("{ \"n\" : 1.10e2,\t\"big\":12345678901234567890 }")}},
-				{Line: 4, Request: &Request{"x", "l", []byte(`{}`)}}}},
+				{Line: 2, Request: &Request{Kind: "x.y", Key: `ké😀\u0000`,
+					Args: []byte("{ \"n\" : 1.10e2,\t\"big\":12345678901234567890 }")}},
+				{Line: 4, Request: &Request{Kind: "x", Key: "l", Args: []byte(`{}`)}}}},
+		{"requests of a queue and a time", `{"kind":"x","key":"k","args":{},"queue":"own","scheduled_at":"2026-11-23t13:00:00+01:00"}
+{"kind":"x","key":"l","args":{},"queue":null,"scheduled_at":null}`, "requests", []Record{
+			{Line: 1, Request: &Request{Kind: "x", Key: "k", Args: []byte(`{}`), Queue: "own",
+				ScheduledAt: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}},
+			{Line: 2, Request: &Request{Kind: "x", Key: "l", Args: []byte(`{}`)}}}},
 		{"header only", "resource,capacity", "resources", nil},
 		{"200 characters, not bytes", "resource,capacity\n" + strings.Repeat("é", 200) + ",1\n", "resources", []Record{
 			{Line: 2, Resource: &Resource{strings.Repeat("é", 200), 1, 0}}}},
@@ -86,7 +101,7 @@ func TestReader(t *testing.T) {
 				"byte by byte":  iotest.OneByteReader(strings.NewReader(tt.file)),
 				"EOF with data": iotest.DataErrReader(strings.NewReader(tt.file)),
 			} {
-				format, records, err := readAll(r)
+				format, records, err := readAllWith(r, Options{UnendedLastLine: true})
 				if err != nil || format != tt.format || !reflect.DeepEqual(records, tt.want) {
 					t.Errorf("%s: %s, %v\n got %s\nwant %s", how, format, err, show(records), show(tt.want))
 				}
@@ -98,7 +113,7 @@ func TestReader(t *testing.T) {
 // Both ends stay: a caller that reads on after an error must not skip the bad line.
 func TestReaderStaysAtItsEnd(t *testing.T) {
 	t.Parallel()
-	reader, err := NewReader(strings.NewReader("resource,capacity\na,1\nb,x\nc,1\n"))
+	reader, err := NewReader(strings.NewReader("resource,capacity\na,1\nb,x\nc,1\n"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +124,7 @@ func TestReaderStaysAtItsEnd(t *testing.T) {
 	if record, again := reader.Next(); again == nil || again != first || record != (Record{}) {
 		t.Errorf("after %v: %v, %v", first, record, again)
 	}
-	reader, err = NewReader(strings.NewReader(`{"kind":"x","key":"l","args":{}}`))
+	reader, err = NewReader(strings.NewReader(`{"kind":"x","key":"l","args":{}}`), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,17 +16,17 @@ import (
 type schema struct {
 	format   string
 	columns  []string
-	optional string // the one of columns that a file may lack
+	optional []string // those of columns that a file may lack
 	parse    func(*row) Record
 }
 
 var schemas = []*schema{
 	{
-		FormatTransfers, []string{"key", "from_account", "to_account", "amount", "currency", "description"},
-		"description", parseTransfer,
+		FormatTransfers, []string{"key", "from_account", "to_account", "amount", "currency", "description", "metadata"},
+		[]string{"description", "metadata"}, parseTransfer,
 	},
-	{FormatAccounts, []string{"account", "currency", "overdraft"}, "", parseAccount},
-	{FormatResources, []string{"resource", "capacity", "overbook"}, "overbook", parseResource},
+	{FormatAccounts, []string{"account", "currency", "overdraft"}, nil, parseAccount},
+	{FormatResources, []string{"resource", "capacity", "overbook"}, []string{"overbook"}, parseResource},
 }
 
 func parseTransfer(r *row) Record {
@@ -43,6 +43,7 @@ func parseTransfer(r *row) Record {
 			quote(r.text("amount")))
 	}
 	args.Description = r.text("description")
+	args.Metadata = r.object("metadata")
 	raw, err := json.Marshal(args)
 	if err != nil {
 		r.failf("key", "writing the arguments as JSON: %s", err)
@@ -113,7 +114,7 @@ func (s *schema) check(header []string) string {
 		}
 	}
 	for _, column := range s.columns {
-		if column != s.optional && !slices.Contains(header, column) {
+		if !slices.Contains(s.optional, column) && !slices.Contains(header, column) {
 			return fmt.Sprintf("column %s is missing: %s", quote(column), known)
 		}
 	}
@@ -147,6 +148,23 @@ func (r *row) text(column string) string {
 		return r.table.fields[i]
 	}
 	return ""
+}
+
+// object reads a JSON object; nil where there is none.
+func (r *row) object(column string) json.RawMessage {
+	text := []byte(strings.TrimSpace(r.text(column)))
+	if len(text) == 0 {
+		return nil
+	}
+	if !json.Valid(text) || text[0] != '{' {
+		r.failf(column, `%s %s is not a JSON object: write "{""order"": 7}", with the quotes doubled`, column,
+			quote(string(text)))
+		return nil
+	}
+	if msg := checkEscapes(text); msg != "" {
+		r.failf(column, "%s: %s", column, msg)
+	}
+	return text
 }
 
 func (r *row) id(column string) string {
