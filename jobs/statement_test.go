@@ -236,9 +236,9 @@ func TestStatementOfHotAccount(t *testing.T) {
 			} {
 				var plan []struct {
 					Plan struct {
-						Hit  int `json:"Shared Hit Blocks"`
-						Read int `json:"Shared Read Blocks"`
-						Rows int `json:"Actual Rows"`
+						Hit  int         `json:"Shared Hit Blocks"`
+						Read int         `json:"Shared Read Blocks"`
+						Rows json.Number `json:"Actual Rows"` // from 18 on 1.00
 					}
 				}
 				var encoded []byte
@@ -251,7 +251,7 @@ func TestStatementOfHotAccount(t *testing.T) {
 				}
 				// the tables have 5,000; a session's first query reads the catalog, too
 				if pages := plan[0].Plan.Hit + plan[0].Plan.Read; pages > 800 {
-					t.Errorf("%s reads %d pages for %d rows (analyzed: %t)", sql, pages, plan[0].Plan.Rows, analyzed)
+					t.Errorf("%s reads %d pages for %s rows (analyzed: %t)", sql, pages, plan[0].Plan.Rows, analyzed)
 				}
 			}
 		}

@@ -65,7 +65,7 @@ const failSQL = `
 	                  THEN array_append(errors, @error::jsonb) ELSE ARRAY[@error::jsonb] END,
 	    scheduled_at = CASE WHEN @state::text = 'discarded' THEN scheduled_at ELSE now() + @delay::interval END,
 	    finalized_at = CASE WHEN @state::text = 'discarded' THEN clock_timestamp() END
-	WHERE id = @id`
+	WHERE ctid = @row::tid`
 
 // riverScheduler is the interval of River's scheduler. A retry that is due sooner is made available at once, with its
 // time in the future, because the scheduler would be late; River does the same.
@@ -82,7 +82,7 @@ func (b *batch) queueFailure(c *claimed, failure rivertype.AttemptError, discard
 		}
 	}
 	b.write.Queue(failSQL, pgx.NamedArgs{
-		"id": c.ID, "state": string(state), "worker": b.settings.ID, "error": string(encoded), "delay": delay,
+		"row": c.row, "state": string(state), "worker": b.settings.ID, "error": string(encoded), "delay": delay,
 	}).Exec(ExpectRows(1))
 }
 
@@ -93,11 +93,11 @@ func nextRetry(c *claimed) time.Duration {
 	return time.Until(policy.NextRetry(row))
 }
 
-const discardSQL = `UPDATE lastseat.river_job SET state = 'discarded', finalized_at = now() WHERE id = $1`
+const discardSQL = `UPDATE lastseat.river_job SET state = 'discarded', finalized_at = now() WHERE ctid = $1::tid`
 
 // queueDiscard discards a job whose row can't take a failed attempt. The request says what there is to say.
 func (b *batch) queueDiscard(c *claimed, why *culprit) {
-	b.write.Queue(discardSQL, c.ID)
+	b.write.Queue(discardSQL, c.row)
 	b.queueExhausted(c, map[string]string{
 		"error": storable(why.err.Error()), "unrecorded": storable(why.unwritable.Error()),
 	})

@@ -12,6 +12,7 @@ import (
 type claimed struct {
 	Job        // if the job has no usable key, Key names the job itself, so that its outcome can be found
 	usableKey  bool
+	row        string // the ctid of its row in river_job, which can't change while it is locked
 	createdAt  time.Time
 	errorCount int       // entries in river_job.errors
 	now        time.Time // of the transaction, by the database's clock
@@ -43,10 +44,12 @@ const (
 	charge                // a failed attempt, for what it did in an earlier batch
 )
 
+// claimSQL looks up each job's request by its key. OFFSET 0 leaves the planner no other way: from a plain join it makes
+// a walk through all of requests_pkey where statistics say that the table is empty.
 const (
 	claimSQL = `
 	WITH claimed AS MATERIALIZED (
-		SELECT j.id, j.kind, j.args, j.attempt, j.max_attempts,
+		SELECT j.ctid AS row, j.id, j.kind, j.args, j.attempt, j.max_attempts,
 		       CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END AS created_at,
 		       coalesce(cardinality(j.errors), 0) AS error_count, j.priority, j.scheduled_at, k.usable,
 		       CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
@@ -62,14 +65,16 @@ const (
 		LIMIT @limit
 		FOR UPDATE OF j SKIP LOCKED
 	)
-	SELECT c.id, c.kind, c.args, c.attempt, c.max_attempts,
+	SELECT c.row::text, c.id, c.kind, c.args, c.attempt, c.max_attempts,
 	       CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END,
 	       c.created_at, c.error_count, c.key, c.usable, now(),
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
 	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
 	FROM claimed c
-	LEFT JOIN lastseat.requests r ON r.key = c.key
+	LEFT JOIN LATERAL (
+		SELECT q.job_id, q.status, q.fingerprint FROM lastseat.requests q WHERE q.key = c.key OFFSET 0
+	) r ON true
 	ORDER BY c.priority, c.scheduled_at, c.id`
 )
 
@@ -81,7 +86,7 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 	}
 	b.jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) {
 		c := &claimed{}
-		err := row.Scan(&c.ID, &c.Kind, &c.Args, &c.Attempt, &c.MaxAttempts, &c.At,
+		err := row.Scan(&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint, &c.size)
 		c.Attempt++

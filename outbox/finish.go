@@ -11,7 +11,7 @@ import (
 // finish queues the outcomes of the requests and the end of their jobs.
 func (b *batch) finish() error {
 	var settled outcomeRows
-	var done []int64 // jobs
+	var done []string // rows of river_job
 	for i, c := range b.jobs {
 		result := b.results[i]
 		switch {
@@ -24,14 +24,14 @@ func (b *batch) finish() error {
 		case c.fate == unknown:
 			b.queueAttempt(c, &rivertype.UnknownJobKindError{Kind: c.Kind})
 		case c.fate == duplicate:
-			done = append(done, c.ID)
+			done = append(done, c.row)
 		case result.err != nil:
 			b.queueAttempt(c, result.err)
 		default:
 			if err := settled.add(c, result); err != nil {
 				return err
 			}
-			done = append(done, c.ID)
+			done = append(done, c.row)
 		}
 	}
 	b.queueOutcomes(settled)
@@ -73,12 +73,19 @@ func encodeDetail(detail any) (text *string, err error) {
 	return new(string(encoded)), nil
 }
 
+// outcomeSQL finds each request by its key and updates the row at that place, in whatever order: the place in the batch
+// is written down, for outcome_log. A plain join on the key would be a walk through the whole index where statistics say
+// that the table is empty.
 const outcomeSQL = `
+	WITH o AS MATERIALIZED (
+		SELECT o.*, (SELECT q.ctid FROM lastseat.requests q WHERE q.key = o.key) AS row
+		FROM unnest(@keys::text[], @statuses::text[], @codes::text[], @details::text[], @attempts::int[])
+		     WITH ORDINALITY AS o(key, status, code, detail, attempts, place))
 	UPDATE lastseat.requests r
-	SET status = o.status, code = o.code, detail = o.detail::jsonb, attempts = o.attempts, settled_at = now()
-	FROM unnest(@keys::text[], @statuses::text[], @codes::text[], @details::text[], @attempts::int[])
-	     AS o(key, status, code, detail, attempts)
-	WHERE r.key = o.key AND r.status = 'pending'`
+	SET status = o.status, code = o.code, detail = o.detail::jsonb, attempts = o.attempts, place = o.place,
+	    settled_at = now()
+	FROM o
+	WHERE r.ctid = o.row AND r.status = 'pending'`
 
 func (b *batch) queueOutcomes(o outcomeRows) {
 	if len(o.keys) == 0 {
@@ -90,7 +97,7 @@ func (b *batch) queueOutcomes(o outcomeRows) {
 }
 
 const (
-	deleteSQL = `DELETE FROM lastseat.river_job WHERE id = ANY (@ids::bigint[])`
+	deleteSQL = `DELETE FROM lastseat.river_job WHERE ctid = ANY (@rows::text[]::tid[])`
 
 	completeSQL = `
 	UPDATE lastseat.river_job
@@ -98,19 +105,21 @@ const (
 	    attempted_by = CASE WHEN coalesce(array_ndims(attempted_by), 1) = 1
 	                        THEN array_append(attempted_by, @worker::text) ELSE ARRAY[@worker::text] END,
 	    finalized_at = clock_timestamp()
-	WHERE id = ANY (@ids::bigint[])`
+	WHERE ctid = ANY (@rows::text[]::tid[])`
 )
 
-// queueDone ends jobs that are done with: they are deleted, or kept as completed for a while.
-func (b *batch) queueDone(ids []int64) {
-	if len(ids) == 0 {
+// queueDone ends jobs that are done with: they are deleted, or kept as completed for a while. It finds them at their
+// place in the table, since river_job has two indexes with the id in them, and one of them is walked from end to end if
+// the planner picks it.
+func (b *batch) queueDone(rows []string) {
+	if len(rows) == 0 {
 		return
 	}
-	sql, args := deleteSQL, pgx.NamedArgs{"ids": ids}
+	sql, args := deleteSQL, pgx.NamedArgs{"rows": rows}
 	if b.settings.KeepCompleted > 0 {
 		sql, args["worker"] = completeSQL, b.settings.ID
 	}
-	b.write.Queue(sql, args).Exec(ExpectRows(len(ids)))
+	b.write.Queue(sql, args).Exec(ExpectRows(len(rows)))
 }
 
 const (

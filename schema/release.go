@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "807111ffeb330096a24128307d7034a0b372dcc9bda9891a6a1fe6d868295f96"
+	functionsDigest  = "2d2d126fb78c3f8678b0f24a12f8f70bbfa89f5cb69cddd99a27c0115feaac38"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -21,7 +21,7 @@ BEGIN
     RETURN QUERY
         SELECT r.key, r.kind, r.status, r.code, r.detail, r.attempts, r.job_id, r.requested_at, r.settled_at
         FROM unnest(outcomes.keys) WITH ORDINALITY AS asked(key, n)
-        JOIN requests r ON r.key = asked.key ORDER BY asked.n;
+        JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = asked.key OFFSET 0) r ON true ORDER BY asked.n;
 END $$;
 COMMENT ON FUNCTION lastseat.outcomes IS
 'What came of the requests with these keys, in the order of the keys. Keys that were never used are left out.
@@ -44,7 +44,7 @@ DECLARE
         coalesce(nullif(since, ''), '0.0.0'), '^([0-9]{1,19})[.]([0-9]{1,18})[.]([0-9]{1,9})$');
     snapshot CONSTANT pg_snapshot := pg_current_snapshot();
     logged   record;
-    place    integer;
+    passed   integer; -- keys of the row
     wanted   integer := max_rows;
     got      integer;
 BEGIN
@@ -66,18 +66,19 @@ BEGIN
         WHERE (l.xid, l.number) >= (mark[1]::xid8, mark[2]::bigint) AND l.xid < pg_snapshot_xmin(snapshot)
         ORDER BY l.xid, l.number
     LOOP
-        place := CASE WHEN (logged.xid, logged.number) = (mark[1]::xid8, mark[2]::bigint) THEN mark[3]::integer
+        passed := CASE WHEN (logged.xid, logged.number) = (mark[1]::xid8, mark[2]::bigint) THEN mark[3]::integer
                  ELSE 0 END;
-        WHILE place < cardinality(logged.keys) LOOP
+        WHILE passed < cardinality(logged.keys) LOOP
             RETURN QUERY
-                SELECT concat_ws('.', logged.xid, logged.number, place + k.n),
+                SELECT concat_ws('.', logged.xid, logged.number, passed + k.n),
                        r.key, r.kind, r.status, r.code, r.detail, r.attempts, r.job_id, r.requested_at, r.settled_at
-                FROM unnest(logged.keys[place + 1 : place::bigint + wanted]) WITH ORDINALITY AS k(key, n)
+                FROM unnest(logged.keys[passed + 1 : passed::bigint + wanted]) WITH ORDINALITY AS k(key, n)
                 -- one that was settled again since, by a retry, comes up later
-                JOIN requests r ON r.key = k.key AND r.settled_at = logged.settled_at AND r.status <> 'pending'
+                JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = k.key OFFSET 0) r
+                  ON r.settled_at = logged.settled_at AND r.status <> 'pending'
                 ORDER BY k.n;
             GET DIAGNOSTICS got = ROW_COUNT;
-            place := least(place::bigint + wanted, cardinality(logged.keys));
+            passed := least(passed::bigint + wanted, cardinality(logged.keys));
             wanted := wanted - got;
             IF wanted = 0 THEN
                 RETURN;
@@ -148,7 +149,7 @@ BEGIN
     LOCK TABLE requests IN SHARE ROW EXCLUSIVE MODE; -- nothing is settled meanwhile
     DELETE FROM outcome_log;
     INSERT INTO outcome_log (settled_at, keys)
-    SELECT r.settled_at, array_agg(r.key ORDER BY r.job_id, r.key) FROM requests r WHERE r.status <> 'pending'
+    SELECT r.settled_at, array_agg(r.key ORDER BY r.place, r.job_id, r.key) FROM requests r WHERE r.status <> 'pending'
     GROUP BY r.settled_at ORDER BY r.settled_at;
 END $$;
 COMMENT ON FUNCTION lastseat.rebuild_outcome_log IS

@@ -246,7 +246,8 @@ BEGIN
     FROM unnest(keys, kinds, marks, jobs) AS a(key, kind, mark, job) ORDER BY a.key COLLATE "C", a.job
     ON CONFLICT (key) DO NOTHING;
     fresh := ARRAY(SELECT r.job_id = a.job FROM unnest(keys, jobs) WITH ORDINALITY AS a(key, job, n)
-                   JOIN requests r ON r.key = a.key ORDER BY a.n);
+                   JOIN LATERAL (SELECT q.job_id FROM requests q WHERE q.key = a.key OFFSET 0) r ON true
+                   ORDER BY a.n);
 
     FOR i IN 1 .. cardinality(keys) LOOP
         n := i;
@@ -275,7 +276,7 @@ BEGIN
     FROM (SELECT DISTINCT a.queue FROM unnest(queues, fresh) AS a(queue, fresh) WHERE a.fresh) rung;
     RETURN QUERY
         SELECT r.key, r.kind, r.status, NOT a.fresh FROM unnest(keys, fresh) WITH ORDINALITY AS a(key, fresh, n)
-        JOIN requests r ON r.key = a.key ORDER BY a.n;
+        JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = a.key OFFSET 0) r ON true ORDER BY a.n;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
         detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;

@@ -71,7 +71,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     -- What is settled now was pending before: nothing else is let by (settled_once).
     INSERT INTO outcome_log (settled_at, keys)
-    SELECT n.settled_at, array_agg(n.key) FROM settled n WHERE n.status <> 'pending' GROUP BY n.settled_at;
+    -- The order is that of the batch, whatever order the UPDATE met the rows in.
+    SELECT n.settled_at, array_agg(n.key ORDER BY n.place, n.job_id) FROM settled n WHERE n.status <> 'pending' GROUP BY n.settled_at;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION lastseat.log_outcomes IS 'Trigger: writes what was settled to outcome_log.';
@@ -88,8 +89,8 @@ BEGIN
     SELECT t.id, t.from_account, f.currency AS from_currency, t.to_account, o.currency AS to_currency, t.currency
     INTO bad
     FROM new_transfers t
-    LEFT JOIN accounts f ON f.id = t.from_account
-    LEFT JOIN accounts o ON o.id = t.to_account
+    LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = t.from_account OFFSET 0) f ON true
+    LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = t.to_account OFFSET 0) o ON true
     WHERE f.currency IS DISTINCT FROM t.currency OR o.currency IS DISTINCT FROM t.currency
     LIMIT 1;
     IF FOUND THEN
@@ -114,7 +115,10 @@ DECLARE
 BEGIN
     SELECT n.account_id, n.version INTO bad
     FROM new_entries n
-    LEFT JOIN entries p ON p.account_id = n.account_id AND p.version = n.version - 1
+    LEFT JOIN LATERAL (
+        SELECT e.version, e.balance_after FROM entries e
+        WHERE e.account_id = n.account_id AND e.version = n.version - 1 OFFSET 0
+    ) p ON true
     WHERE n.version <> coalesce(p.version, 0) + 1 OR n.balance_after - n.amount <> coalesce(p.balance_after, 0)
     LIMIT 1;
     IF FOUND THEN

@@ -32,6 +32,7 @@ CREATE TABLE lastseat.requests (
     code         text COLLATE "C",
     detail       jsonb,
     attempts     integer NOT NULL DEFAULT 0,
+    place        integer,
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled_at   timestamptz,
     CONSTRAINT requests_settled_with_code
@@ -54,6 +55,8 @@ COMMENT ON COLUMN lastseat.requests.code IS
 COMMENT ON COLUMN lastseat.requests.detail IS 'The figures behind the code, in minor units.';
 COMMENT ON COLUMN lastseat.requests.attempts IS
     'How often a worker took it up. Repeats because of a conflict with another transaction do not count.';
+COMMENT ON COLUMN lastseat.requests.place IS
+    'Its place among the requests that were settled in one statement, from 1; null: unknown, or it was the only one.';
 COMMENT ON COLUMN lastseat.requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null while pending.';
 GRANT INSERT, UPDATE ON lastseat.requests TO lastseat_worker;
