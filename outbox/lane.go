@@ -2,13 +2,20 @@ package outbox
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
-// lane takes turns at settling jobs and sweeping while it holds the advisory lock of its share of a queue, on a
-// connection of its own. The lock makes the order; that nothing happens twice rests on the transactions alone.
+// lane takes turns at settling jobs and sweeping while its share of a queue is its own, on a connection of its own.
+// The lane's row makes the order (fence.go); that nothing happens twice rests on the transactions alone.
 type lane struct {
 	*share
 	log   *slog.Logger
@@ -18,7 +25,14 @@ type lane struct {
 	pace      pace
 	suspicion suspicion
 	sweeps    []*sweeping
-	waits     int // for a lane that another session holds
+
+	name      string // of this lane of this process: no other has it
+	sessions  int    // how many it has had
+	holder    string // its name and session, as the lane's row has it while the lane is its own
+	preferred bool   // the session has the lane's advisory lock
+	admitted  bool   // the database has let it take the lane, or stand by
+	waits     int    // for a lane that another session holds
+	said      map[string]time.Time
 }
 
 func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
@@ -27,8 +41,19 @@ func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
 		log:    settings.Logger.With(slog.String("queue", settings.Queue), slog.Int("lane", number)),
 		stats:  stats,
 		sweeps: newSweeps(kinds),
+		name:   settings.ID + " " + rand.Text(),
 	}
 }
+
+// newHolder gives the lane's session a name. Nothing that an earlier session of the lane still does is done in it.
+func (l *lane) newHolder() {
+	l.sessions++
+	l.holder = fmt.Sprintf("%s %d", l.name, l.sessions)
+	l.preferred = false
+}
+
+// wasHolder tells whether the holder was an earlier session of this lane.
+func (l *lane) wasHolder(holder string) bool { return strings.HasPrefix(holder, l.name+" ") }
 
 // work settles jobs on l.conn until stop is done, or until an error that needs another connection. With drain it
 // also returns when no job is due, even if another worker has settled the last of them. ctx outlives stop, so that
@@ -37,10 +62,26 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 	if err := l.prepareSession(ctx); err != nil {
 		return err
 	}
-	held, err := l.acquire(ctx, stop, drain)
-	if err != nil || !held {
-		return err
+	for stop.Err() == nil {
+		held, err := l.acquire(ctx, stop, drain)
+		if err != nil || !held {
+			return err
+		}
+		err = l.turns(ctx, stop, drain)
+		if err == nil {
+			l.leave(ctx)
+		}
+		if !errors.Is(err, errFenced) {
+			return err
+		}
+		l.log.WarnContext(ctx, "another worker has the lane: standing by")
+		_ = retry.Sleep(stop, standbyInterval)
 	}
+	return nil
+}
+
+// turns settles jobs while the lane is this session's.
+func (l *lane) turns(ctx, stop context.Context, drain bool) error {
 	for stop.Err() == nil {
 		drained, err := l.turn(ctx, stop, drain)
 		if err != nil || drained {

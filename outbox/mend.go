@@ -42,7 +42,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	errors.As(err, &failed)
 	e := l.evidence(ctx, failed)
 	switch judge(err, e) {
-	case connectionGone:
+	case connectionGone, othersLane:
 		return err
 	case commitUnknown:
 		l.log.WarnContext(ctx, "the reply to COMMIT was lost: the next claim shows what was committed",

@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
+
+// laneName is the application_name of a lane's session.
+const laneName = "lastseat lane"
 
 // sessionSQL prepares a connection for the lane. The planner settings keep every access by key or along one index:
 // a plan that was cached while a table was empty would otherwise scan it when it is full. The idle timeouts free
@@ -14,7 +15,7 @@ import (
 // wait for a lock an error that the lane can log.
 const sessionSQL = `
 	SELECT set_config(name, value, false) FROM (VALUES
-		('application_name', 'lastseat lane'), ('lastseat.lane', 'on'),
+		('application_name', '` + laneName + `'), ('lastseat.lane', 'on'),
 		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
 		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '5s'), ('statement_timeout', '0'),
 		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', $2),
@@ -27,22 +28,9 @@ func (l *lane) prepareSession(ctx context.Context) error {
 	if _, err := l.conn.Exec(ctx, sessionSQL, inTransaction, idle); err != nil {
 		return fmt.Errorf("prepare the lane's session: %w", err)
 	}
+	l.newHolder()
 	if _, err := l.conn.Exec(ctx, `LISTEN "lastseat.river_insert"`); err != nil {
 		return fmt.Errorf("listen for jobs: %w", err)
 	}
 	return nil
-}
-
-// begin begins a transaction. While Postgres has no room for predicate locks it is REPEATABLE READ, which takes
-// none: the lane must not stand still because of another session that idles in a SERIALIZABLE transaction.
-func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
-	level := l.settings.Isolation
-	if l.suspicion.noRoom {
-		level = pgx.RepeatableRead
-	}
-	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite})
-	if err != nil {
-		return nil, fmt.Errorf("begin: %w", err)
-	}
-	return tx, nil
 }

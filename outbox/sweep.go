@@ -72,6 +72,8 @@ func (l *lane) sweep(ctx, stop context.Context) error {
 		}
 		level := slog.LevelError
 		switch l.judgeSweep(ctx, err) {
+		case othersLane:
+			return err
 		case connectionGone, commitUnknown:
 			l.suspicion.sweeper = true
 			return fmt.Errorf("sweep: %w", err)

@@ -15,6 +15,8 @@ type verdict string
 const (
 	// nobodysFault: another transaction was in the way. The lane runs the same batch again; no job loses an attempt.
 	nobodysFault verdict = "nobody's fault"
+	// othersLane: another session has taken the lane, so this one stands by.
+	othersLane verdict = "another worker's lane"
 	// databaseCondition: shutdown, full disk, missing rights, anything that no job explains. The lane pauses and tries
 	// again.
 	databaseCondition verdict = "the database's condition"
@@ -52,6 +54,8 @@ type evidence struct {
 // judge finds out what caused an error. It is a pure function: what follows from the verdict is up to the lane.
 func judge(err error, e evidence) verdict {
 	switch {
+	case errors.Is(err, errFenced):
+		return othersLane
 	case errors.As(err, new(*stuckError)):
 		return handlersDoing
 	case errors.Is(err, ErrCommitUnknown):
@@ -68,6 +72,13 @@ func judge(err error, e evidence) verdict {
 		return nobodysFault
 	case e.jobs == 0 || unavailable(err):
 		return databaseCondition
+	}
+	return judgeJobs(err, e)
+}
+
+// judgeJobs judges an error that only the batch's jobs explain.
+func judgeJobs(err error, e evidence) verdict {
+	switch {
 	case e.charging:
 		return judgeCharge(err, e)
 	case e.jobs == 1:

@@ -51,7 +51,7 @@ func member(t *testing.T, pool *pgxpool.Pool, role string) (name, mine string) {
 // viewer has r everywhere, a producer nothing.
 var workerMay = map[string]string{
 	"accounts": "rw", "currencies": "r", "customer_counts": "raw", "entries": "ra", "limit_groups": "r",
-	"outcome_log": "r", "payments": "raw",
+	"lanes": "raw", "outcome_log": "r", "payments": "raw",
 	"requests": "raw", "reservation_items": "raw", "reservations": "raw", "resources": "rw", "schema_functions": "r",
 	"schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
 	"river_job": "rawd", "river_leader": "rawd", "river_migration": "r", "river_notification": "rawd",
@@ -445,16 +445,35 @@ func TestStrangersLocks(t *testing.T) {
 	}
 }
 
-// A stranger with the lane's lock: the lane stands still, the worker says whose session it is, and nothing is lost.
-func TestStrangerHoldsTheLane(t *testing.T) {
+// Strangers with the lane's advisory lock, and with that of another number of lanes, who call themselves workers: the
+// work goes on, and the worker says whose sessions they are. The row that decides they can't lock.
+func TestStrangersHoldTheLane(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
 	openAccounts(t, pool)
-	mallory := as(t, pool, "lastseat_producer")
-	if !scalar[bool](t, mallory, `SELECT pg_try_advisory_lock(hashtextextended('lastseat lane lastseat 0/1', 0))`) {
-		t.Fatal("the lane is taken")
+	name, _ := member(t, pool, "lastseat_producer")
+	config := pool.Config().ConnConfig
+	config.User, config.Password = name, "secret"
+	config.RuntimeParams["application_name"] = "lastseat lane"
+	for _, lane := range []string{"0/1", "0/2"} {
+		mallory, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = mallory.Close(context.WithoutCancel(t.Context())) }()
+		// the name of the lock is no secret
+		if !scalar[bool](t, mallory, `SELECT pg_try_advisory_lock(hashtextextended('lastseat lane lastseat `+lane+`', 0))`) {
+			t.Fatal("the lane is taken")
+		}
+		for _, sql := range []string{`SELECT FROM lastseat.lanes FOR UPDATE`, `SELECT FROM lastseat.lanes FOR KEY SHARE`,
+			`DO 'BEGIN LOCK TABLE lastseat.lanes IN SHARE MODE; END'`, `UPDATE lastseat.lanes SET holder = 'mallory'`} {
+			if _, err := mallory.Exec(t.Context(), sql); err == nil {
+				t.Errorf("mallory may %s", sql)
+			} else {
+				wantRefusal(t, err, "42501")
+			}
+		}
 	}
-	mustAsk(t, pool, `transfer('k', 'bank', 'ada', 5, 'EUR')`)
 	kinds, said := &outbox.Kinds{}, &syncWriter{}
 	jobs.Register(kinds)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -464,18 +483,18 @@ func TestStrangerHoldsTheLane(t *testing.T) {
 		_ = outbox.NewWorker(pool, kinds, outbox.Settings{Logger: slog.New(slog.NewTextHandler(said, nil))}).Run(ctx)
 	}()
 	defer func() { cancel(); <-done }()
-	eventually(t, "the worker says who holds the lane", func() bool {
-		return strings.Contains(said.text(),
-			"held by a session that is no worker")
-	})
-	if status := scalar[string](t, pool, `SELECT status FROM lastseat.outcome('k')`); status != "pending" {
-		t.Errorf("the request is %s", status)
+	for _, key := range []string{"k", "l"} {
+		mustAsk(t, pool, `transfer('`+key+`', 'bank', 'ada', 5, 'EUR')`)
+		eventually(t, "the request is settled", func() bool {
+			return scalar[string](t, pool, `SELECT status FROM lastseat.outcome('`+key+`')`) == "applied"
+		})
 	}
-	_ = mallory.Close(t.Context())
-	eventually(t, "the request is settled", func() bool {
-		return scalar[string](t, pool,
-			`SELECT status FROM lastseat.outcome('k')`) == "applied"
-	})
+	if n := strings.Count(said.text(), "held by a session that is no worker"); n != 1 {
+		t.Errorf("the worker names the stranger %d times: once a minute", n)
+	}
+	if !strings.Contains(said.text(), "role="+name) {
+		t.Errorf("no role is named: %s", said.text())
+	}
 }
 
 type syncWriter struct {

@@ -122,6 +122,46 @@ CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON lastseat.outcome_log
 CREATE TRIGGER logged AFTER UPDATE ON lastseat.requests REFERENCING NEW TABLE AS settled
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.log_outcomes();
 
+-- Who settles. Every transaction of a lane begins by locking the lane's row, which takes the right to UPDATE it: a
+-- session of any other role can't keep a lane from its work. The row also remembers what the lane's last holder
+-- could not say, because its process ended (docs/decisions/011-fence.md).
+CREATE TABLE lastseat.lanes (
+    queue           text COLLATE "C",
+    lane            integer CHECK (lane >= 0),
+    lanes           integer NOT NULL CHECK (lanes > 0),
+    holder          text COLLATE "C",
+    pid             integer,
+    taken_at        timestamptz,
+    unclean         integer NOT NULL DEFAULT 0,
+    trying          bigint,
+    trying_size     integer,
+    deadly          bigint[] NOT NULL DEFAULT '{}',
+    accused         bigint,
+    accused_attempt integer,
+    accused_error   text,
+    PRIMARY KEY (queue, lane)
+);
+COMMENT ON TABLE lastseat.lanes IS
+    'One row for each lane of a queue. Whoever settles the lane locks its row in each transaction.';
+COMMENT ON COLUMN lastseat.lanes.queue IS 'The queue.';
+COMMENT ON COLUMN lastseat.lanes.lane IS 'The number of the lane, from 0.';
+COMMENT ON COLUMN lastseat.lanes.lanes IS
+    'How many lanes the queue is split into. A lane with this number or a higher one is not in use.';
+COMMENT ON COLUMN lastseat.lanes.holder IS 'The worker that holds the lane; null: its last holder has left it.';
+COMMENT ON COLUMN lastseat.lanes.pid IS 'The process of Postgres that serves the holder.';
+COMMENT ON COLUMN lastseat.lanes.taken_at IS 'When the holder took the lane.';
+COMMENT ON COLUMN lastseat.lanes.unclean IS
+    'How many holders in a row ended without leaving the lane and without settling anything.';
+COMMENT ON COLUMN lastseat.lanes.trying IS
+    'The first job of the batch in hand, noted while earlier holders have ended in a batch.';
+COMMENT ON COLUMN lastseat.lanes.trying_size IS 'How many jobs that batch has.';
+COMMENT ON COLUMN lastseat.lanes.deadly IS
+    'Jobs that were alone in a batch when their worker ended. They are tried alone until they are settled.';
+COMMENT ON COLUMN lastseat.lanes.accused IS 'A job that has to be charged with a failed attempt.';
+COMMENT ON COLUMN lastseat.lanes.accused_attempt IS 'Which attempt that was.';
+COMMENT ON COLUMN lastseat.lanes.accused_error IS 'What the job did.';
+GRANT INSERT, UPDATE ON lastseat.lanes TO lastseat_worker;
+
 -- The worker sets lastseat.lane in its own transactions, so these triggers let it pass.
 CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW
     WHEN (OLD.state NOT IN ('completed', 'cancelled', 'discarded')
