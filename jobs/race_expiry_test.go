@@ -38,12 +38,12 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 				id := fmt.Sprint("p", i)
 				// Spread over the time between several sweeps, so that some run out while one is at work.
 				expires := begin.Add(time.Duration(i) * 5 * time.Millisecond)
+				early := time.Duration(rand.IntN(8)-2) * time.Millisecond
+				if i%10 == 0 { // some in time, on a slow machine too
+					expires, early = begin.Add(time.Hour), time.Hour
+				}
 				authorizations[i] = outbox.Request{Key: "a" + id, Args: jobs.Authorize{Payment: id, From: "ada", To: "shop",
 					Amount: 100, Currency: "EUR", ExpiresAt: expires}}
-				early := time.Duration(rand.IntN(8)-2) * time.Millisecond
-				if i%10 == 0 {
-					early = 300 * time.Millisecond // some in time, on a slow machine too
-				}
 				runners = append(runners, func() {
 					time.Sleep(time.Until(expires) - early)
 					if name != careful {

@@ -162,12 +162,12 @@ func TestConfirmAgainstExpiry(t *testing.T) {
 			for i := range rounds {
 				hold, seat := fmt.Sprint("hold", i), fmt.Sprint("seat", i)
 				expires := begin.Add(time.Duration(i) * 5 * time.Millisecond)
+				early := time.Duration(rand.IntN(30)-3) * time.Millisecond
+				if i%10 == 0 { // some in time, on a slow machine too
+					expires, early = begin.Add(time.Hour), time.Hour
+				}
 				holds = append(holds, outbox.Request{Key: hold, Args: jobs.Hold{Reservation: hold, Items: one(seat),
 					ExpiresAt: expires}})
-				early := time.Duration(rand.IntN(30)-3) * time.Millisecond
-				if i%10 == 0 {
-					early = time.Second // some in time, on a slow machine too
-				}
 				for key, args := range map[string]outbox.Args{
 					fmt.Sprint("confirm", i): jobs.Confirm{Reservation: hold},
 					fmt.Sprint("next", i):    jobs.Hold{Reservation: fmt.Sprint("next", i), Items: one(seat)},
@@ -200,7 +200,8 @@ func TestConfirmAgainstExpiry(t *testing.T) {
 				}
 			}
 			t.Log(counts)
-			if len(counts) < 3 && counts["late"] == 0 {
+			// A seat that is nobody's for a moment is luck; a busy machine may never show it.
+			if len(counts) < 2 {
 				t.Error("always the same has won: this test has shown nothing")
 			}
 			a.leaves()
