@@ -93,10 +93,22 @@ func describeFinding(f audit.Finding) string {
 }
 
 func describeCounts(c audit.Counts) string {
-	return fmt.Sprintf("%d invariants hold over %s accounts, %s transfers, %s entries, %s payments, %s resources, "+
-		"%s reservations and %s requests", len(audit.Checks), thousands(c.Accounts), thousands(c.Transfers),
-		thousands(c.Entries), thousands(c.Payments), thousands(c.Resources), thousands(c.Reservations),
-		thousands(c.Requests))
+	return fmt.Sprintf("%d invariants hold over %s, %s, %s, %s, %s, %s and %s", len(audit.Checks),
+		counted(c.Accounts, "account"), counted(c.Transfers, "transfer"), counted(c.Entries, "entry"),
+		counted(c.Payments, "payment"), counted(c.Resources, "resource"), counted(c.Reservations, "reservation"),
+		counted(c.Requests, "request"))
+}
+
+// counted writes "1 transfer", "2,500 transfers", "3 entries".
+func counted(n int64, noun string) string {
+	switch stem, y := strings.CutSuffix(noun, "y"); {
+	case n == 1:
+	case y:
+		noun = stem + "ies"
+	default:
+		noun += "s"
+	}
+	return thousands(n) + " " + noun
 }
 
 // thousands writes 25000 as "25,000".
