@@ -238,15 +238,15 @@ var requestChecks = []Check{
 		SELECT CASE WHEN t.id IS NULL THEN format('request %s is applied (%s), and there is no transfer', r.key, r.code)
 		            ELSE format('transfer %s (key %s): its request is %s', t.id, t.key, coalesce(r.kind || ', '
 		              || r.status, 'not there')) END
-		FROM (SELECT key, kind, status, code FROM lastseat.requests
-		  WHERE kind IN ('payment.transfer', 'payment.capture', 'payment.refund', 'payment.reverse', 'booking.book')) r
-		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'payment.reverse' WHEN t.payment_id IS NULL
-		  THEN 'payment.transfer'
-		                                    WHEN t.from_account = p.from_account THEN 'payment.capture'
-		                                      WHEN t.from_account = p.to_account THEN 'payment.refund' END AS kind
+		FROM (SELECT key, kind, status, code, makes FROM lastseat.requests JOIN (VALUES
+		        ('payment.transfer', 'plain'), ('payment.capture', 'capture'), ('payment.refund', 'refund'),
+		        ('payment.reverse', 'reversal'), ('booking.book', 'plain')) AS of_kind(kind, makes) USING (kind)) r
+		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'reversal'
+		                                    WHEN t.payment_id IS NULL THEN 'plain'
+		                                    WHEN t.from_account = p.from_account THEN 'capture'
+		                                    WHEN t.from_account = p.to_account THEN 'refund' END AS made
 		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id) t ON t.key = r.key
-		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL)
-		  OR replace(r.kind, 'booking.book', 'payment.transfer') <> t.kind`,
+		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL) OR r.makes <> t.made`,
 	},
 	{
 		Name: "requests.outcome",
