@@ -471,12 +471,23 @@ func TestConformance(t *testing.T) {
 		}
 		for _, door := range doors {
 			if o := outcome(t, pool, door+c.key); o.Code != c.code {
-				t.Errorf("%s %s: asked for by %s it is %s %s, want %s", c.kind, c.args, door, o.Code, o.Detail, c.code)
+				t.Errorf("%s %s: asked for by %s it is %s %s, want %s%s", c.kind, c.args, door, o.Code, o.Detail, c.code,
+					failureOf(t, pool, door+c.key))
 			}
 		}
 	}
 	sameMeaning(t, pool)
 	proven(t, pool)
+}
+
+// failureOf is what a pending request's job has failed with: the kind's decoder or apply lets something through that
+// the tables refuse.
+func failureOf(t *testing.T, pool *pgxpool.Pool, key string) string {
+	t.Helper()
+	return testdb.Scalar[string](t, pool, `SELECT coalesce((
+		SELECT '; its job failed: ' || (j.errors[array_length(j.errors, 1)] ->> 'error')
+		FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id
+		WHERE r.key = $1 AND r.status = 'pending'), '')`, key)
 }
 
 // sameMeaning compares what the doors have made of the same arguments: payments, transfers, and what was recorded of

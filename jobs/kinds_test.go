@@ -69,11 +69,11 @@ func checkFunction(kind jobs.Kind) string {
 	return "lastseat.check_" + kind.Family() + "_" + kind.Verb() + "(jsonb)"
 }
 
-// checksInSQL tells whether the kind's check is there: a function of its own, or a branch of check_args.
+// checksInSQL tells whether lastseat.check_args calls the kind's check.
 func checksInSQL(t *testing.T, pool *pgxpool.Pool, kind jobs.Kind) bool {
 	t.Helper()
 	return testdb.Scalar[bool](t, pool, `
-		SELECT to_regprocedure($1) IS NOT NULL OR EXISTS (
+		SELECT to_regprocedure($1) IS NOT NULL AND EXISTS (
 			SELECT FROM pg_proc
 			WHERE oid = to_regproc('lastseat.check_args') AND position(quote_literal($2::text) IN prosrc) > 0)`,
 		checkFunction(kind), kind.Name)
