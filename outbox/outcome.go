@@ -108,6 +108,9 @@ func OutcomesSince(ctx context.Context, db Querier, cursor string, most int) ([]
 // waitPoll is how often Wait looks without a notification, which may be lost with its connection or in a pooler.
 const waitPoll = 500 * time.Millisecond
 
+// unlistenLimit is how long Wait tries to leave the connection as it was, even after its context has ended.
+const unlistenLimit = time.Second
+
 // Wait returns when all requests with these keys are settled, with their outcomes in the order of the keys. When
 // ctx ends first, the error is ctx's and the outcomes are those known so far, including pending ones. For a key
 // that was never used the error is an [ErrUnknown].
@@ -120,7 +123,11 @@ func Wait(ctx context.Context, pool *pgxpool.Pool, keys ...string) ([]Outcome, e
 	if _, err := conn.Exec(ctx, "LISTEN "+outcomeChannel); err != nil {
 		return nil, fmt.Errorf("listen for outcomes: %w", err)
 	}
-	defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), "UNLISTEN *") }()
+	defer func() {
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlistenLimit)
+		defer cancel()
+		_, _ = conn.Exec(limited, "UNLISTEN *") // pgx closes a connection that does not answer
+	}()
 
 	var outcomes []Outcome
 	for {

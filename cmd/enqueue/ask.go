@@ -39,12 +39,15 @@ func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 	if asking.wait < 0 {
 		return cli.Usage("--wait is %v: 0s or longer", asking.wait)
 	}
+	if asking.wait > 0 {
+		p.patience = min(usualPatience, max(time.Second, asking.wait))
+	}
 	ctx := cmd.Context()
 	pool, err := p.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	var receipt outbox.Receipt
 	var outcomes []outbox.Outcome
 	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {

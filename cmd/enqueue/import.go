@@ -71,11 +71,12 @@ func (p *program) importFile(ctx context.Context, name string, options importOpt
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	p.patience = importPatience
 	pool, err := p.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	progress := cli.NewProgress(p.streams.Err, size)
 	imported := &importer{pool: pool, openAccounts: options.openAccounts, opened: make(map[string]bool)}
 	err = imported.all(ctx, progress.Reader(file), options)

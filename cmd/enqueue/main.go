@@ -6,12 +6,16 @@ package main
 import (
 	"context"
 	"errors"
+	"sync/atomic"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -21,7 +25,16 @@ func main() { cli.Main(run) }
 type program struct {
 	streams cli.Streams
 	output  *cli.Output
+
+	// patience is how long the database may be silent before a command gives up.
+	patience time.Duration
+	silent   atomic.Bool // it was, for that long
 }
+
+const (
+	usualPatience  = 30 * time.Second // a request may wait for another of the same key that is not committed yet
+	importPatience = 2 * time.Minute  // a chunk may wait for several
+)
 
 func run(ctx context.Context, args []string, streams cli.Streams) int {
 	root := &cobra.Command{
@@ -47,7 +60,7 @@ Exit codes:
 			"enqueue hold --key cart-7 --reservation r-7 --item hall/A1 --item hall/A2 --wait 10s\n  enqueue outcome order-1042",
 		Version: cli.Version(),
 	}
-	p := &program{streams: streams, output: cli.AddOutput(root)}
+	p := &program{streams: streams, output: cli.AddOutput(root), patience: usualPatience}
 	root.AddCommand(
 		p.accountCommand(), p.transferCommand(), p.reverseCommand(),
 		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
@@ -57,7 +70,32 @@ Exit codes:
 		p.balanceCommand(), p.paymentCommand(), p.statementCommand(),
 		p.reservationCommand(), p.availabilityCommand(), p.occupiedCommand(),
 	)
+	for _, cmd := range root.Commands() {
+		do := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return p.explain(do(cmd, args)) }
+	}
 	return cli.Execute(ctx, root, args, streams)
+}
+
+// closePool closes the pool of a command that ends. Where the network swallows everything, pgx tries for 15 seconds to
+// cancel the statement that it waited for; the process does not wait for that.
+func closePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() { pool.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(time.Second):
+	}
+}
+
+// explain says that the database was silent, where the error says no more than that the connection is closed.
+func (p *program) explain(err error) error {
+	coded := (*cli.Error)(nil)
+	if err == nil || !p.silent.Load() || errors.Is(err, outbox.ErrCommitUnknown) || errors.As(err, &coded) ||
+		errors.As(err, new(*pgconn.ConnectError)) {
+		return err
+	}
+	return &cli.SilenceError{After: p.patience}
 }
 
 // connect opens the database. One connection is enough for a command line; Wait takes a second.
@@ -66,7 +104,8 @@ func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat enqueue", 2)
+	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat enqueue", 2,
+		cli.Asking(p.patience, func() { p.silent.Store(true) }))
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +114,7 @@ func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
 		err = nil // a newer schema keeps every function and argument of an older one
 	}
 	if err != nil {
-		pool.Close()
+		closePool(pool)
 		return nil, err
 	}
 	return pool, nil

@@ -28,7 +28,7 @@ func (p *program) outcomeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer pool.Close()
+			defer closePool(pool)
 			outcomes, err := outbox.Outcomes(cmd.Context(), pool, keys...)
 			if err != nil {
 				return err
@@ -64,11 +64,12 @@ The exit code is 0 if all were applied, 3 if one was rejected or failed, and 75 
 			if timeout <= 0 {
 				return cli.Usage("--timeout is %v: longer than 0s; enqueue outcome does not wait", timeout)
 			}
+			p.patience = min(usualPatience, max(time.Second, timeout))
 			pool, err := p.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer pool.Close()
+			defer closePool(pool)
 			return p.await(cmd.Context(), pool, timeout, false, keys...)
 		},
 	}
@@ -130,7 +131,7 @@ func (p *program) retry(ctx context.Context, keys []string) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	var outcomes []outbox.Outcome
 	var pending map[string]bool // before this call
 	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {

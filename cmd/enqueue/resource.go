@@ -82,7 +82,7 @@ func (p *program) define(cmd *cobra.Command, text string, do func(context.Contex
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	var receipt outbox.Receipt
 	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
 		receipt, err = do(ctx, tx)

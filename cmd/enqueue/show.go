@@ -56,7 +56,7 @@ func (p *program) look(cmd *cobra.Command, do func(*pgxpool.Pool) error) error {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closePool(pool)
 	return do(pool)
 }
 

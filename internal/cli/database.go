@@ -10,7 +10,9 @@ import (
 )
 
 // Connect opens a pool and proves that the database answers.
-func Connect(ctx context.Context, databaseURL, application string, connections int32) (*pgxpool.Pool, error) {
+func Connect(
+	ctx context.Context, databaseURL, application string, connections int32, options ...func(*pgxpool.Config),
+) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, err
@@ -21,6 +23,9 @@ func Connect(ctx context.Context, databaseURL, application string, connections i
 	}
 	if _, named := config.ConnConfig.RuntimeParams["application_name"]; !named {
 		config.ConnConfig.RuntimeParams["application_name"] = application
+	}
+	for _, option := range options {
+		option(config)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

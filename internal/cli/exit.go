@@ -67,7 +67,7 @@ func ExitCode(err error) int {
 		return coded.Code
 	case errors.As(err, new(*pgconn.ConnectError)):
 		return databaseExit(err)
-	case is(outbox.ErrCommitUnknown, context.DeadlineExceeded, context.Canceled):
+	case is(outbox.ErrCommitUnknown, context.DeadlineExceeded, context.Canceled), errors.As(err, new(*SilenceError)):
 		return ExitUnknown
 	case is(outbox.ErrKeyReused, outbox.ErrInvalid, outbox.ErrUnknown, outbox.ErrTooLarge), errors.As(err, &file):
 		return ExitData

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/outbox"
 )
 
 // Streams are the inputs and outputs of a program, which a test replaces. Data goes to Out, everything else to Err.
@@ -104,7 +106,12 @@ func Line(err error) string {
 		return refused.Message + ": connect as a role that has the right (lastseat_producer makes requests, " +
 			"lastseat_worker settles them, lastseat_viewer reads; worker migrate needs CREATEROLE, and CREATE on the database)"
 	}
-	if connectionLost(err) {
+	switch silence := (*SilenceError)(nil); {
+	case errors.Is(err, outbox.ErrCommitUnknown):
+		return OneLine(strings.TrimSpace(err.Error())) + ": run the same command again; what was done is not done twice"
+	case errors.As(err, &silence):
+		return silence.Error() + ": run the same command again; what was done is not done twice"
+	case connectionLost(err):
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())
 	}
 	return strings.TrimSpace(err.Error())
