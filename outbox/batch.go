@@ -13,6 +13,8 @@ type batch struct {
 	jobs    []*claimed // locked, in order
 	full    bool       // the transaction has no room for more jobs like these
 	charged *culprit   // what the batch charges its only job with, instead of settling it; mostly nil
+	asked   int        // how many jobs the claim asked for
+	deadly  []int64    // what the lane's row says of deadly jobs from now on; nil: the same as before
 	results []Result   // one for each job; of a job whose fate is another than settle it may be empty
 	write   *pgx.Batch // what is still to be sent
 }
@@ -25,15 +27,19 @@ func (b *batch) cut(known *suspicion) {
 		b.jobs[0].fate = charge
 		return
 	}
+	if known.isDeadly(b.jobs[0]) {
+		b.jobs = b.jobs[:1]
+		return
+	}
 	savepoints := 0
 	for i, c := range b.jobs {
 		savepoints += b.kinds.byName[c.Kind].savepoints
-		if i > 0 && (savepoints > mostSavepoints || known.accuses(c)) {
+		if i > 0 && (savepoints > mostSavepoints || known.accuses(c) || known.isDeadly(c)) {
 			b.shorten(i)
 			return
 		}
 	}
-	b.full = savepoints >= mostSavepoints
+	b.full = b.full || savepoints >= mostSavepoints
 }
 
 // shorten leaves the jobs from the n-th on to a later transaction.

@@ -78,22 +78,35 @@ const (
 	ORDER BY c.priority, c.scheduled_at, c.id`
 )
 
+// mostBytes is how much of arguments a batch takes into memory. What comes after that is left to the next batch.
+const mostBytes = 16 << 20
+
 // claim locks up to limit jobs of the lane, in order. Jobs that another session has locked are left out.
 func (b *batch) claim(ctx context.Context, limit int) error {
 	rows, err := b.tx.Query(ctx, claimSQL+b.filterSQL()+claimOrderSQL, b.args(limit))
 	if err != nil {
 		return fmt.Errorf("claim: %w", err)
 	}
+	bytes, kept := 0, 0
 	b.jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) {
 		c := &claimed{}
+		if bytes > mostBytes {
+			return c, nil // read past the rest
+		}
 		err := row.Scan(&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint, &c.size)
 		c.Attempt++
+		if bytes += len(c.Args); bytes <= mostBytes || bytes == len(c.Args) {
+			kept++
+		}
 		return c, err
 	})
 	if err != nil {
 		return fmt.Errorf("claim: %w", err)
+	}
+	if kept < len(b.jobs) {
+		b.shorten(kept)
 	}
 	return nil
 }

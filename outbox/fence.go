@@ -16,7 +16,8 @@ var errFenced = errors.New("another worker settles this lane")
 // fenceSQL locks the lane's row for the transaction. That takes the right to UPDATE the row, so no other role's
 // session can keep a lane from its work. A lock changes nothing in the row and leaves no dead one.
 const fenceSQL = `
-	SELECT lanes, coalesce(holder, '') FROM lastseat.lanes WHERE queue = $1 AND lane = $2 FOR UPDATE NOWAIT`
+	SELECT lanes, coalesce(holder, ''), coalesce(accused, 0), coalesce(accused_attempt, 0), coalesce(accused_error, '')
+	FROM lastseat.lanes WHERE queue = $1 AND lane = $2 FOR UPDATE NOWAIT`
 
 // begin begins a transaction of the lane. It is the only way to one: whatever a session believes, it can't settle
 // while another one does, nor after another one has taken the lane.
@@ -43,7 +44,9 @@ func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
 func (l *lane) fence(ctx context.Context, tx pgx.Tx) error {
 	var lanes int
 	var holder string
-	err := tx.QueryRow(ctx, fenceSQL, l.settings.Queue, l.number).Scan(&lanes, &holder)
+	var heard accusation
+	err := tx.QueryRow(ctx, fenceSQL, l.settings.Queue, l.number).Scan(
+		&lanes, &holder, &heard.job, &heard.attempt, &heard.reason)
 	switch {
 	case retry.SQLState(err) == stateLockTimeout || errors.Is(err, pgx.ErrNoRows):
 		return errFenced
@@ -52,5 +55,6 @@ func (l *lane) fence(ctx context.Context, tx pgx.Tx) error {
 	case lanes != l.settings.Lanes || holder != l.holder:
 		return errFenced
 	}
+	l.hear(heard)
 	return nil
 }

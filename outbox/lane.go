@@ -24,6 +24,8 @@ type lane struct {
 
 	pace      pace
 	suspicion suspicion
+	caution   caution
+	heard     accusation // what the lane's row said last of a job
 	sweeps    []*sweeping
 
 	name      string // of this lane of this process: no other has it
@@ -31,6 +33,7 @@ type lane struct {
 	holder    string // its name and session, as the lane's row has it while the lane is its own
 	preferred bool   // the session has the lane's advisory lock
 	admitted  bool   // the database has let it take the lane, or stand by
+	stalls    int    // in a row
 	waits     int    // for a lane that another session holds
 	said      map[string]time.Time
 }
@@ -49,7 +52,7 @@ func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
 func (l *lane) newHolder() {
 	l.sessions++
 	l.holder = fmt.Sprintf("%s %d", l.name, l.sessions)
-	l.preferred = false
+	l.preferred, l.stalls = false, 0
 }
 
 // wasHolder tells whether the holder was an earlier session of this lane.
@@ -60,6 +63,9 @@ func (l *lane) wasHolder(holder string) bool { return strings.HasPrefix(holder, 
 // the batch in hand can be finished.
 func (l *lane) work(ctx, stop context.Context, drain bool) error {
 	if err := l.prepareSession(ctx); err != nil {
+		return err
+	}
+	if err := l.tellAccusation(ctx); err != nil {
 		return err
 	}
 	for stop.Err() == nil {

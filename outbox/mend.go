@@ -56,7 +56,9 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	case noRoom:
 		l.goWithoutPredicateLocks(ctx, err)
 	case databaseCondition:
-		l.stall(ctx, stop, err)
+		if l.stall(ctx, stop, err) {
+			return err
+		}
 	case cutOff:
 		l.pace.forgetConflicts()
 		l.suspicion.cutOff(failed.jobs)
@@ -66,7 +68,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		l.pace.forgetConflicts()
 		l.suspicion.search(len(failed.jobs))
 	case itsDoing:
-		l.pace.forgetConflicts()
+		l.pace.found()
 		l.suspicion.search(1)
 		l.suspicion.accuse(failed.jobs[0], l.explain(err, e))
 	case unwritable:
@@ -114,7 +116,14 @@ func (l *lane) goWithoutPredicateLocks(ctx context.Context, err error) {
 		"The next batch is REPEATABLE READ", slog.String("error", err.Error()))
 }
 
-func (l *lane) stall(ctx, stop context.Context, err error) {
+// mostStalls is how many errors in a row a connection may have that no job explains. Something may be wrong with the
+// session itself.
+const mostStalls = 3
+
+// stall pauses. spent: the lane needs another connection.
+func (l *lane) stall(ctx, stop context.Context, err error) (spent bool) {
 	l.log.ErrorContext(ctx, "lane stalled", slog.Duration("pause", longestPause), slog.String("error", err.Error()))
 	_ = retry.Sleep(stop, longestPause)
+	l.stalls++
+	return l.stalls >= mostStalls
 }

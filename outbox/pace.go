@@ -60,6 +60,13 @@ func (p *pace) settled() {
 	p.limit *= 2
 }
 
+// found: a job was found to fail. Many like it may follow, and each would be found by halving the full batch again. So
+// the next batch has one job, and the limit doubles from there.
+func (p *pace) found() { p.tries, p.limit = 0, 1 }
+
+// charged: a batch was committed that only charged a job. It says nothing of the next ones.
+func (p *pace) charged() { p.tries, p.glances = 0, 0 }
+
 // forgetConflicts: the last batch ended in something else than a conflict.
 func (p *pace) forgetConflicts() { p.tries = 0 }
 

@@ -22,13 +22,19 @@ func (l *lane) settle(ctx context.Context) (settled bool, err error) {
 		}
 	}()
 	b := &batch{share: l.share, tx: tx, write: &pgx.Batch{}}
-	if err := b.claim(ctx, l.pace.next(l.settings.Batch, l.suspicion.among)); err != nil || len(b.jobs) == 0 {
+	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
+	b.asked = limit
+	if err := b.claim(ctx, limit); err != nil || len(b.jobs) == 0 {
 		return false, err
 	}
 	if err := b.admit(ctx); err != nil {
 		return false, err
 	}
 	b.cut(&l.suspicion)
+	if l.mustNote(b) {
+		return true, l.note(ctx, b)
+	}
+	l.remember(b)
 	err = b.settle(ctx)
 	if errors.As(err, new(*abandonedError)) {
 		l.conn = nil
@@ -74,8 +80,17 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 	}
 	n := l.stats.count(b)
 	if n > 0 {
-		l.pace.settled()
+		l.stalls = 0
+		if b.charged != nil {
+			l.pace.charged()
+		} else {
+			l.pace.settled()
+		}
 		l.suspicion.settled(b, n)
+		l.caution.settled(n, !b.full && len(b.jobs) < b.asked, &l.pace)
+		if b.deadly != nil {
+			l.suspicion.deadly = b.deadly
+		}
 	}
 	return n
 }

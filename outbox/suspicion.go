@@ -1,10 +1,13 @@
 package outbox
 
+import "slices"
+
 // suspicion is all that the lane remembers of errors: what it suspects, and what it knows. It outlives the connection.
 type suspicion struct {
 	among   int      // the job that fails is one of so many at the head of the lane; 0: no job is suspected
 	alone   int64    // the job that was alone in the batch that was cut off last; 0: that batch had several
 	culprit *culprit // the job to charge with a failed attempt when its turn comes; nil: none
+	deadly  []int64  // jobs that were alone in a batch when their worker ended; they come alone
 	noRoom  bool     // Postgres has no room for predicate locks
 	sweeper bool     // a sweeper has lost the connection: a batch comes before the next sweep
 }
@@ -12,15 +15,19 @@ type suspicion struct {
 // culprit is a job that is known to have failed at this attempt.
 type culprit struct {
 	job        int64
-	attempt    int
+	attempt    int   // 0: whichever comes next
 	err        error // what the job did
 	unwritable error // why its row can't take a failed attempt; nil: it can, as far as is known
 }
 
 // accuses tells whether a claimed job is the culprit. At another attempt it is not: then somebody else has charged it.
 func (s *suspicion) accuses(c *claimed) bool {
-	return s.culprit != nil && s.culprit.job == c.ID && s.culprit.attempt == c.Attempt
+	return s.culprit != nil && s.culprit.job == c.ID &&
+		(s.culprit.attempt == c.Attempt || s.culprit.attempt == 0)
 }
+
+// isDeadly tells whether a worker has ended while it settled this job alone.
+func (s *suspicion) isDeadly(c *claimed) bool { return slices.Contains(s.deadly, c.ID) }
 
 // search: a batch of n jobs failed, and one of them causes it.
 func (s *suspicion) search(n int) { s.among = n }

@@ -12,7 +12,9 @@ import (
 
 const (
 	takeSQL = `
-	UPDATE lastseat.lanes SET holder = @holder, pid = pg_backend_pid(), taken_at = now(), unclean = @unclean
+	UPDATE lastseat.lanes
+	SET holder = @holder, pid = pg_backend_pid(), taken_at = now(), unclean = @unclean, trying = NULL, trying_size = NULL,
+	    deadly = @deadly
 	WHERE queue = @queue AND lane = @lane`
 
 	leaveSQL = `
@@ -29,8 +31,10 @@ func (l *lane) takeRow(ctx context.Context) (held bool, err error) {
 		if err != nil {
 			return err
 		}
+		l.learn(ctx, last)
 		_, err = tx.Exec(ctx, takeSQL, pgx.NamedArgs{
-			"queue": l.settings.Queue, "lane": l.number, "holder": l.holder, "unclean": last.unclean,
+			"queue": l.settings.Queue, "lane": l.number, "holder": l.holder, "unclean": l.caution.unclean,
+			"deadly": l.suspicion.deadly,
 		})
 		return err
 	})
@@ -48,17 +52,22 @@ type lastHolder struct {
 	lanes   int
 	name    string // empty: it has left the lane
 	unclean int    // how many holders in a row did not leave it, nor settle anything
+	trying  int64  // the first job of the batch in which it ended, if it had noted that; otherwise 0
+	size    int    // of that batch
+	deadly  []int64
 }
 
 const lastHolderSQL = `
-	SELECT lanes, coalesce(holder, ''), unclean FROM lastseat.lanes
+	SELECT lanes, coalesce(holder, ''), unclean, coalesce(trying, 0), coalesce(trying_size, 0), deadly
+	FROM lastseat.lanes
 	WHERE queue = $1 AND lane = $2 FOR UPDATE NOWAIT`
 
 // lastHolder locks the lane's row. If there is none, or the queue was split into another number of lanes, it splits
 // the queue first.
 func (l *lane) lastHolder(ctx context.Context, tx pgx.Tx) (last lastHolder, err error) {
 	for range 2 {
-		err = tx.QueryRow(ctx, lastHolderSQL, l.settings.Queue, l.number).Scan(&last.lanes, &last.name, &last.unclean)
+		err = tx.QueryRow(ctx, lastHolderSQL, l.settings.Queue, l.number).Scan(
+			&last.lanes, &last.name, &last.unclean, &last.trying, &last.size, &last.deadly)
 		if err == nil && last.lanes == l.settings.Lanes {
 			break
 		}
@@ -68,9 +77,6 @@ func (l *lane) lastHolder(ctx context.Context, tx pgx.Tx) (last lastHolder, err 
 		if err := l.split(ctx, tx); err != nil {
 			return last, err
 		}
-	}
-	if last.name != "" && !l.wasHolder(last.name) {
-		last.unclean++
 	}
 	return last, err
 }

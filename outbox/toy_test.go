@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(deadlyURL); url != "" {
+		os.Exit(drainOrDie(url))
+	}
 	os.Exit(testdb.MainMigrated(m))
 }
 

@@ -79,7 +79,7 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 		switch {
 		case err == nil || stop.Err() != nil:
 			return nil
-		case !connected || permanent(err) || drain && !jobsDoing(err):
+		case !connected || permanent(err) && !l.admitted || drain && !jobsDoing(err):
 			return err
 		}
 		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))
@@ -102,7 +102,8 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// permanent errors don't go away by themselves: no right, no such table, a wrong password.
+// permanent errors don't go away by themselves: no right, no such table, a wrong password. Where the lane has worked
+// before, they may: somebody restores the database, or its rights.
 func permanent(err error) bool {
 	return slices.Contains([]string{"42501", "42P01", "3F000", "3D000", "28P01", "28000"}, retry.SQLState(err))
 }
