@@ -75,10 +75,12 @@ func (p *places) loadItems(ctx context.Context, tx pgx.Tx) error {
 
 const loadOccupiedSQL = `
 	SELECT DISTINCT i.reservation_id, i.position, i.resource_id, lower(i.during), upper(i.during)
-	FROM unnest($1::text[], $2::tstzrange[]) AS asked(resource, during)
-	JOIN lastseat.reservation_items i ON i.occupies AND i.resource_id = asked.resource AND i.during && asked.during
-	 AND int8range(hashtextextended(i.resource_id, 0) >> 1, hashtextextended(i.resource_id, 0) >> 1, '[]')
-	  && int8range(hashtextextended(asked.resource, 0) >> 1, hashtextextended(asked.resource, 0) >> 1, '[]')`
+	FROM unnest($1::text[], $2::tstzrange[]) AS asked(resource, during),
+	     LATERAL (SELECT q.* FROM lastseat.reservation_items q
+	              WHERE q.occupies AND q.resource_id = asked.resource AND q.during && asked.during
+	                AND int8range(hashtextextended(q.resource_id, 0) >> 1, hashtextextended(q.resource_id, 0) >> 1, '[]')
+	                 && int8range(hashtextextended(asked.resource, 0) >> 1, hashtextextended(asked.resource, 0) >> 1, '[]')
+	              OFFSET 0) i`
 
 // loadOccupied reads the time ranges that overlap one that is asked for or waited for.
 func (p *places) loadOccupied(ctx context.Context, tx pgx.Tx) error {
@@ -123,9 +125,10 @@ func (p *places) rangesWanted() (resources, during []string) {
 }
 
 const occupySQL = `
-	UPDATE lastseat.reservation_items i SET occupies = @occupies
-	FROM unnest(@reservations::text[], @positions::int[]) AS n(reservation, position)
-	WHERE i.reservation_id = n.reservation AND i.position = n.position`
+	UPDATE lastseat.reservation_items SET occupies = @occupies WHERE ctid = ANY (ARRAY(
+		SELECT (SELECT i.ctid FROM lastseat.reservation_items i
+		        WHERE i.reservation_id = n.reservation AND i.position = n.position)
+		FROM unnest(@reservations::text[], @positions::int[]) AS n(reservation, position)))`
 
 // writeItems gives time ranges back before it takes others: the table refuses two that overlap.
 func writeItems(write *pgx.Batch, changed []*reservation) {

@@ -39,7 +39,8 @@ func (l *ledger) loadAccounts(ctx context.Context, tx pgx.Tx) error {
 const loadTransfersSQL = `
 	SELECT t.id, t.key, t.from_account, t.to_account, t.amount, t.currency, coalesce(t.payment_id, ''),
 	       t.reverses_id IS NOT NULL, coalesce(r.key, '')
-	FROM lastseat.transfers t LEFT JOIN lastseat.transfers r ON r.reverses_id = t.id
+	FROM lastseat.transfers t
+	LEFT JOIN LATERAL (SELECT q.key FROM lastseat.transfers q WHERE q.reverses_id = t.id OFFSET 0) r ON true
 	WHERE t.key = ANY ($1::text[])`
 
 // loadTransfers reads the transfers that are to be reversed, and needs their accounts.
@@ -161,12 +162,15 @@ func (l *ledger) writeEntries(write *pgx.Batch) {
 }
 
 const updateAccountsSQL = `
+	WITH n AS MATERIALIZED (
+		SELECT n.*, (SELECT q.ctid FROM lastseat.accounts q WHERE q.id = n.id) AS row
+		FROM unnest(@ids::text[], @balances::bigint[], @held::bigint[], @versions::bigint[], @entry_counts::bigint[],
+		            @times::timestamptz[])
+		     AS n(id, balance, held, version, entry_count, updated_at))
 	UPDATE lastseat.accounts a
 	SET balance = n.balance, held = n.held, version = n.version, entry_count = n.entry_count, updated_at = n.updated_at
-	FROM unnest(@ids::text[], @balances::bigint[], @held::bigint[], @versions::bigint[], @entry_counts::bigint[],
-	            @times::timestamptz[])
-	     AS n(id, balance, held, version, entry_count, updated_at)
-	WHERE a.id = n.id`
+	FROM n
+	WHERE a.ctid = n.row`
 
 func writeAccounts(write *pgx.Batch, changed []*account) {
 	write.Queue(updateAccountsSQL, pgx.NamedArgs{

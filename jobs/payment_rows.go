@@ -146,12 +146,15 @@ func authorizePayments(write *pgx.Batch, ids []string) {
 }
 
 const updatePaymentsSQL = `
+	WITH n AS MATERIALIZED (
+		SELECT n.*, (SELECT q.ctid FROM lastseat.payments q WHERE q.id = n.id) AS row
+		FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[])
+		     AS n(id, status, captured, refunded, version))
 	UPDATE lastseat.payments p
 	SET status = n.status, amount_captured = n.captured, amount_refunded = n.refunded, version = n.version,
 	    updated_at = now()
-	FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[])
-	     AS n(id, status, captured, refunded, version)
-	WHERE p.id = n.id`
+	FROM n
+	WHERE p.ctid = n.row`
 
 func updatePayments(write *pgx.Batch, changed []*payment) {
 	write.Queue(updatePaymentsSQL, pgx.NamedArgs{

@@ -114,12 +114,15 @@ func insertReservations(write *pgx.Batch, created []*reservation) {
 }
 
 const updateReservationsSQL = `
+	WITH n AS MATERIALIZED (
+		SELECT n.*, (SELECT q.ctid FROM lastseat.reservations q WHERE q.id = n.id) AS row
+		FROM unnest(@ids::text[], @statuses::text[], @expire::timestamptz[], @places::bigint[])
+		     AS n(id, status, expires_at, place))
 	UPDATE lastseat.reservations r
 	SET status = n.status, expires_at = n.expires_at, waiting_number = coalesce(nullif(n.place, 0), r.waiting_number),
 	    version = r.version + 1, updated_at = now()
-	FROM unnest(@ids::text[], @statuses::text[], @expire::timestamptz[], @places::bigint[])
-	     AS n(id, status, expires_at, place)
-	WHERE r.id = n.id`
+	FROM n
+	WHERE r.ctid = n.row`
 
 // writeReservations queues one statement for the first step of each, one for the second, and so on: the table proves
 // every step.

@@ -32,7 +32,8 @@ func (r *resource) touch() {
 const loadResourcesSQL = `
 	SELECT r.id, r.capacity + r.overbook, r.held, r.confirmed, r.waiting, coalesce(r.limit_group, ''), g.per_customer,
 	       r.grown, r.version
-	FROM lastseat.resources r LEFT JOIN lastseat.limit_groups g ON g.id = r.limit_group
+	FROM lastseat.resources r
+	LEFT JOIN LATERAL (SELECT q.per_customer FROM lastseat.limit_groups q WHERE q.id = r.limit_group OFFSET 0) g ON true
 	WHERE r.id = ANY ($1::text[]) ORDER BY r.id FOR NO KEY UPDATE OF r`
 
 // loadResources locks and reads the resources that are asked for and not read yet.
@@ -52,13 +53,16 @@ func (p *places) loadResources(ctx context.Context, tx pgx.Tx) error {
 }
 
 const updateResourcesSQL = `
+	WITH n AS MATERIALIZED (
+		SELECT n.*, (SELECT q.ctid FROM lastseat.resources q WHERE q.id = n.id) AS row
+		FROM unnest(@ids::text[], @held::bigint[], @confirmed::bigint[], @waiting::bigint[], @grown::boolean[],
+		            @versions::bigint[])
+		     AS n(id, held, confirmed, waiting, grown, version))
 	UPDATE lastseat.resources r
 	SET held = n.held, confirmed = n.confirmed, waiting = n.waiting, grown = n.grown, version = n.version,
 	    updated_at = now()
-	FROM unnest(@ids::text[], @held::bigint[], @confirmed::bigint[], @waiting::bigint[], @grown::boolean[],
-	            @versions::bigint[])
-	     AS n(id, held, confirmed, waiting, grown, version)
-	WHERE r.id = n.id`
+	FROM n
+	WHERE r.ctid = n.row`
 
 func (p *places) writeResources(write *pgx.Batch) {
 	changed := changedRows(p.resources, func(r *resource) bool { return r.changed })

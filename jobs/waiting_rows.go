@@ -163,8 +163,9 @@ func writeLines(write *pgx.Batch, changed []*reservation) {
 }
 
 const leaveLinesSQL = `
-	DELETE FROM lastseat.waiting_items w USING unnest(@resources::text[], @places::bigint[]) AS n(resource, place)
-	WHERE w.resource_id = n.resource AND w.number = n.place`
+	DELETE FROM lastseat.waiting_items WHERE ctid = ANY (ARRAY(
+		SELECT (SELECT w.ctid FROM lastseat.waiting_items w WHERE w.resource_id = n.resource AND w.number = n.place)
+		FROM unnest(@resources::text[], @places::bigint[]) AS n(resource, place)))`
 
 func leaveLines(write *pgx.Batch, left []standing) {
 	write.Queue(leaveLinesSQL, pgx.NamedArgs{
