@@ -47,9 +47,16 @@ const (
 func TestProducerHasTheFunctionsAndNothingElse(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
-	if got := column[string](t, pool, executable, "lastseat_producer"); !slices.Equal(got,
-		slices.Sorted(slices.Values(slices.Concat(doors, readings)))) {
-		t.Errorf("it may execute %v, want %v and %v", got, doors, readings)
+	got, want := column[string](t, pool, executable, "lastseat_producer"), slices.Concat(doors, readings)
+	for _, function := range got {
+		if !slices.Contains(want, function) {
+			t.Errorf("it may execute %s, which doors and readings in schema/rights_test.go lack", function)
+		}
+	}
+	for _, function := range want {
+		if !slices.Contains(got, function) {
+			t.Errorf("it may not execute %s", function)
+		}
 	}
 	if got := column[string](t, pool, touchable, "lastseat_producer", anyRight); len(got) != 0 {
 		t.Errorf("it has rights on %v", got)
