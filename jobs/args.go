@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -81,11 +82,11 @@ func objectArg(name string, value gjson.Result, object *[]byte) error {
 
 // timeFormat is RFC 3339 with its offset; time.Parse alone takes more. The years are 2 to 9999: Go's zero time, which
 // stands for none, is in year 1, and JSON has no year 10000.
-var timeFormat = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]` +
-	`(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$`)
+var timeFormat = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]` +
+	`(\.[0-9]{1,9})?([Zz]|[+-](0[0-9]|1[0-4]):[0-5][0-9])$`)
 
 func timeArg(name string, value gjson.Result, at *time.Time) error {
-	parsed, err := time.Parse(time.RFC3339Nano, value.Str)
+	parsed, err := time.Parse(time.RFC3339Nano, strings.ToUpper(value.Str))
 	parsed = parsed.UTC()
 	fits := value.Type == gjson.String && err == nil && timeFormat.MatchString(value.Str) && isStorable(parsed)
 	if !fits {

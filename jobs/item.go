@@ -3,6 +3,7 @@ package jobs
 import (
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -91,11 +92,10 @@ func itemArg(element gjson.Result) (item Item, err error) {
 	return item, nil
 }
 
-// rangeFormat is a half-open range as Postgres writes it: each bound in quotes, or not. A time without an offset is
-// UTC.
+// rangeFormat is a half-open range as Postgres writes it: each bound in quotes, or not, and with its offset.
 var rangeFormat = func() *regexp.Regexp {
-	const at = `([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]{1,9})?)?` +
-		`(Z|[+-](?:0[0-9]|1[0-4])(?::[0-5][0-9])?)?`
+	const at = `([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]{1,9})?)?` +
+		`([Zz]|[+-](?:0[0-9]|1[0-4])(?::[0-5][0-9])?)`
 	const bound = `(?:` + at + `|"` + at + `")`
 	return regexp.MustCompile(`^\[` + bound + `, ?` + bound + `\)$`)
 }()
@@ -106,7 +106,7 @@ func rangeArg(name string, value gjson.Result, r *TimeRange) (err error) {
 	}
 	if value.Type != gjson.String || err != nil {
 		const example = "[2026-11-23T10:00:00Z,2026-11-23T11:30:00Z)"
-		return fmt.Errorf("%q is %.100s: a time range has a start before its end, %s", name, value.Raw, example)
+		return fmt.Errorf("%q is %.100s: a time range has a start before its end, each with its offset, %s", name, value.Raw, example)
 	}
 	return nil
 }
@@ -124,10 +124,7 @@ func parseRange(text string) (r TimeRange, err error) {
 		if second == "" {
 			second = ":00"
 		}
-		switch len(offset) {
-		case 0:
-			offset = "Z"
-		case len("+01"):
+		if offset = strings.ToUpper(offset); len(offset) == len("+01") {
 			offset += ":00"
 		}
 		if *bound, err = time.Parse(time.RFC3339Nano, day+"T"+minute+second+offset); err != nil {

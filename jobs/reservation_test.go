@@ -35,7 +35,7 @@ func TestReservationLife(t *testing.T) {
 			`cancel($1 || 'x1', $1 || 'r1')`,
 			`confirm($1 || 'c3', $1 || 'r3')`,
 			`confirm($1 || 'c2', $1 || 'r2')`,
-			`hold($1 || 'h4', $1 || 'r4', jsonb_build_array(jsonb_build_object('resource', $1 || 'room', 'during', '[2026-01-01 10:00,2026-01-01 11:30)')))`,
+			`hold($1 || 'h4', $1 || 'r4', jsonb_build_array(jsonb_build_object('resource', $1 || 'room', 'during', '[2026-01-01 10:00Z,2026-01-01 11:30Z)')))`,
 			`hold($1 || 'h5', $1 || 'r5', jsonb_build_array(jsonb_build_object('resource', $1 || 'room', 'during', tstzrange('2026-01-01 11:00Z', '2026-01-01 12:00Z'))))`,
 			`hold($1 || 'h6', $1 || 'r6', jsonb_build_array(jsonb_build_object('resource', $1 || 'room', 'during', '[2026-01-01T11:30:00Z,2026-01-01T12:00:00Z)')))`,
 			`cancel($1 || 'x4', $1 || 'r4')`,

@@ -337,9 +337,11 @@ func TestHoldMakesThePendingReservation(t *testing.T) {
 	exec(t, producer, `SET DateStyle = 'ISO'; SET TimeZone = 'Asia/Kathmandu'`)
 	mustAsk(t, producer, `hold('k8', 'r8', jsonb_build_array(jsonb_build_object('resource', 'room', 'during',
 		tstzrange('2026-12-24 10:00', '2026-12-24 11:30'))))`)
-	// without an offset it is UTC, also where the session has no such hour
+	// of a time with an offset it does not matter that the session has no such hour; one without is refused
 	exec(t, producer, `SET TimeZone = 'America/New_York'`)
-	mustAsk(t, producer, `hold('k9', 'r9', '[{"resource": "room", "during": "[2026-03-08 02:10,2026-03-08 03:05)"}]')`)
+	mustAsk(t, producer, `hold('k9', 'r9', '[{"resource": "room", "during": "[2026-03-08 02:10Z,2026-03-08 03:05Z)"}]')`)
+	_, err = ask(t, producer, `hold('n', 'n', '[{"resource": "room", "during": "[2026-03-08 02:10,2026-03-08 03:05)"}]')`)
+	wantContract(t, err, "LS002", `"during of item 1" is`)
 	// what was refused for its date style says so, and does not take it for another day
 	exec(t, producer, `SET DateStyle = 'SQL, DMY'`)
 	_, err = ask(t, producer, `hold('n', 'n', jsonb_build_array(jsonb_build_object('resource', 'room', 'during',

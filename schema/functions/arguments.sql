@@ -82,37 +82,52 @@ whole: true: the item has a time range, so only 1 is allowed.
 
 Errors: LS002.';
 
--- Microseconds, like Go: the rest is cut off, where a cast would round.
+-- No text constant in a function holds a backslash, except those of the form E'...': what a backslash means in the
+-- others depends on the caller's standard_conforming_strings.
+
+-- Microseconds, like Go: the rest is cut off, where a cast would round. Z is written as an offset, because the letter
+-- is one of the session's timezone_abbreviations.
 CREATE OR REPLACE FUNCTION lastseat.time_of(value text)
 RETURNS timestamptz
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN regexp_replace(value, '(\.[0-9]{6})[0-9]+', '\1')::timestamptz;
+    RETURN replace(upper(regexp_replace(value, '([.][0-9]{6})[0-9]+', E'\\1')), 'Z', '+00')::timestamptz;
 END $$;
 COMMENT ON FUNCTION lastseat.time_of IS 'The time that an RFC 3339 text stands for, cut off after microseconds.
 
 value: the text.';
 
--- RFC 3339 with its offset, so that nothing depends on the session's time zone or date style.
+-- RFC 3339 with its offset, so that nothing depends on the session's time zone or date style. In the years 2 to 9999,
+-- of UTC: beyond them other languages, JSON included, have no such time or take it for none.
+CREATE OR REPLACE FUNCTION lastseat.read_time(value text)
+RETURNS timestamptz
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    at timestamptz;
+BEGIN
+    IF value ~ ('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
+                '([.][0-9]{1,9})?([Zz]|[+-](0[0-9]|1[0-4]):[0-5][0-9])$') THEN
+        at := time_of(value);
+        IF at >= '0002-01-01 00:00:00+00' AND at < '10000-01-01 00:00:00+00' THEN
+            RETURN at;
+        END IF;
+    END IF;
+    RETURN NULL;
+EXCEPTION WHEN datetime_field_overflow THEN -- there is no such day
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.read_time IS 'The time that a text stands for; null: it is not a time.
+
+value: the text.';
+
 CREATE OR REPLACE FUNCTION lastseat.check_time_arg(name text, value jsonb)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF value IS NULL OR value = 'null' THEN
+    IF value IS NULL OR value = 'null' OR jsonb_typeof(value) = 'string' AND read_time(value #>> '{}') IS NOT NULL THEN
         RETURN;
-    ELSIF jsonb_typeof(value) = 'string'
-          AND value #>> '{}' ~ ('^[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]'
-                                '(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$') THEN
-        -- in the years 2 to 9999, of UTC: beyond them other languages, JSON included, have no such time or take it
-        -- for none
-        IF time_of(value #>> '{}') >= '0002-01-01 00:00:00Z' AND time_of(value #>> '{}') < '10000-01-01 00:00:00Z' THEN
-            RETURN;
-        END IF;
     END IF;
     RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
-        USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
-EXCEPTION WHEN datetime_field_overflow THEN
-    RAISE EXCEPTION '"%" is %: there is no such day', name, left(value::text, 50)
         USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
 END $$;
 COMMENT ON FUNCTION lastseat.check_time_arg IS 'Refuses an argument that is not a time.
@@ -128,7 +143,7 @@ LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp 
 BEGIN
     IF value IS NULL THEN
         RETURN '{}';
-    ELSIF value < '0002-01-01 00:00:00Z' OR value >= '10000-01-01 00:00:00Z' THEN
+    ELSIF value < '0002-01-01 00:00:00+00' OR value >= '10000-01-01 00:00:00+00' THEN
         -- infinity too; and to_char writes a year before Christ like one after
         RAISE EXCEPTION '"%" is %', name, value USING ERRCODE = 'LS002', HINT = 'Give a time, or none.';
     END IF;
@@ -141,30 +156,48 @@ value: the time.
 
 Errors: LS002.';
 
--- A time range as Postgres writes it, end not included; a time without an offset is UTC.
-CREATE OR REPLACE FUNCTION lastseat.during_arg(name text, value jsonb)
+-- A time range as Postgres writes it, end not included, each time with its offset.
+CREATE OR REPLACE FUNCTION lastseat.read_range(value text)
 RETURNS tstzrange
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp
 SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
 DECLARE
     range tstzrange;
 BEGIN
-    IF value IS NULL OR value = 'null' THEN
-        RETURN NULL;
-    ELSIF jsonb_typeof(value) = 'string' AND value #>> '{}' ~ during_format() THEN
-        range := regexp_replace(value #>> '{}', '(\.[0-9]{6})[0-9]+', '\1', 'g')::tstzrange; -- microseconds, like Go
-        IF NOT isempty(range) AND lower(range) >= '0002-01-01 00:00:00Z'
-           AND upper(range) < '10000-01-01 00:00:00Z' THEN
+    IF value ~ during_format() THEN
+        -- microseconds, like Go; see time_of
+        range := replace(upper(regexp_replace(value, '([.][0-9]{6})[0-9]+', E'\\1', 'g')), 'Z', '+00')::tstzrange;
+        IF NOT isempty(range) AND lower(range) >= '0002-01-01 00:00:00+00'
+           AND upper(range) < '10000-01-01 00:00:00+00' THEN
             RETURN range;
         END IF;
     END IF;
-    RAISE EXCEPTION '"%" is %', name, left(value::text, 100)
-        USING ERRCODE = 'LS002',
-              HINT = 'A time range has a start before its end: [2026-11-23T10:00:00Z,2026-11-23T11:30:00Z).';
-EXCEPTION WHEN datetime_field_overflow OR data_exception THEN
-    RAISE EXCEPTION '"%" is %', name, left(value::text, 100)
-        USING ERRCODE = 'LS002',
-              HINT = 'A time range has a start before its end: [2026-11-23T10:00:00Z,2026-11-23T11:30:00Z).';
+    RETURN NULL;
+EXCEPTION WHEN datetime_field_overflow OR data_exception THEN -- no such day, or the end before the start
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.read_range IS 'The time range that a text stands for; null: it is not a time range.
+
+value: the text.';
+
+CREATE OR REPLACE FUNCTION lastseat.during_arg(name text, value jsonb)
+RETURNS tstzrange
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    range tstzrange;
+BEGIN
+    IF value IS NULL OR value = 'null' THEN
+        RETURN NULL;
+    ELSIF jsonb_typeof(value) = 'string' THEN
+        range := read_range(value #>> '{}');
+    END IF;
+    IF range IS NULL THEN
+        RAISE EXCEPTION '"%" is %', name, left(value::text, 100)
+            USING ERRCODE = 'LS002',
+                  HINT = 'A time range has a start before its end, each with its offset: '
+                         '[2026-11-23T10:00:00Z,2026-11-23T11:30:00Z).';
+    END IF;
+    RETURN range;
 END $$;
 COMMENT ON FUNCTION lastseat.during_arg IS 'The time range that an argument holds, or null.
 
@@ -177,12 +210,12 @@ CREATE OR REPLACE FUNCTION lastseat.during_format()
 RETURNS text
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN '^\["?'
-        '[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?'
-        '(Z|[+-](0[0-9]|1[0-4])(:[0-5][0-9])?)?'
+    RETURN '^[[]"?'
+        '[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?'
+        '([Zz]|[+-](0[0-9]|1[0-4])(:[0-5][0-9])?)'
         '"?, ?"?'
-        '[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?'
-        '(Z|[+-](0[0-9]|1[0-4])(:[0-5][0-9])?)?'
-        '"?\)$';
+        '[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?)?'
+        '([Zz]|[+-](0[0-9]|1[0-4])(:[0-5][0-9])?)'
+        '"?[)]$';
 END $$;
 COMMENT ON FUNCTION lastseat.during_format IS 'The regular expression that a time range in JSON has to match.';

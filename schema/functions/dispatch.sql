@@ -1,5 +1,6 @@
 -- Finds the functions of a kind by their names: a kind payment.transfer has lastseat.check_payment_transfer(args),
--- which checks its arguments, and, if it makes a row of its own, lastseat.begin_payment_transfer(key, args, asked).
+-- which checks its arguments; if it makes a row of its own, lastseat.begin_payment_transfer(key, args, asked); and if
+-- its arguments can be spelled in several ways, lastseat.canonical_payment_transfer(args), which returns one of them.
 -- Whoever adds a kind adds these functions to the file of its family, and nothing here.
 --
 -- The names are looked up when the set is put in place, not with every call. EXECUTE by name plans a statement each
@@ -9,6 +10,7 @@ DO $dispatch$
 DECLARE
     checks text;
     begins text;
+    forms  text;
     kinds  text;
 BEGIN
     SELECT string_agg(format(E'    WHEN %L THEN\n        PERFORM %I(args);', kind, proname), E'\n'),
@@ -24,6 +26,13 @@ BEGIN
     FROM (SELECT proname, regexp_replace(proname, '^begin_([a-z]+)_', '\1.') AS kind
           FROM pg_proc
           WHERE pronamespace = 'lastseat'::regnamespace AND proname ~ '^begin_(payment|reservation|booking)_'
+          ORDER BY proname) found;
+
+    SELECT string_agg(format(E'        WHEN %L THEN\n            args := %I(args);', kind, proname), E'\n')
+    INTO forms
+    FROM (SELECT proname, regexp_replace(proname, '^canonical_([a-z]+)_', '\1.') AS kind
+          FROM pg_proc
+          WHERE pronamespace = 'lastseat'::regnamespace AND proname ~ '^canonical_(payment|reservation|booking)_'
           ORDER BY proname) found;
 
     EXECUTE format($template$
@@ -53,7 +62,32 @@ BEGIN
     END CASE;
 END $function$
 $template$, begins);
+
+    EXECUTE format($template$
+CREATE OR REPLACE FUNCTION lastseat.fingerprint(kind text, args jsonb)
+RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $function$
+BEGIN
+    IF jsonb_typeof(args) = 'object' THEN -- a job that another client inserted may hold any JSON
+        args := args - 'key';
+        CASE kind
+%1$s
+        ELSE -- arguments that have one spelling, or those of somebody's own kind
+        END CASE;
+    END IF;
+    RETURN sha256(convert_to(kind || ' ' || args::text, 'UTF8'));
+END $function$
+$template$, forms);
 END $dispatch$;
+
+COMMENT ON FUNCTION lastseat.fingerprint IS
+'SHA-256 of a request''s kind and of what its arguments ask for: equal for two requests that ask for the same, however '
+'they spell it. It leaves out the key, and the expires_at of a payment.authorize, reservation.hold or booking.book. '
+'Arguments of your own kinds are compared as JSON, as they are. For the worker.
+
+kind: the request''s kind.
+args: its arguments.';
+GRANT EXECUTE ON FUNCTION lastseat.fingerprint TO lastseat_worker;
 
 COMMENT ON FUNCTION lastseat.check_args IS
 'Refuses arguments that a kind does not have, or that name something that does not exist.

@@ -47,6 +47,17 @@ args: the arguments.
 
 Errors: LS002, LS003.';
 
+CREATE OR REPLACE FUNCTION lastseat.canonical_payment_transfer(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN args ?| '{description,metadata}' THEN canonical_transfer_args(args) ELSE args END;
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_payment_transfer IS
+'The arguments of a payment.transfer in one spelling.
+
+args: the arguments.';
+
 CREATE OR REPLACE FUNCTION lastseat.transfer(
     key text, from_account text, to_account text, amount bigint, currency text, description text DEFAULT NULL,
     metadata jsonb DEFAULT '{}'
@@ -186,6 +197,18 @@ asked: the time from which the default expiry counts.
 
 Errors: LS001 it was asked for before.';
 
+-- See canonical_hold_args: a retry may give another expires_at.
+CREATE OR REPLACE FUNCTION lastseat.canonical_payment_authorize(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN args - 'expires_at';
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_payment_authorize IS
+'The arguments of a payment.authorize in one spelling.
+
+args: the arguments.';
+
 -- expires_at defaults to null and not to now() + 7 days: the default counts from the time of the request.
 CREATE OR REPLACE FUNCTION lastseat.authorize(
     key text, payment text, from_account text, to_account text, amount bigint, currency text,
@@ -234,6 +257,17 @@ COMMENT ON FUNCTION lastseat.check_payment_capture IS
 args: the arguments.
 
 Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.canonical_payment_capture(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN canonical_amount_args(args);
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_payment_capture IS
+'The arguments of a payment.capture in one spelling.
+
+args: the arguments.';
 
 CREATE OR REPLACE FUNCTION lastseat.capture(key text, payment text, amount bigint DEFAULT NULL)
 RETURNS lastseat.receipt
@@ -301,6 +335,17 @@ COMMENT ON FUNCTION lastseat.check_payment_refund IS
 args: the arguments.
 
 Errors: LS002, LS003.';
+
+CREATE OR REPLACE FUNCTION lastseat.canonical_payment_refund(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN canonical_amount_args(args);
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_payment_refund IS
+'The arguments of a payment.refund in one spelling.
+
+args: the arguments.';
 
 CREATE OR REPLACE FUNCTION lastseat.refund(key text, payment text, amount bigint DEFAULT NULL)
 RETURNS lastseat.receipt

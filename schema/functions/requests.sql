@@ -93,39 +93,6 @@ known: the request that has the key.
 
 Errors: LS001.';
 
--- Two requests are the same if their kinds and arguments are. An argument that is null counts as left out. This is
--- plpgsql because every request calls it: an SQL function that can't be inlined costs ten times as much.
---
--- A kind that makes a row of its own (it has a function lastseat.begin_...) computes its expiry from the time of
--- the call. A caller who lost the first answer and retries computes another time and means the same request, so
--- expires_at is no part of the fingerprint, and the first one is kept.
-CREATE OR REPLACE FUNCTION lastseat.fingerprint(kind text, args jsonb)
-RETURNS bytea
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
-BEGIN
-    -- a job that another client inserted may hold any JSON
-    IF jsonb_typeof(args) = 'object' THEN
-        args := args - 'key';
-        IF args ? 'expires_at' AND kind ~ '^(payment|reservation|booking)[.]' AND to_regprocedure(format(
-            'lastseat.%I(text, jsonb, timestamptz)', 'begin_' || regexp_replace(kind, '[.]', '_'))) IS NOT NULL THEN
-            args := args - 'expires_at';
-        END IF;
-        IF args @? '$.* ? (@ == null)' OR args -> 'metadata' = '{}' THEN
-            args := (SELECT coalesce(jsonb_object_agg(given.key, given.value), '{}') FROM jsonb_each(args) given
-                     WHERE given.value <> 'null' AND (given.key, given.value) <> ('metadata', '{}'));
-        END IF;
-    END IF;
-    RETURN sha256(convert_to(kind || ' ' || args::text, 'UTF8'));
-END $$;
-COMMENT ON FUNCTION lastseat.fingerprint IS
-'SHA-256 of a request''s kind and arguments: equal for two requests that ask for the same. It leaves out the key, '
-'arguments that are null, and the expires_at of a payment.authorize, reservation.hold or booking.book. For the '
-'worker.
-
-kind: the request''s kind.
-args: its arguments.';
-GRANT EXECUTE ON FUNCTION lastseat.fingerprint TO lastseat_worker;
-
 -- The one way in: every single request ends here. It inserts two rows, and notifies the lane if the lane is idle.
 CREATE OR REPLACE FUNCTION lastseat.enqueue(
     kind text, key text, args jsonb, scheduled_at timestamptz DEFAULT now(), queue text DEFAULT 'lastseat'

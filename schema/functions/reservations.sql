@@ -116,6 +116,17 @@ asked: the time from which the default expiry counts.
 
 Errors: LS001 it was asked for before.';
 
+CREATE OR REPLACE FUNCTION lastseat.canonical_reservation_hold(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN canonical_hold_args(args);
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_reservation_hold IS
+'The arguments of a reservation.hold in one spelling.
+
+args: the arguments.';
+
 -- expires_at defaults to null and not to now() + 15 minutes: the default counts from the time of the request.
 CREATE OR REPLACE FUNCTION lastseat.hold(
     key text, reservation text, items jsonb, expires_at timestamptz DEFAULT NULL, customer text DEFAULT NULL,
@@ -244,13 +255,24 @@ args: the arguments.
 
 Errors: LS002, LS003.';
 
+CREATE OR REPLACE FUNCTION lastseat.canonical_reservation_extend(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN args || time_arg('expires_at', CASE WHEN jsonb_typeof(args -> 'expires_at') = 'string'
+                                             THEN read_time(args ->> 'expires_at') END);
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_reservation_extend IS
+'The arguments of a reservation.extend in one spelling.
+
+args: the arguments.';
+
 CREATE OR REPLACE FUNCTION lastseat.extend(key text, reservation text, expires_at timestamptz)
 RETURNS lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    -- without the zeros at its end the time is written as Go writes it: the same request
-    RETURN enqueue('reservation.extend', key, jsonb_build_object('reservation', reservation,
-        'expires_at', regexp_replace(time_arg('expires_at', expires_at) ->> 'expires_at', '\.?0+Z$', 'Z')));
+    RETURN enqueue('reservation.extend', key,
+        jsonb_build_object('reservation', reservation) || time_arg('expires_at', expires_at));
 END $$;
 COMMENT ON FUNCTION lastseat.extend IS
 'Changes when a hold, or a reservation that waits, expires: asks for it in the caller''s transaction.
@@ -293,6 +315,17 @@ args: its arguments.
 asked: the time from which the default expiry counts.
 
 Errors: LS001 it was asked for before.';
+
+CREATE OR REPLACE FUNCTION lastseat.canonical_booking_book(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN canonical_transfer_args(canonical_hold_args(args));
+END $$;
+COMMENT ON FUNCTION lastseat.canonical_booking_book IS
+'The arguments of a booking.book in one spelling.
+
+args: the arguments.';
 
 CREATE OR REPLACE FUNCTION lastseat.book(
     key text, reservation text, items jsonb, from_account text, to_account text, amount bigint, currency text,

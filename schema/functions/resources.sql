@@ -134,7 +134,7 @@ BEGIN
         SELECT r.id, r.capacity + r.overbook - r.held - r.confirmed, r.capacity, r.overbook,
                r.held, r.confirmed, r.waiting
         FROM resources r
-    WHERE r.id >= availability.prefix AND r.id <= availability.prefix || repeat(U&'\+10FFFF', 200)
+    WHERE r.id >= availability.prefix AND r.id <= availability.prefix || repeat(chr(1114111), 200)
       AND r.id > coalesce(availability.after, '')
     ORDER BY r.id LIMIT availability.max_rows;
 END $$;
