@@ -106,7 +106,8 @@ func rangeArg(name string, value gjson.Result, r *TimeRange) (err error) {
 	}
 	if value.Type != gjson.String || err != nil {
 		const example = "[2026-11-23T10:00:00Z,2026-11-23T11:30:00Z)"
-		return fmt.Errorf("%q is %.100s: a time range has a start before its end, each with its offset, %s", name, value.Raw, example)
+		return fmt.Errorf("%q is %.100s: a time range has a start before its end, each with its offset, %s",
+			name, value.Raw, example)
 	}
 	return nil
 }

@@ -67,7 +67,8 @@ func (r *release) parts(have versions) []part {
 	}
 	all := []part{
 		// Nobody's search_path matters: objects of somebody's own in public can't take the place of Postgres's.
-		{about: "the session", sql: "SET LOCAL search_path = pg_catalog, pg_temp;\n"},
+		{about: "the session", sql: "SET LOCAL search_path = pg_catalog, pg_temp;\n" +
+			"SET LOCAL standard_conforming_strings = on;\nSET LOCAL quote_all_identifiers = off;\n"},
 		{about: "the tables that note the version", sql: versionTables},
 		{about: "the functions of the triggers", sql: want.triggers},
 	}

@@ -114,6 +114,9 @@ func migrateTo(
 	}
 	defer pool.Close()
 
+	if err := requireUTF8(ctx, conn); err != nil {
+		return nil, err
+	}
 	m := &migrator{conn: conn, pool: pool, release: release, dryRun: dryRun}
 	if m.river, err = newRiver(pool); err != nil {
 		return nil, err
@@ -122,6 +125,17 @@ func migrateTo(
 		return nil, err
 	}
 	return run(m)
+}
+
+// requireUTF8 refuses a database that can't keep every text, before anything is done in it.
+func requireUTF8(ctx context.Context, conn *pgx.Conn) error {
+	var encoding, name string
+	err := conn.QueryRow(ctx, "SELECT current_setting('server_encoding'), current_database()").Scan(&encoding, &name)
+	if err != nil || encoding == "UTF8" {
+		return err
+	}
+	return fmt.Errorf("the database %q has the encoding %s, and needs UTF8: "+
+		"CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8'", name, encoding, pgx.Identifier{name + "_utf8"}.Sanitize())
 }
 
 func newRiver(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {

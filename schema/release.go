@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "ca7661a89df84ac5f02f8760adc7bc854493e564929fcefc405fc3684ea60520"
+	functionsDigest  = "54760b22122d21293468ae0413825aab371f8e6d84b08f39d0f28f3cf146a357"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -297,7 +297,7 @@ func TestHoldMakesThePendingReservation(t *testing.T) {
 		t.Errorf("%d items", n) // the worker writes them
 	}
 	for call, state := range map[string]string{
-		`hold('k1', 'r1', '[{"resource": "seat", "quantity": 1}]')`: "LS001", `hold('k1', 'other', ` + seat + `)`: "LS001",
+		`hold('k1', 'r1', '[{"resource": "seat", "quantity": 2}]')`: "LS001", `hold('k1', 'other', ` + seat + `)`: "LS001",
 		`hold('k1', 'r1', ` + seat + `, NULL, 'ann')`: "LS001", `hold('k1', 'r1', ` + seat + `, wait => true)`: "LS001",
 		`hold('n', 'r1', ` + seat + `)`: "LS001", `book('n', 'r1', ` + seat + `, 'bank', 'ada', 5, 'EUR')`: "LS001",
 		`hold('n', 'r6', ` + seat + `)`: "LS001", `confirm('k1', 'r1')`: "LS001",

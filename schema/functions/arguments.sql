@@ -128,6 +128,8 @@ BEGIN
         RETURN;
     END IF;
     RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
+        || CASE WHEN value #>> '{}' ~ '^[0-9-]{10}[Tt][0-9:.]+([Zz]|[+-][0-9]{2}:[0-9]{2})$'
+        THEN ': there is no such day or hour' ELSE '' END
         USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
 END $$;
 COMMENT ON FUNCTION lastseat.check_time_arg IS 'Refuses an argument that is not a time.

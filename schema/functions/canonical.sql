@@ -70,8 +70,8 @@ BEGIN
     RETURN args;
 END $$;
 COMMENT ON FUNCTION lastseat.canonical_hold_args IS
-'Arguments without expires_at, with the items in one order and spelling, and without what means the same if it is left '
-'out.
+'Arguments without expires_at, with the items in one order and spelling, and without what means the same if it is '
+'left out.
 
 args: the arguments.';
 
