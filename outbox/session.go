@@ -28,6 +28,7 @@ func (l *lane) prepareSession(ctx context.Context) error {
 	if _, err := l.conn.Exec(ctx, sessionSQL, inTransaction, idle); err != nil {
 		return fmt.Errorf("prepare the lane's session: %w", err)
 	}
+	l.endLast(ctx)
 	l.newHolder()
 	if _, err := l.conn.Exec(ctx, `LISTEN "lastseat.river_insert"`); err != nil {
 		return fmt.Errorf("listen for jobs: %w", err)

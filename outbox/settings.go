@@ -28,6 +28,9 @@ type Settings struct {
 	// HoldLimit is how long a settler may keep the lane's transaction open between two statements; default 30s. Then
 	// Postgres ends the session: a worker that is frozen loses the lane, and a job that takes longer has failed.
 	HoldLimit time.Duration
+	// ReplyLimit is how long the lane waits for an answer of the server, and Poll on top of that; default 30s. Handlers
+	// with a longer timeout extend it. Then the lane connects again.
+	ReplyLimit time.Duration
 }
 
 func (s Settings) withDefaults() Settings {
@@ -40,6 +43,7 @@ func (s Settings) withDefaults() Settings {
 	orDefault(&s.StopTimeout, 10*time.Second)
 	orDefault(&s.Logger, slog.Default())
 	orDefault(&s.HoldLimit, 30*time.Second)
+	orDefault(&s.ReplyLimit, 30*time.Second)
 	if s.ID == "" {
 		host, _ := os.Hostname()
 		now := time.Now().UTC().Format("2006_01_02T15_04_05")

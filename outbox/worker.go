@@ -94,6 +94,7 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 		config.ConnectTimeout = 10 * time.Second
 	}
 	observeErrors(&config.Config)
+	l.limitReplies(config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect a lane: %w", err)
