@@ -82,7 +82,8 @@ func TestFiftyConcurrentRequestsOfOneKey(t *testing.T) {
 	}
 }
 
-// Whoever asks while the first is not committed waits for him, and is a duplicate, a misuse or the first himself.
+// A request whose key stands in an uncommitted transaction waits for that transaction. Then it is a duplicate, a misuse
+// or the first.
 func TestWaitsForTheFirst(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -144,7 +145,7 @@ func TestSavepoints(t *testing.T) {
 		exec(t, tx, `SAVEPOINT s`)
 		_, err := ask(t, tx, `enqueue('toy', 'kept', '{"other": 1}')`)
 		wantContract(t, err, "LS001")
-		exec(t, tx, `ROLLBACK TO s`) // the caller's transaction goes on, if he has a savepoint
+		exec(t, tx, `ROLLBACK TO s`) // the caller's transaction goes on if it has a savepoint
 		if got := mustAsk(t, tx, `enqueue('toy', 'dropped', '{"again": 1}')`); got.Duplicate {
 			t.Errorf("the key that was rolled back is taken: %v", got)
 		}
@@ -210,7 +211,7 @@ func TestSerializableCaller(t *testing.T) {
 }
 
 // Many producers, few keys, all at once, some of them rolling back: every key that was committed has one request and
-// one job, and nobody was told that his was the first who was not.
+// one job, and only its own producer was told that it was the first.
 func TestManyProducersFewKeys(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)

@@ -209,8 +209,8 @@ func TestHostileProducerIsRefused(t *testing.T) {
 	}
 }
 
-// Whatever stands first in the caller's search_path, and whatever his session's settings are, the functions mean what
-// they say.
+// The functions mean what they say, whatever stands first in the caller's search_path and whatever the session's
+// settings are.
 func TestSessionsChangeNothing(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
