@@ -47,7 +47,7 @@ func TestReservationKinds(t *testing.T) {
 		{"hold --key h8 --reservation r8 --item room --during 2026-12-01T10:00:00Z/2026-12-01T11:30:00Z", "held"},
 		{"hold --key h9 --reservation r9 --item room --during [2026-12-01T12:00:00+01:00,2026-12-01T13:00:00+01:00)",
 			"refused overlap"},
-		{"hold --key h10 --reservation r10 --item room --during 2026-12-01T11:30/2026-12-01T12:00", "held"},
+		{"hold --key h10 --reservation r10 --item room --during 2026-12-01T11:30Z/2026-12-01T12:00Z", "held"},
 		{"hold --key h11 --reservation r11 --item stock --expires-at 2020-01-01T00:00:00+02:00", "refused hold_expired"},
 		{"confirm --key c1 --reservation r1", "c1  reservation.confirm  applied  confirmed"},
 		{"confirm --key c1b --reservation r1", "refused not_held"},
@@ -65,7 +65,7 @@ func TestReservationKinds(t *testing.T) {
 			"b1  booking.book  applied  booked"},
 		{"book --key b2 --reservation r13 --item A2 --customer ben --from bank --to ada --amount 45.00 --currency EUR",
 			"refused sold_out"},
-		{"book --key b3 --reservation r14 --item room --during 2027-01-01T00:00/2027-01-02T00:00 --from ben --to ada " +
+		{"book --key b3 --reservation r14 --item room --during 2027-01-01T00:00Z/2027-01-02T00:00Z --from ben --to ada " +
 			"--amount 0.01 --currency EUR", "refused insufficient_funds"},
 		{"reverse --key u1 --transfer b1", "reversed"},
 		{"cancel --key x12 --reservation r12", "cancelled"},
@@ -120,7 +120,7 @@ func TestReservationBadInput(t *testing.T) {
 		"no number":               {hold + "--item stock=", `there is no resource "stock="`},
 		"quantity 0":              {hold + "--item stock=0", `--item "stock=0": a quantity`},
 		"quantity beyond int64":   {hold + "--item stock=9223372036854775808", "a quantity is a whole number"},
-		"two of a range":          {hold + "--item room=2 --during 2026-12-01T10:00/2026-12-01T11:00", "as a whole"},
+		"two of a range":          {hold + "--item room=2 --during 2026-12-01T10:00Z/2026-12-01T11:00Z", "as a whole"},
 		"long customer":           {hold + "--customer " + long, "201 characters"},
 		"year after 9999":         {hold + "--expires-at 9999-12-31T23:59:59-14:00", "year"},
 		"empty key":               {hold + "--key=", "the key is empty"},
@@ -203,7 +203,7 @@ func TestReservationKeyReused(t *testing.T) {
 		}
 		for _, change := range [][]string{
 			{"--item", "stock"}, {"--customer", "ada"}, {"--reservation", "other"}, {"--wait-in-line"},
-			{"--during", "2026-12-01T10:00/2026-12-01T11:00", "--item", "room"},
+			{"--during", "2026-12-01T10:00Z/2026-12-01T11:00Z", "--item", "room"},
 		} {
 			s.hold(t, "a", change...).Fails(t, 65)
 		}

@@ -153,10 +153,10 @@ func TestOccupied(t *testing.T) {
 	at := func(key, during string) {
 		s.enqueue(t, "hold", "--key", key, "--reservation", "r "+key, "--item", "room", "--during", during).Succeeds(t)
 	}
-	at("b", "2026-12-01T11:30/2026-12-01T12:00")
+	at("b", "2026-12-01T11:30Z/2026-12-01T12:00Z")
 	at("a", "2026-12-01T10:00:00.25Z/2026-12-01T11:30:00Z")
 	at("c", "2026-12-02T00:00+01:00/2026-12-03T00:00+01:00")
-	at("d", "2026-12-01T11:00/2026-12-01T11:45") // overlaps
+	at("d", "2026-12-01T11:00Z/2026-12-01T11:45Z") // overlaps
 	s.enqueue(t, "confirm", "--key", "confirm", "--reservation", "r b").Succeeds(t)
 	s.drain(t)
 	for args, want := range map[string]string{
