@@ -69,6 +69,10 @@ func (b *booking) needs(s *state) {
 	b.transfer.needs(s)
 }
 
+func (b *booking) touches(s *state, job outbox.Job) []rowID {
+	return append(s.places.touchesDemand(b.demand()), b.transfer.touches(s, job)...)
+}
+
 func (b *booking) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	r, refused, err := s.places.pending(b.demand(), job)
 	if refused != nil || err != nil {

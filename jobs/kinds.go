@@ -98,7 +98,7 @@ var decoders = func() map[string]func(args []byte) (operation, error) {
 func Register(register *outbox.Kinds) {
 	var all []outbox.Kind
 	for _, kind := range kinds {
-		all = append(all, outbox.Kind{Name: kind.args.Kind(), OrderBy: kind.orderBy})
+		all = append(all, outbox.Kind{Name: kind.args.Kind(), OrderBy: kind.orderBy, LocksWhatItReads: true})
 	}
 	register.Register(settler{}, all...)
 }

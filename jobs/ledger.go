@@ -20,6 +20,7 @@ type ledger struct {
 	pending   map[string]bool // keys that a reversal names, and whose request is not settled
 	transfers []*transfer     // of the batch
 	entries   []entry         // of the batch
+	blocked   blocked
 }
 
 // account is a row of accounts. Amounts are minor units of its currency.

@@ -14,10 +14,14 @@ import (
 
 // The ledger's way in and out of the database.
 
-// In the order of the primary key, as in all tables: transactions that lock in the same order never wait in a circle.
-const loadAccountsSQL = `
+// In the order of the primary key, as in all tables.
+const (
+	loadAccountsSQL = `
 	SELECT id, currency, balance, held, overdraft_limit, version, entry_count, updated_at
-	FROM lastseat.accounts WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE`
+	FROM lastseat.accounts WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED`
+
+	lockedAccountsSQL = `SELECT id FROM lastseat.accounts WHERE id = ANY ($1::text[])`
+)
 
 // loadAccounts locks and reads all accounts that the batch needs.
 func (l *ledger) loadAccounts(ctx context.Context, tx pgx.Tx) error {
@@ -29,10 +33,19 @@ func (l *ledger) loadAccounts(ctx context.Context, tx pgx.Tx) error {
 		&a.id, &a.currency, &a.balance, &a.held, &a.overdraft, &a.version, &a.entries, &a.updatedAt,
 	}
 	ids := slices.Sorted(maps.Keys(l.accounts))
-	return read(ctx, tx, "lock accounts", loadAccountsSQL, []any{ids}, columns, func() {
+	err := read(ctx, tx, "lock accounts", loadAccountsSQL, []any{ids}, columns, func() {
 		loaded := *a
 		l.accounts[a.id] = &loaded
 	})
+	missing := unread(l.accounts)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	locked, err := readColumn[string](ctx, tx, "look for locked accounts", lockedAccountsSQL, missing)
+	for _, id := range locked {
+		l.blocked.lock(rowID{table: accountsTable, id: id})
+	}
+	return err
 }
 
 // Not locked: a transfer is never changed, and the requests to reverse one share a lane.

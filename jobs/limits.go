@@ -3,7 +3,6 @@ package jobs
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -79,36 +78,67 @@ func (p *places) countOf(group, customer string) int64 {
 	return c.quantity
 }
 
-// Each customer and group gets a row before it is locked: two lanes that both found none would both begin at 0.
-const makeCountsSQL = `
-	INSERT INTO lastseat.customer_counts (limit_group, customer, quantity)
-	SELECT *, 0 FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING`
-
-const loadCountsSQL = `
+const (
+	lockedCountsSQL = `
 	SELECT c.limit_group, c.customer, c.quantity, c.version
 	FROM unnest($1::text[], $2::text[]) AS asked(limit_group, customer)
 	JOIN lastseat.customer_counts c USING (limit_group, customer)
-	ORDER BY c.limit_group, c.customer FOR NO KEY UPDATE OF c`
+	ORDER BY c.limit_group, c.customer`
+
+	loadCountsSQL = lockedCountsSQL + ` FOR NO KEY UPDATE OF c SKIP LOCKED`
+
+	// A customer who is new to a group gets a row: two lanes that both found none would both begin at 0.
+	makeCountsSQL = `
+	INSERT INTO lastseat.customer_counts (limit_group, customer, quantity)
+	SELECT *, 0 FROM unnest($1::text[], $2::text[]) ON CONFLICT DO NOTHING
+	RETURNING limit_group, customer, quantity, version`
+)
 
 // loadCounts locks and reads what the batch's customers have of the groups of the batch's resources.
 func (p *places) loadCounts(ctx context.Context, tx pgx.Tx) error {
 	p.needCounts()
-	if len(p.counts) == 0 {
-		return nil
-	}
-	keys := slices.SortedFunc(maps.Keys(p.counts), customerGroup.compare)
-	groups := column(keys, func(key customerGroup) string { return key.group })
-	customers := column(keys, func(key customerGroup) string { return key.customer })
-	if _, err := tx.Exec(ctx, makeCountsSQL, groups, customers); err != nil {
-		return fmt.Errorf("make customers' counts: %w", err)
-	}
 	var key customerGroup
 	var c count
 	columns := []any{&key.group, &key.customer, &c.quantity, &c.version}
-	return read(ctx, tx, "lock customers' counts", loadCountsSQL, []any{groups, customers}, columns, func() {
+	readMissing := func(doing, sql string, row func()) error {
+		missing := p.missingCounts()
+		if len(missing) == 0 {
+			return nil
+		}
+		groups := column(missing, func(key customerGroup) string { return key.group })
+		customers := column(missing, func(key customerGroup) string { return key.customer })
+		return read(ctx, tx, doing, sql, []any{groups, customers}, columns, row)
+	}
+	loaded := func() {
 		loaded := c
 		p.counts[key] = &loaded
-	})
+	}
+	locked := func() { p.blocked.lock(rowID{table: countsTable, id: key.customer, of: key.group}) }
+	if err := readMissing("lock customers' counts", loadCountsSQL, loaded); err != nil {
+		return err
+	}
+	if err := readMissing("look for locked customers' counts", lockedCountsSQL, locked); err != nil {
+		return err
+	}
+	if err := readMissing("make customers' counts", makeCountsSQL, loaded); err != nil {
+		return err
+	}
+	for _, made := range p.missingCounts() { // by another lane, just now
+		p.blocked.lock(rowID{table: countsTable, id: made.customer, of: made.group})
+	}
+	return nil
+}
+
+// missingCounts are the counts that are asked for, neither read nor blocked, in order.
+func (p *places) missingCounts() []customerGroup {
+	var keys []customerGroup
+	for key, c := range p.counts {
+		if _, isLocked := p.blocked[rowID{table: countsTable, id: key.customer, of: key.group}]; c == nil && !isLocked {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, customerGroup.compare)
+	return keys
 }
 
 // needCounts asks for the counts of everybody who has something, waits for it or asks for it.
@@ -132,15 +162,59 @@ func (p *places) needCounts() {
 	}
 }
 
-// A customer who has given something back may now get what they wait for: the sweep looks at the lines that they wait
-// in.
-const customerWaitsSQL = `
-	UPDATE lastseat.resources r SET grown = true, version = r.version + 1, updated_at = now()
-	FROM (SELECT DISTINCT asked.limit_group, i.resource_id
-	      FROM unnest(@groups::text[], @customers::text[]) AS asked(limit_group, customer)
-	      JOIN lastseat.reservations w ON w.customer = asked.customer AND w.status = 'waiting'
-	      JOIN lastseat.reservation_items i ON i.reservation_id = w.id) waits
-	WHERE r.id = waits.resource_id AND r.limit_group = waits.limit_group AND r.waiting > 0 AND NOT r.grown`
+const waitsSQL = `
+	SELECT DISTINCT r.limit_group, asked.customer, i.resource_id
+	FROM unnest($1::text[]) AS asked(customer)
+	JOIN lastseat.reservations w ON w.customer = asked.customer AND w.status = 'waiting'
+	JOIN lastseat.reservation_items i ON i.reservation_id = w.id
+	JOIN lastseat.resources r ON r.id = i.resource_id AND r.limit_group IS NOT NULL
+	ORDER BY r.limit_group, asked.customer, i.resource_id`
+
+// readWaits reads what customers wait for who may give something back: see [places.markWaits].
+func (p *places) readWaits(ctx context.Context, tx pgx.Tx, customers []string) error {
+	if len(customers) == 0 {
+		return nil
+	}
+	var key customerGroup
+	var resource string
+	columns := []any{&key.group, &key.customer, &resource}
+	err := read(ctx, tx, "read what customers wait for", waitsSQL, []any{customers}, columns, func() {
+		p.waits[key] = append(p.waits[key], resource)
+		p.needResource(resource)
+	})
+	if err != nil {
+		return err
+	}
+	return p.loadResources(ctx, tx)
+}
+
+// markWaits marks the resources that customers wait for who have given something back: they may get now what their limit
+// kept from them. The sweep looks at these lines.
+func (p *places) markWaits() {
+	lowered := p.countsThat(func(c *count) bool { return c.lowered })
+	for _, key := range lowered {
+		for _, id := range p.waits[key] {
+			p.markWait(id)
+		}
+	}
+	for _, r := range p.reservations {
+		if r == nil || !r.joined || r.customer == "" {
+			continue
+		}
+		for _, it := range r.items {
+			if c := p.counts[customerGroup{p.resources[it.resource].group, r.customer}]; c != nil && c.lowered {
+				p.markWait(it.resource)
+			}
+		}
+	}
+}
+
+func (p *places) markWait(id string) {
+	if r := p.resources[id]; r != nil && r.waiting > 0 && !r.marked {
+		r.touch()
+		r.marked = true
+	}
+}
 
 const updateCountsSQL = `
 	UPDATE lastseat.customer_counts c SET quantity = n.quantity, version = n.version
@@ -151,9 +225,6 @@ const updateCountsSQL = `
 func (p *places) writeCounts(write *pgx.Batch) {
 	group := func(key customerGroup) string { return key.group }
 	customer := func(key customerGroup) string { return key.customer }
-	if lowered := p.countsThat(func(c *count) bool { return c.lowered }); len(lowered) > 0 {
-		write.Queue(customerWaitsSQL, pgx.NamedArgs{"groups": column(lowered, group), "customers": column(lowered, customer)})
-	}
 	changed := p.countsThat(func(c *count) bool { return c.changed })
 	if len(changed) == 0 {
 		return

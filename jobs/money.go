@@ -15,6 +15,7 @@ type money struct {
 	payments map[string]*payment // nil: asked for, and not there
 	expiring expiries[payment]   // those that are authorized
 	expired  []string            // ids of payments, in this batch
+	blocked  blocked
 }
 
 func newMoney(now time.Time) money {
@@ -80,7 +81,7 @@ func (m *money) watch(p *payment) { m.expiring.watch(p.expiresAt, p.id, p) }
 // show: they must not keep the others from expiring.
 func (m *money) advance(to time.Time) {
 	for _, p := range m.expiring.until(to) {
-		if p.status == paymentAuthorized {
+		if p.status == paymentAuthorized && m.blocked.holdsUp(m.touchesPayment(p.id)) == nil {
 			_ = m.expire(p)
 		}
 	}

@@ -136,6 +136,10 @@ func (a *Authorize) needs(s *state) {
 	s.money.ledger.needAccounts(a.From, a.To)
 }
 
+func (a *Authorize) touches(s *state, _ outbox.Job) []rowID {
+	return append(s.money.touchesPayment(a.Payment), touchesAccounts(a.From, a.To)...)
+}
+
 func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	p := s.money.payments[a.Payment]
 	switch {
@@ -171,6 +175,8 @@ func (a *Authorize) newPayment(job outbox.Job) *payment {
 
 func (c *Capture) needs(s *state) { s.money.needPayment(c.Payment) }
 
+func (c *Capture) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(c.Payment) }
+
 func (c *Capture) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	p, refused, err := s.money.authorized(c.Payment, job.At)
 	if refused != nil || err != nil {
@@ -200,6 +206,8 @@ func (c *Capture) apply(s *state, job outbox.Job) (outbox.Result, error) {
 
 func (v *Void) needs(s *state) { s.money.needPayment(v.Payment) }
 
+func (v *Void) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(v.Payment) }
+
 func (v *Void) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	p, refused, err := s.money.authorized(v.Payment, job.At)
 	if refused != nil || err != nil {
@@ -213,6 +221,8 @@ func (v *Void) apply(s *state, job outbox.Job) (outbox.Result, error) {
 }
 
 func (r *Refund) needs(s *state) { s.money.needPayment(r.Payment) }
+
+func (r *Refund) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(r.Payment) }
 
 func (r *Refund) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	p, refused, err := s.money.authorized(r.Payment, job.At)

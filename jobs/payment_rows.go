@@ -50,12 +50,17 @@ func (p *payment) refuseExpired() *outbox.Result {
 	return reject(CodeAuthorizationExpired, map[string]any{"payment": p.id, "expires_at": inUTC(p.expiresAt)})
 }
 
-const loadPaymentsSQL = `
+const (
+	lockedPaymentsSQL = `
 	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at,
 	       version
-	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE`
+	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id`
 
-// loadPayments locks and reads all payments that the batch needs.
+	loadPaymentsSQL = lockedPaymentsSQL + ` FOR NO KEY UPDATE SKIP LOCKED`
+)
+
+// loadPayments locks and reads all payments that the batch needs. Those that another session has locked are read, too:
+// they say which accounts are blocked.
 func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
 	if len(m.payments) == 0 {
 		return nil
@@ -64,13 +69,22 @@ func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
 	columns := []any{
 		&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt, &p.version,
 	}
-	ids := slices.Sorted(maps.Keys(m.payments))
-	return read(ctx, tx, "lock payments", loadPaymentsSQL, []any{ids}, columns, func() {
+	loaded := func() {
 		loaded := *p
 		m.payments[p.id] = &loaded
 		if p.status == paymentAuthorized {
 			m.watch(&loaded)
 		}
+	}
+	ids := slices.Sorted(maps.Keys(m.payments))
+	err := read(ctx, tx, "lock payments", loadPaymentsSQL, []any{ids}, columns, loaded)
+	missing := unread(m.payments)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return read(ctx, tx, "look for locked payments", lockedPaymentsSQL, []any{missing}, columns, func() {
+		m.blocked.lock(rowID{table: paymentsTable, id: p.id})
+		loaded()
 	})
 }
 

@@ -22,6 +22,11 @@ type places struct {
 	occupied     map[string][]*item // the time ranges of a resource that are taken
 	line         line
 
+	// waits are the resources that a customer waits for, of those who may give something back.
+	waits     map[customerGroup][]string
+	waitsRead map[string]bool // customers whose waits were read
+	blocked   blocked
+
 	expiring expiries[reservation] // those that are held, or wait
 	reached  time.Time             // what had run out by then has ended
 	expired  []string              // ids of reservations, in this batch
@@ -43,6 +48,7 @@ func newPlaces() places {
 		resources: make(map[string]*resource), reservations: make(map[string]*reservation),
 		releasing: make(map[string]time.Time), counts: make(map[customerGroup]*count),
 		occupied: make(map[string][]*item), line: newLine(),
+		waits: make(map[customerGroup][]string), waitsRead: make(map[string]bool),
 	}
 }
 
@@ -71,7 +77,7 @@ func (p *places) isTouched() bool { return len(p.resources)+len(p.reservations) 
 // load locks and reads reservations, their items, the resources, the lines, the time ranges and the customers' counts
 // that the batch needs; see [state.load] for the order.
 func (p *places) load(ctx context.Context, tx pgx.Tx, until time.Time) error {
-	if err := p.loadReservations(ctx, tx); err != nil {
+	if err := p.loadReservations(ctx, tx, p.watchLive); err != nil {
 		return err
 	}
 	if err := p.loadItems(ctx, tx); err != nil {
@@ -267,7 +273,7 @@ func (p *places) advance(to time.Time) {
 	for at, r := range p.expiring.until(to) {
 		p.reach(at)
 		live := r.status == reservationHeld || r.status == reservationWaiting
-		if !live || !r.expiresAt.Equal(at) {
+		if !live || !r.expiresAt.Equal(at) || p.holdsUpEnd(r) {
 			continue
 		}
 		if err := p.end(r, reservationExpired); err == nil {
@@ -275,6 +281,10 @@ func (p *places) advance(to time.Time) {
 		}
 	}
 	p.reach(to)
+}
+
+func (p *places) holdsUpEnd(r *reservation) bool {
+	return len(p.blocked) > 0 && p.blocked.holdsUp(p.touchesEnd(r.id)) != nil
 }
 
 func (p *places) reach(at time.Time) {

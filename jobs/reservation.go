@@ -151,6 +151,8 @@ func (h *Hold) demand() demand {
 
 func (h *Hold) needs(s *state) { s.places.needDemand(h.demand()) }
 
+func (h *Hold) touches(s *state, _ outbox.Job) []rowID { return s.places.touchesDemand(h.demand()) }
+
 func (h *Hold) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	r, refused, err := s.places.pending(h.demand(), job)
 	if refused != nil || err != nil {
@@ -170,6 +172,10 @@ func (h *Hold) apply(s *state, job outbox.Job) (outbox.Result, error) {
 
 func (c *Confirm) needs(s *state) { s.places.needReservation(c.Reservation) }
 
+func (c *Confirm) touches(s *state, _ outbox.Job) []rowID {
+	return s.places.touchesReservation(nil, c.Reservation)
+}
+
 func (c *Confirm) apply(s *state, _ outbox.Job) (outbox.Result, error) {
 	r, refused := s.places.live(c.Reservation, reservationHeld)
 	if refused != nil {
@@ -186,6 +192,8 @@ func (c *Cancel) needs(s *state) {
 	s.places.mayRelease(c.Reservation, time.Time{})
 }
 
+func (c *Cancel) touches(s *state, _ outbox.Job) []rowID { return s.places.touchesEnd(c.Reservation) }
+
 func (c *Cancel) apply(s *state, _ outbox.Job) (outbox.Result, error) {
 	r, refused := s.places.live(c.Reservation, reservationHeld, reservationConfirmed, reservationWaiting)
 	if refused != nil {
@@ -201,6 +209,8 @@ func (e *Extend) needs(s *state) {
 	s.places.needReservation(e.Reservation)
 	s.places.mayRelease(e.Reservation, e.ExpiresAt)
 }
+
+func (e *Extend) touches(s *state, _ outbox.Job) []rowID { return s.places.touchesEnd(e.Reservation) }
 
 func (e *Extend) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	r, refused := s.places.live(e.Reservation, reservationHeld, reservationWaiting)

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,26 +54,44 @@ func (r *reservation) ranOut(at time.Time) bool { return !at.Before(r.expiresAt)
 const reservationColumnsSQL = `
 	SELECT id, key, coalesce(customer, ''), status, expires_at, coalesce(waiting_number, 0) FROM lastseat.reservations`
 
-const loadReservationsSQL = reservationColumnsSQL + ` WHERE id = ANY (@ids::text[]) ORDER BY id FOR NO KEY UPDATE`
+const (
+	lockedReservationsSQL = reservationColumnsSQL + ` WHERE id = ANY ($1::text[]) ORDER BY id`
+	loadReservationsSQL   = lockedReservationsSQL + ` FOR NO KEY UPDATE SKIP LOCKED`
+)
 
-// loadReservations locks and reads the reservations that are asked for and not read yet.
-func (p *places) loadReservations(ctx context.Context, tx pgx.Tx) error {
+// loadReservations locks and reads the reservations that are asked for and not read yet, and calls loaded for each.
+// Those that another session has locked are read, too: they say which resources are blocked.
+func (p *places) loadReservations(ctx context.Context, tx pgx.Tx, loaded func(*reservation)) error {
 	ids := unread(p.reservations)
 	if len(ids) == 0 {
 		return nil
 	}
-	args := pgx.NamedArgs{"ids": ids}
-	return p.readReservations(ctx, tx, loadReservationsSQL, args, p.watchLive)
+	if err := p.readReservations(ctx, tx, loadReservationsSQL, ids, loaded); err != nil {
+		return err
+	}
+	missing := slices.DeleteFunc(ids, func(id string) bool { return p.reservations[id] != nil })
+	if len(missing) == 0 {
+		return nil
+	}
+	return p.readReservations(ctx, tx, lockedReservationsSQL, missing, func(r *reservation) {
+		p.blocked.lock(rowID{table: reservationsTable, id: r.id})
+		loaded(r)
+	})
 }
 
-const dueReservationsSQL = reservationColumnsSQL + `
+const dueReservationsSQL = `
+	SELECT id FROM lastseat.reservations
 	WHERE status IN ('held', 'waiting') AND expires_at <= @until
 	  AND (@lanes = 1 OR abs(hashtextextended(id, 0) % @lanes) = @lane)
-	ORDER BY expires_at, id LIMIT @limit FOR NO KEY UPDATE`
+	ORDER BY expires_at, id LIMIT @limit`
 
-// loadDue locks and reads the reservations of the lane that have run out.
-func (p *places) loadDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
-	return p.readReservations(ctx, tx, dueReservationsSQL, dueArgs(due), p.watchLive)
+// needDue needs the reservations of the lane that have run out. It locks none.
+func (p *places) needDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+	ids, err := readColumn[string](ctx, tx, "look for expired reservations", dueReservationsSQL, dueArgs(due))
+	for _, id := range ids {
+		p.needReservation(id)
+	}
+	return err
 }
 
 func (p *places) watchLive(r *reservation) {
@@ -81,18 +100,15 @@ func (p *places) watchLive(r *reservation) {
 	}
 }
 
-// readReservations calls loaded for each reservation that was not read before.
 func (p *places) readReservations(
-	ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedArgs, loaded func(*reservation),
+	ctx context.Context, tx pgx.Tx, sql string, ids []string, loaded func(*reservation),
 ) error {
 	var r reservation
 	columns := []any{&r.id, &r.key, &r.customer, &r.status, &r.expiresAt, &r.place}
-	return read(ctx, tx, "lock reservations", sql, []any{args}, columns, func() {
-		if p.reservations[r.id] == nil {
-			row := r
-			p.reservations[r.id] = &row
-			loaded(&row)
-		}
+	return read(ctx, tx, "lock reservations", sql, []any{ids}, columns, func() {
+		row := r
+		p.reservations[r.id] = &row
+		loaded(&row)
 	})
 }
 

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,14 +30,19 @@ func (r *resource) touch() {
 	r.changed = true
 }
 
-const loadResourcesSQL = `
+const (
+	lockedResourcesSQL = `
 	SELECT r.id, r.capacity + r.overbook, r.held, r.confirmed, r.waiting, coalesce(r.limit_group, ''), g.per_customer,
 	       r.grown, r.version
 	FROM lastseat.resources r
 	LEFT JOIN LATERAL (SELECT q.per_customer FROM lastseat.limit_groups q WHERE q.id = r.limit_group OFFSET 0) g ON true
-	WHERE r.id = ANY ($1::text[]) ORDER BY r.id FOR NO KEY UPDATE OF r`
+	WHERE r.id = ANY ($1::text[]) ORDER BY r.id`
 
-// loadResources locks and reads the resources that are asked for and not read yet.
+	loadResourcesSQL = lockedResourcesSQL + ` FOR NO KEY UPDATE OF r SKIP LOCKED`
+)
+
+// loadResources locks and reads the resources that are asked for and not read yet. Those that another session has locked
+// are read, too: they say which customers' counts are blocked.
 func (p *places) loadResources(ctx context.Context, tx pgx.Tx) error {
 	ids := unread(p.resources)
 	if len(ids) == 0 {
@@ -46,9 +52,18 @@ func (p *places) loadResources(ctx context.Context, tx pgx.Tx) error {
 	columns := []any{
 		&r.id, &r.capacity, &r.held, &r.confirmed, &r.waiting, &r.group, &r.perCustomer, &r.marked, &r.version,
 	}
-	return read(ctx, tx, "lock resources", loadResourcesSQL, []any{ids}, columns, func() {
+	loaded := func() {
 		loaded := r
 		p.resources[r.id] = &loaded
+	}
+	err := read(ctx, tx, "lock resources", loadResourcesSQL, []any{ids}, columns, loaded)
+	missing := slices.DeleteFunc(ids, func(id string) bool { return p.resources[id] != nil })
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return read(ctx, tx, "look for locked resources", lockedResourcesSQL, []any{missing}, columns, func() {
+		p.blocked.lock(rowID{table: resourcesTable, id: r.id})
+		loaded()
 	})
 }
 

@@ -39,6 +39,14 @@ func decodeReverse(args []byte) (operation, error) {
 
 func (r *Reverse) needs(s *state) { s.money.ledger.needTransfer(r.Transfer) }
 
+func (r *Reverse) touches(s *state, _ outbox.Job) []rowID {
+	touched := []rowID{{table: keysTable, id: r.Transfer}}
+	if t := s.money.ledger.byKey[r.Transfer]; t != nil {
+		touched = append(touched, touchesAccounts(t.from, t.to)...)
+	}
+	return touched
+}
+
 func (r *Reverse) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	ledger := &s.money.ledger
 	t := ledger.byKey[r.Transfer]

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,8 @@ import (
 type operation interface {
 	// needs asks for the rows that it has to see.
 	needs(*state)
+	// touches are the rows that apply may read or change, as far as requests share them.
+	touches(*state, outbox.Job) []rowID
 	// apply works on the rows in memory: no SQL, no clock, no randomness. An error says that the rows contradict one
 	// another.
 	apply(*state, outbox.Job) (outbox.Result, error)
@@ -27,32 +30,54 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 	s := newState(batch.Now)
 	s.places.lanes = batch.Lanes
 	operations, results := decode(batch.Jobs)
-	for _, operation := range operations {
-		if operation != nil {
-			operation.needs(s)
-		}
-	}
+	waiting := s.need(operations, batch.Waiting)
 	// What runs out while the batch lasts ends in it, because a request of the batch may need what that frees before the
 	// next sweep.
 	due := outbox.Sweep{Until: lastOf(batch.Jobs), Lane: batch.Lane, Lanes: batch.Lanes, Limit: math.MaxInt32}
 	if err := s.load(ctx, tx, due); err != nil {
 		return nil, err
 	}
+	s.await(waiting, batch.Waiting)
 	s.advance(batch.Jobs[0].At)
 	s.places.grantMarked()
+	settled := 0
 	for i, operation := range operations {
-		if operation == nil {
-			continue
+		if settled == batch.Limit {
+			results = results[:i]
+			break
 		}
-		job := batch.Jobs[i]
-		s.advance(job.At)
-		delete(s.money.ledger.pending, job.Key)
-		var err error
-		if results[i], err = operation.apply(s, job); err != nil {
-			return nil, err
+		if operation != nil {
+			var err error
+			if results[i], err = s.settle(operation, batch.Jobs[i]); err != nil {
+				return nil, err
+			}
+		}
+		if !results[i].IsWaiting() {
+			settled++
 		}
 	}
 	return results, s.write(ctx, tx, batch.Write)
+}
+
+// need asks for the rows of the operations, and of the jobs that wait, whose operations it returns.
+func (s *state) need(operations []operation, waiting []outbox.Waiting) []operation {
+	await, _ := decode(column(waiting, func(w outbox.Waiting) outbox.Job { return w.Job }))
+	for _, operation := range slices.Concat(await, operations) {
+		if operation != nil {
+			operation.needs(s)
+		}
+	}
+	return await
+}
+
+// settle applies a job's operation, or has it wait for a row that another session has locked.
+func (s *state) settle(o operation, job outbox.Job) (outbox.Result, error) {
+	s.advance(job.At)
+	if row := s.holdsUp(o, job); row != nil {
+		return outbox.Waits(*row), nil
+	}
+	delete(s.money.ledger.pending, job.Key)
+	return o.apply(s, job)
 }
 
 // decode reads the jobs' arguments. A job whose arguments are wrong has no operation, and is rejected.
@@ -73,9 +98,11 @@ func decode(jobs []outbox.Job) ([]operation, []outbox.Result) {
 func (settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swept int, more bool, err error) {
 	s := newState(sweep.Now)
 	s.sweeping = true
+	waiting := s.need(nil, sweep.Waiting)
 	if err := s.load(ctx, tx, sweep); err != nil {
 		return 0, false, err
 	}
+	s.await(waiting, sweep.Waiting)
 	s.advance(sweep.Until)
 	s.places.grantMarked()
 	payments, reservations := len(s.money.expired), len(s.places.expired)

@@ -15,30 +15,36 @@ import (
 type state struct {
 	money    money
 	places   places
+	blocked  blocked
 	sweeping bool // there are no requests
 }
 
 // newState is empty. now is the transaction's time, which the rows get.
 func newState(now time.Time) *state {
-	return &state{money: newMoney(now), places: newPlaces()}
+	s := &state{money: newMoney(now), places: newPlaces(), blocked: make(blocked)}
+	s.money.blocked, s.money.ledger.blocked, s.places.blocked = s.blocked, s.blocked, s.blocked
+	return s
 }
 
 // load locks and reads what the batch needs, and what runs out by the time of its last request.
 //
-// This is the one place that says in which order tables are locked, and every transaction keeps to it, so that no two
-// of them wait for each other in a circle. Within a table each statement locks in the order of the primary key, but for
-// the first, which has only rows of its own lane:
+// This is the one place that says in which order tables are locked. Within a table each statement locks in the order of
+// the primary key:
 //
-//  1. reservations that run out (by time, then id)
-//  2. payments
-//  3. reservations that are asked for
-//  4. resources
-//  5. reservations that wait for these resources, and the resources that they wait for: again, while lines are read
-//  6. customer_counts
-//  7. accounts
+//  1. payments
+//  2. reservations
+//  3. resources
+//  4. reservations that wait for these resources, and the resources that they wait for: again, while lines are read
+//  5. customer_counts
+//  6. accounts
 //
-// Not locked: transfers and requests, between 2 and 3; reservation_items and the waiting lines, between 4 and 6. Each
-// step names the rows of later ones.
+// What has run out, and whose lines have to be looked at, is chosen before, without a lock. Not locked either: transfers
+// and requests, between 1 and 2; reservation_items and the waiting lines, between 3 and 5. Each step names the rows of
+// later ones.
+//
+// No statement waits for a row that another session has locked (SKIP LOCKED; see [blocked]), and all that is changed
+// later was locked here. So lanes, sweeps and other sessions can't wait for each other in a circle, whatever the order.
+// One lock is waited for: that of a row of customer_counts that another lane is just making.
 func (s *state) load(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
 	if err := s.loadDue(ctx, tx, due); err != nil {
 		return err
@@ -61,7 +67,7 @@ func (s *state) loadDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error 
 		}
 	}
 	if s.sweeping || s.places.isTouched() {
-		if err := s.places.loadDue(ctx, tx, due); err != nil {
+		if err := s.places.needDue(ctx, tx, due); err != nil {
 			return err
 		}
 	}
@@ -85,6 +91,7 @@ func (s *state) write(ctx context.Context, tx pgx.Tx, write *pgx.Batch) error {
 	if err := s.places.numberJoined(ctx, tx); err != nil {
 		return err
 	}
+	s.places.markWaits()
 	s.money.writePayments(write)
 	s.places.write(write)
 	s.money.ledger.write(write)

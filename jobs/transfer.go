@@ -75,6 +75,10 @@ func (t *Transfer) complete() error {
 
 func (t *Transfer) needs(s *state) { s.money.ledger.needAccounts(t.From, t.To) }
 
+func (t *Transfer) touches(_ *state, job outbox.Job) []rowID {
+	return append(touchesAccounts(t.From, t.To), rowID{table: keysTable, id: job.Key})
+}
+
 func (t *Transfer) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	if refused := s.money.ledger.refuseTransfer(t.From, t.To, t.Amount, t.Currency); refused != nil {
 		return *refused, nil

@@ -30,6 +30,7 @@ func (p *places) join(r *reservation) {
 		resource := p.resources[id]
 		resource.touch()
 		resource.waiting++
+		p.touchCount(resource.group, r.customer)
 		p.line.waiting[id] = append(p.line.waiting[id], r)
 	}
 	for _, it := range r.items {
@@ -37,6 +38,15 @@ func (p *places) join(r *reservation) {
 	}
 	r.become(reservationWaiting)
 	p.watch(r)
+}
+
+// touchCount changes the version of what a customer has of a group. Whoever gives something of it back reads what the
+// customer waits for, with a snapshot that may be older than this batch: then that transaction has to fail and run again.
+func (p *places) touchCount(group, customer string) {
+	if c := p.counts[customerGroup{group, customer}]; c != nil {
+		c.version++
+		c.changed = true
+	}
 }
 
 // leave takes a reservation out of its lines.
@@ -85,8 +95,9 @@ func (p *places) grant(freed map[string]bool) {
 // grantMarked looks at the lines of the marked resources that were read, and gives what is free to those who wait.
 func (p *places) grantMarked() {
 	marked := make(map[string]bool)
-	for id, r := range p.resources {
-		if r != nil && r.marked && (p.line.read[id] || r.waiting == 0) {
+	for _, id := range slices.Sorted(maps.Keys(p.resources)) {
+		r := p.resources[id]
+		if r != nil && r.marked && (p.line.read[id] || r.waiting == 0) && p.blocked.holdsUp(p.touchesLine(nil, id)) == nil {
 			r.marked = false
 			r.touch()
 			marked[id] = true
@@ -98,13 +109,8 @@ func (p *places) grantMarked() {
 
 // mustLookAgain tells whether the next sweep has lines to look at.
 func (p *places) mustLookAgain() bool {
-	for r := range maps.Values(p.resources) {
-		if r != nil && r.marked {
-			return true
-		}
-	}
-	for c := range maps.Values(p.counts) {
-		if c != nil && c.lowered {
+	for id, r := range p.resources {
+		if _, isBlocked := p.blocked[rowID{table: resourcesTable, id: id}]; r != nil && r.marked && !isBlocked {
 			return true
 		}
 	}

@@ -35,41 +35,65 @@ func (p *places) needMarked(ctx context.Context, tx pgx.Tx, due outbox.Sweep) er
 // granted something and runs out by then may free more.
 func (p *places) loadLines(ctx context.Context, tx pgx.Tx, until time.Time) error {
 	for {
-		freed := p.mayBeFreed(until)
-		if len(freed) == 0 {
+		freed, by := p.mayBeFreed(until)
+		lines := p.unreadLines(freed)
+		if len(lines)+len(by) == 0 {
 			return nil
 		}
-		if err := p.readLines(ctx, tx, freed); err != nil {
+		if err := p.readWaits(ctx, tx, by); err != nil {
+			return err
+		}
+		if err := p.readLines(ctx, tx, lines); err != nil {
 			return err
 		}
 	}
 }
 
-// mayBeFreed are the resources whose line is not read yet, and that a request of the batch, or an expiry, may free.
-func (p *places) mayBeFreed(until time.Time) []string {
-	freed := make(map[string]bool)
-	releases := func(id string, expiresAt time.Time) bool {
-		from, asked := p.releasing[id]
-		return asked && !until.Before(from) || !until.Before(expiresAt)
+// mayBeFreed are the resources that a request of the batch, or an expiry, may free, and the customers that may have less
+// then and whose waits are not read yet.
+func (p *places) mayBeFreed(until time.Time) (freed map[string]bool, by []string) {
+	freed = make(map[string]bool)
+	free := func(resource, customer string) {
+		freed[resource] = true
+		if r := p.resources[resource]; r != nil && r.group != "" && customer != "" && !p.waitsRead[customer] {
+			p.waitsRead[customer] = true
+			by = append(by, customer)
+		}
 	}
 	for id, r := range p.reservations {
-		if r != nil && releases(id, r.expiresAt) {
+		if r != nil && p.mayEnd(id, r.expiresAt, until) {
 			for _, it := range r.items {
-				freed[it.resource] = true
+				free(it.resource, r.customer)
 			}
 		}
 	}
 	for _, d := range p.demands {
-		expiresAt := d.expiresAt // of a job that was inserted directly; the zero time counts as at once
-		if r := p.reservations[d.reservation]; r != nil {
-			expiresAt = r.expiresAt
-		}
-		if releases(d.reservation, expiresAt) {
+		if p.mayEnd(d.reservation, p.expiryOf(d), until) {
 			for _, asked := range d.items {
-				freed[asked.Resource] = true
+				free(asked.Resource, d.customer)
 			}
 		}
 	}
+	slices.Sort(by)
+	return freed, by
+}
+
+// mayEnd tells whether a reservation may end by a time.
+func (p *places) mayEnd(id string, expiresAt, until time.Time) bool {
+	from, asked := p.releasing[id]
+	return asked && !until.Before(from) || !until.Before(expiresAt)
+}
+
+// expiryOf is when what is asked for runs out. Of a job that was inserted directly the zero time counts as at once.
+func (p *places) expiryOf(d demand) time.Time {
+	if r := p.reservations[d.reservation]; r != nil {
+		return r.expiresAt
+	}
+	return d.expiresAt
+}
+
+// unreadLines are the resources whose line has to be read: somebody waits for them, and they may be freed or are marked.
+func (p *places) unreadLines(freed map[string]bool) []string {
 	var ids []string
 	for id, r := range p.resources {
 		if r != nil && r.waiting > 0 && (freed[id] || r.marked) && !p.line.read[id] {
@@ -87,6 +111,9 @@ const loadLinesSQL = `
 	ORDER BY w.resource_id, w.number`
 
 func (p *places) readLines(ctx context.Context, tx pgx.Tx, freed []string) error {
+	if len(freed) == 0 {
+		return nil
+	}
 	waiting := make(map[string][]string)
 	var resource, id string
 	columns := []any{&resource, &id}
@@ -99,8 +126,7 @@ func (p *places) readLines(ctx context.Context, tx pgx.Tx, freed []string) error
 	}
 	// These are not watched. A reservation in a line may belong to another lane, and only that lane knows what was asked
 	// for it in time. Those of this lane that run out were read by loadDue.
-	args := pgx.NamedArgs{"ids": unread(p.reservations)}
-	if err := p.readReservations(ctx, tx, loadReservationsSQL, args, func(*reservation) {}); err != nil {
+	if err := p.loadReservations(ctx, tx, func(*reservation) {}); err != nil {
 		return err
 	}
 	if err := p.loadItems(ctx, tx); err != nil {

@@ -109,7 +109,7 @@ func (b *batch) insertRequests(ctx context.Context, jobs []*claimed) (inserted i
 			return err
 		}
 		inserted = tag.RowsAffected()
-		_, err = savepoint.Exec(ctx, `SET LOCAL lock_timeout = '5s'`)
+		_, err = savepoint.Exec(ctx, `SET LOCAL lock_timeout = '250ms'`)
 		return err
 	})
 	return inserted, err

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // run is jobs that follow one another and share a settler: one call of it.
 type run struct {
 	by     registration
+	now    time.Time
+	limit  int // how many may be settled
 	jobs   []Job
 	places []int // of the jobs in the batch
 }
@@ -23,7 +26,7 @@ func (b *batch) runs() []*run {
 		}
 		by := b.kinds.byName[c.Kind]
 		if len(runs) == 0 || runs[len(runs)-1].by.settler != by.settler {
-			runs = append(runs, &run{by: by})
+			runs = append(runs, &run{by: by, now: c.now})
 		}
 		last := runs[len(runs)-1]
 		last.jobs, last.places = append(last.jobs, c.Job), append(last.places, i)
@@ -40,36 +43,68 @@ func (b *batch) apply(ctx context.Context) error {
 			b.results[i] = Reject(CodeInvalidArgs, map[string]string{"error": invalidReason(c)})
 		}
 	}
-	for i, run := range b.runs() {
-		if i > 0 { // this settler has to see what the one before it wrote
+	var before *run
+	left := b.limit
+	for _, run := range b.runs() {
+		if left == 0 {
+			b.jobs = b.jobs[:run.places[0]]
+			break
+		}
+		run.limit = left
+		row := b.barred(run)
+		if row == nil && !run.by.kind.LocksWhatItReads {
+			run.jobs = run.jobs[:min(left, len(run.jobs))]
+		}
+		if row == nil && before != nil { // this settler has to see what the one before it wrote
 			if err := b.send(ctx); err != nil {
-				return err
+				return b.blocked(before, err)
 			}
 		}
-		results, err := b.call(ctx, run)
-		if err != nil {
-			return err
+		results, err := waitAll(run, row), error(nil)
+		if row == nil {
+			before = run
+			if results, err = b.call(ctx, run); err != nil {
+				return b.blocked(run, err)
+			}
 		}
 		for j, result := range results {
 			b.results[run.places[j]] = result
 		}
-		if len(results) < len(run.jobs) {
-			b.shorten(run.places[len(results)])
-			return nil
+		left -= b.remember(run, results)
+		if len(results) < len(run.places) {
+			b.jobs, b.full = b.jobs[:run.places[len(results)]], left > 0
+			break
 		}
 	}
+	b.leaveWaiting()
 	return nil
 }
 
 func (b *batch) call(ctx context.Context, run *run) (results []Result, err error) {
 	defer recovered(&err)
 	results, err = (*run.by.settler).Settle(ctx, b.tx, Batch{
-		Jobs: run.jobs, Now: b.jobs[0].now, Lane: b.number, Lanes: b.settings.Lanes, Write: b.write,
+		Jobs: run.jobs, Waiting: b.behind[run.by.settler], Limit: run.limit, Now: run.now,
+		Lane: b.number, Lanes: b.settings.Lanes, Write: b.write,
 	})
-	if n := len(results); err == nil && (n > len(run.jobs) || n < len(run.jobs) && !run.by.stopsEarly) {
+	if n := len(results); err == nil && (n > len(run.jobs) || n < len(run.jobs) && !run.mayStop(results)) {
 		err = fmt.Errorf("the settler of %s returned %d results for %d jobs", run.jobs[0].Kind, n, len(run.jobs))
 	}
 	return results, err
+}
+
+// mayStop tells whether a run may have results for the first of its jobs only.
+func (r *run) mayStop(results []Result) bool {
+	return r.by.stopsEarly || r.by.kind.LocksWhatItReads && countSettled(results) >= r.limit
+}
+
+// countSettled is how many results are those of jobs that do not wait.
+func countSettled(results []Result) (n int) {
+	for _, result := range results {
+		if result.waits == nil {
+			n++
+		}
+	}
+	return n
 }
 
 func invalidReason(c *claimed) string {

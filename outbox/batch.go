@@ -17,6 +17,13 @@ type batch struct {
 	deadly  []int64    // what the lane's row says of deadly jobs from now on; nil: the same as before
 	results []Result   // one for each job; of a job whose fate is another than settle it may be empty
 	write   *pgx.Batch // what is still to be sent
+
+	limit   int                    // how many of the jobs may be settled
+	waiting []*claimed             // jobs that wait for a row, in order; they are none of jobs any more
+	aside   int                    // how many of these waited before, and were not tried
+	behind  map[*Settler][]Waiting // those of waiting that a settler has to know
+	bars    map[*Settler]*bar      // of the lane
+	met     map[*Settler]Row       // the locks that settlers have met in this batch
 }
 
 // cut shortens the batch to what one transaction should have: at most 60 savepoints of handlers, and the culprit
@@ -33,7 +40,9 @@ func (b *batch) cut(known *suspicion) {
 	}
 	savepoints := 0
 	for i, c := range b.jobs {
-		savepoints += b.kinds.byName[c.Kind].savepoints
+		if by := b.kinds.byName[c.Kind]; b.barred(&run{by: by}) == nil {
+			savepoints += by.savepoints
+		}
 		if i > 0 && (savepoints > mostSavepoints || known.accuses(c) || known.isDeadly(c)) {
 			b.shorten(i)
 			return

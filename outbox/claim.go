@@ -18,6 +18,7 @@ type claimed struct {
 	now        time.Time // of the transaction, by the database's clock
 	request    request
 	fate       fate
+	waits      *Row // that it waits for; nil: it does not
 
 	// Of a job that is not its request's own:
 	size        int    // of its arguments without the key, in bytes

@@ -22,11 +22,12 @@ const fenceSQL = `
 // begin begins a transaction of the lane. It is the only way to one: whatever a session believes, it can't settle
 // while another one does, nor after another one has taken the lane.
 //
-// While Postgres has no room for predicate locks the transaction is REPEATABLE READ, which takes none: the lane must
-// not stand still because of another session that idles in a SERIALIZABLE transaction.
-func (l *lane) begin(ctx context.Context) (pgx.Tx, error) {
+// Where the settings say SERIALIZABLE the transaction is REPEATABLE READ unless strict says that a kind needs more: see
+// docs/decisions/013-isolation.md. While Postgres has no room for predicate locks it is REPEATABLE READ in any case,
+// which takes none: the lane must not stand still because of another session that idles in a SERIALIZABLE transaction.
+func (l *lane) begin(ctx context.Context, strict bool) (pgx.Tx, error) {
 	level := l.settings.Isolation
-	if l.suspicion.noRoom {
+	if l.suspicion.noRoom || level == pgx.Serializable && !strict {
 		level = pgx.RepeatableRead
 	}
 	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: level, AccessMode: pgx.ReadWrite})

@@ -133,6 +133,10 @@ func (h *handling) Settle(ctx context.Context, tx pgx.Tx, batch Batch) ([]Result
 			before = rollbackSQL
 		}
 		results = append(results, result)
+		if result.waits != nil { // those behind it would overtake it
+			results = append(results, waitAll(&run{jobs: batch.Jobs[i+1:]}, result.waits)...)
+			break
+		}
 	}
 	return results, h.step(ctx, tx, batch.Jobs[len(results)-1], before+"; "+closeSQL)
 }
@@ -161,6 +165,9 @@ func (h *handling) settle(ctx context.Context, tx pgx.Tx, job Job) (Result, erro
 		return Result{}, err
 	}
 	unwatchErrors(conn)
+	if locked := seen.lockTimeout(err, conn); locked != nil {
+		return Waits(rowOf(locked, job.Kind)), nil
+	}
 	if err := h.batchsError(ctx, conn, job, seen, err); err != nil {
 		return Result{}, err
 	}
@@ -231,6 +238,17 @@ func (s *seenErrors) error() error {
 		return nil
 	}
 	return s.last
+}
+
+// lockTimeout is the error of a lock that a handler waited for in vain, and that it did not get over; or nil.
+func (s *seenErrors) lockTimeout(err error, conn *pgx.Conn) error {
+	switch stuck := conn.PgConn().TxStatus() == 'E'; {
+	case stuck && s.last != nil && s.last.Code == stateLockTimeout:
+		return s.last
+	case retry.SQLState(err) == stateLockTimeout && s.codes[stateLockTimeout] && !conn.IsClosed():
+		return err
+	}
+	return nil
 }
 
 const seenKey = "lastseat.errors"

@@ -21,8 +21,7 @@ const (
 // just after the claim looked.
 func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	if due {
-		_ = retry.Sleep(stop, l.pace.glance())
-		return nil
+		return l.breathe(ctx, stop)
 	}
 	var taken bool
 	if err := l.conn.QueryRow(ctx, takeDoorbellSQL, l.settings.Queue).Scan(&taken); err != nil {

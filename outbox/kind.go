@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,11 +26,24 @@ type Job struct {
 type Batch struct {
 	Jobs []Job     // in order, one after the other
 	Now  time.Time // of the transaction, by the database's clock: the time of the rows that it writes
+	// Waiting are jobs of the same settler that are not to be settled now although they come before some of Jobs, in
+	// order: see [Waits]. A job that needs a row which one of them needs has to wait, too. It is empty for a settler that
+	// has never returned Waits.
+	Waiting []Waiting
+	// Limit is how many jobs to settle at most, those that wait not counted. A settler that returns Waits stops there, with
+	// results for the first of Jobs only.
+	Limit int
 	// Lane is the number of this lane, from 0; Lanes is how many the queue is split into: see [Kind].
 	Lane, Lanes int
 	// Write is sent after the call, before anything of a later job is read. A statement in it can check in its callback
 	// what it did: an error that the callback returns is an error of the batch.
 	Write *pgx.Batch
+}
+
+// Waiting is a job that waits for a row.
+type Waiting struct {
+	Job
+	Row Row
 }
 
 // Result is what a settler decided about a job.
@@ -38,7 +52,8 @@ type Result struct {
 	Code   string // the field's word for it: transferred, insufficient_funds
 	Detail any    // the figures behind the code, encoded to JSON; nil: none
 
-	err error // if not nil, the job has failed, and the rest is empty
+	err   error // if not nil, the job has failed, and the rest is empty
+	waits *Row  // if not nil, the job waits for this row, and the rest is empty
 }
 
 // valid tells whether a settler may return the result for a job that has not failed.
@@ -70,10 +85,13 @@ type Sweep struct {
 	// Until is the time up to which the lane has settled what was asked of it: now, or the time of the first job that
 	// waits. So a confirmation that was asked for in time is settled before the hold runs out, however late the worker
 	// is.
-	Until       time.Time
-	Now         time.Time // as in [Batch]
-	Limit       int       // rows to sweep, at most
-	Lane, Lanes int       // as in [Batch]: sweep the rows whose ordering key belongs to this lane; with one lane all
+	Until time.Time
+	Now   time.Time // as in [Batch]
+	// Waiting are the lane's jobs that wait for a row, as in [Batch]: Until passes by them. Nothing may be swept that one of
+	// them needs.
+	Waiting     []Waiting
+	Limit       int // rows to sweep, at most
+	Lane, Lanes int // as in [Batch]: sweep the rows whose ordering key belongs to this lane; with one lane all
 	Write       *pgx.Batch
 }
 
@@ -92,29 +110,59 @@ type Kind struct {
 	// OrderBy names the argument by which requests are ordered where a queue is split into several lanes: requests with
 	// the same value share a lane. Empty: the key, which means no order.
 	OrderBy string
+	// LocksWhatItReads says that the settler locks every row that its decisions rest on. Then REPEATABLE READ is as good
+	// as SERIALIZABLE for it, and no other session's SERIALIZABLE transaction can make its batches conflict. Where
+	// [Settings].Isolation is SERIALIZABLE, a batch is REPEATABLE READ if all of its kinds are such. See
+	// docs/decisions/013-isolation.md.
+	LocksWhatItReads bool
 }
 
 // Kinds is the register of the kinds that a worker settles.
 type Kinds struct {
 	byName   map[string]registration
-	sweepers []Sweeper
+	sweepers []registeredSweeper
+}
+
+// registeredSweeper is a sweeper, and whether it needs SERIALIZABLE.
+type registeredSweeper struct {
+	Sweeper
+	settler *Settler // that it is
+	strict  bool
 }
 
 // registration is a kind with its settler, and what the lane has to know of that.
 type registration struct {
 	kind       Kind
 	settler    *Settler // kinds with the same pointer share it
-	savepoints int      // how many a job takes of those that a transaction may have
+	savepoints int      // how many a job takes of those that a transaction may have; 0: it is no handler
 	stopsEarly bool     // Settle may return results for the first of its jobs only
 }
 
 // Register makes settler responsible for kinds. Kinds that are registered together are settled together, in order, as
 // one batch. Registering a kind twice is a programming error and panics.
 func (k *Kinds) Register(settler Settler, kinds ...Kind) {
-	k.register(registration{settler: &settler}, kinds...)
+	by := &settler
+	k.register(registration{settler: by}, kinds...)
 	if sweeper, ok := settler.(Sweeper); ok {
-		k.sweepers = append(k.sweepers, sweeper)
+		strict := slices.ContainsFunc(kinds, func(kind Kind) bool { return !kind.LocksWhatItReads })
+		k.sweepers = append(k.sweepers, registeredSweeper{Sweeper: sweeper, settler: by, strict: strict})
 	}
+}
+
+// isStrict tells whether a kind needs SERIALIZABLE.
+func (k *Kinds) isStrict(name string) bool {
+	registered, known := k.byName[name]
+	return known && !registered.kind.LocksWhatItReads
+}
+
+// allStrict tells whether all kinds need SERIALIZABLE.
+func (k *Kinds) allStrict() bool {
+	for name := range k.byName {
+		if !k.isStrict(name) {
+			return false
+		}
+	}
+	return true
 }
 
 func (k *Kinds) register(registered registration, kinds ...Kind) {

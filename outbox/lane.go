@@ -36,6 +36,8 @@ type lane struct {
 	stalls    int    // in a row
 	waits     int    // for a lane that another session holds
 	said      map[string]time.Time
+	waiting   waiting
+	strict    bool // batches are SERIALIZABLE if the settings say so: the last one had a kind that needs it
 }
 
 func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
@@ -45,6 +47,7 @@ func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
 		stats:  stats,
 		sweeps: newSweeps(kinds),
 		name:   settings.ID + " " + rand.Text(),
+		strict: kinds.allStrict(),
 	}
 }
 
@@ -112,8 +115,10 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 		return false, l.mend(ctx, stop, err)
 	case settled:
 		l.unswept()
+		l.sayWho(ctx)
 		return false, nil
 	}
+	l.sayWho(ctx)
 	due, err := l.due(ctx, l.conn)
 	switch {
 	case err != nil:

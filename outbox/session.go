@@ -11,13 +11,13 @@ const laneName = "lastseat lane"
 
 // sessionSQL prepares a connection for the lane. The planner settings keep every access by key or along one index:
 // a plan that was cached while a table was empty would otherwise scan it when it is full. The idle timeouts free
-// the lane from a worker that is frozen, the keepalives from one whose machine is gone. lock_timeout makes a long
-// wait for a lock an error that the lane can log.
+// the lane from a worker that is frozen, the keepalives from one whose machine is gone. lock_timeout keeps a
+// wait for a lock short: everything else waits meanwhile.
 const sessionSQL = `
 	SELECT set_config(name, value, false) FROM (VALUES
 		('application_name', '` + laneName + `'), ('lastseat.lane', 'on'),
 		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
-		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '5s'), ('statement_timeout', '0'),
+		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '250ms'), ('statement_timeout', '0'),
 		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', $2),
 		('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
 	) AS setting(name, value)`

@@ -5,52 +5,108 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/retry"
 )
 
 // settle settles a batch in one transaction. settled is false if no job was waiting. After an error nothing has
 // changed, unless the error is an ErrCommitUnknown.
 func (l *lane) settle(ctx context.Context) (settled bool, err error) {
-	tx, err := l.begin(ctx)
+	for {
+		settled, again, err := l.settleAt(ctx, l.strict)
+		if err != nil || !again {
+			return settled, err
+		}
+	}
+}
+
+// settleAt settles a batch, with or without SERIALIZABLE. again: the batch has a kind that needs SERIALIZABLE, and the
+// transaction was none.
+func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, err error) {
+	tx, err := l.begin(ctx, strict)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer func() {
 		if l.conn != nil {
 			_ = tx.Rollback(context.WithoutCancel(ctx))
 		}
 	}()
-	b := &batch{share: l.share, tx: tx, write: &pgx.Batch{}}
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
-	b.asked = limit
-	if err := b.claim(ctx, limit); err != nil || len(b.jobs) == 0 {
-		return false, err
+	b := &batch{share: l.share, tx: tx, write: &pgx.Batch{}, limit: limit, bars: l.waiting.bars}
+	b.asked = l.waiting.limit(limit)
+	if err := b.claim(ctx, b.asked); err != nil || len(b.jobs) == 0 {
+		return false, false, err
 	}
-	if err := b.admit(ctx); err != nil {
-		return false, err
+	if l.strict = b.isStrict(); l.strict && !strict && l.settings.Isolation == pgx.Serializable {
+		return false, true, nil
 	}
-	b.cut(&l.suspicion)
-	if l.mustNote(b) {
-		return true, l.note(ctx, b)
+	if err := b.prepare(ctx, l); err != nil {
+		return false, false, err
 	}
-	l.remember(b)
+	if len(b.jobs) > 0 && l.mustNote(b) {
+		return true, false, l.note(ctx, b)
+	}
+	if len(b.jobs) > 0 {
+		l.remember(b)
+	}
 	err = b.settle(ctx)
 	if errors.As(err, new(*abandonedError)) {
 		l.conn = nil
 	}
-	if b.charged == nil {
+	if b.charged == nil && len(b.jobs) > 0 {
 		l.pace.fitted(len(b.jobs), b.full)
 	}
 	if err != nil {
-		return false, &batchError{jobs: b.jobs, charged: b.charged, err: err}
+		l.meetLock(err)
+		return false, false, &batchError{jobs: b.jobs, charged: b.charged, err: err}
 	}
-	return l.settled(ctx, b) > 0, nil
+	return l.settled(ctx, b) > 0, false, nil
+}
+
+// isStrict tells whether a job of the batch is of a kind that needs SERIALIZABLE.
+func (b *batch) isStrict() bool {
+	return slices.ContainsFunc(b.jobs, func(c *claimed) bool { return b.kinds.isStrict(c.Kind) })
+}
+
+// prepare decides which of the claimed jobs the batch is about.
+func (b *batch) prepare(ctx context.Context, l *lane) error {
+	if err := b.admit(ctx); err != nil {
+		return err
+	}
+	if time.Now().Before(l.waiting.careful) {
+		if err := b.lockRequests(ctx); err != nil {
+			return err
+		}
+	}
+	if known := &l.suspicion; known.among > 0 || slices.ContainsFunc(b.jobs, known.singles) {
+		b.setAside(&l.waiting, b.limit)
+	}
+	if len(b.jobs) > 0 {
+		b.cut(&l.suspicion)
+	}
+	return nil
+}
+
+// meetLock: a batch has waited for a lock in vain. If that was a settler's, it is barred for a while. If not, it may be
+// a request that somebody has locked.
+func (l *lane) meetLock(err error) {
+	if locked := (*rowLockedError)(nil); errors.As(err, &locked) {
+		l.waiting.raise(locked.by, locked.row)
+		return
+	}
+	if retry.SQLState(err) == stateLockTimeout {
+		l.waiting.careful = time.Now().Add(carefully)
+	}
 }
 
 // settle applies the claimed jobs and writes what has become of them.
 func (b *batch) settle(ctx context.Context) error {
-	if err := b.apply(ctx); err != nil {
+	if err := b.apply(ctx); err != nil || len(b.jobs) == 0 { // all of them wait
 		return err
 	}
 	if err := b.finish(); err != nil {
@@ -78,6 +134,11 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 			l.logFailure(ctx, c, err)
 		}
 	}
+	l.waiting.over(b)
+	l.suspicion.among = max(0, l.suspicion.among-(len(b.waiting)-b.aside))
+	if len(b.jobs) == 0 {
+		return 0
+	}
 	n := l.stats.count(b)
 	if n > 0 {
 		l.stalls = 0
@@ -87,7 +148,7 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 			l.pace.settled()
 		}
 		l.suspicion.settled(b, n)
-		l.caution.settled(n, !b.full && len(b.jobs) < b.asked, &l.pace)
+		l.caution.settled(n, !b.full && len(b.jobs)+len(b.waiting) < b.asked, &l.pace)
 		if b.deadly != nil {
 			l.suspicion.deadly = b.deadly
 		}

@@ -29,6 +29,9 @@ func (s *suspicion) accuses(c *claimed) bool {
 // isDeadly tells whether a worker has ended while it settled this job alone.
 func (s *suspicion) isDeadly(c *claimed) bool { return slices.Contains(s.deadly, c.ID) }
 
+// singles tells whether a job has to come alone.
+func (s *suspicion) singles(c *claimed) bool { return s.accuses(c) || s.isDeadly(c) }
+
 // search: a batch of n jobs failed, and one of them causes it.
 func (s *suspicion) search(n int) { s.among = n }
 

@@ -24,7 +24,7 @@ const (
 // sweeping is one of the lane's sweepers. Each has its own transactions and pauses: a broken sweeper holds up no
 // other, and each sees what the others have written.
 type sweeping struct {
-	sweeper  Sweeper
+	sweeper  registeredSweeper
 	next     time.Time // when it is called again; zero: at once
 	failures int       // in a row; every success takes one off
 	done     bool      // it has been called since the last batch, and nothing was left
@@ -134,6 +134,9 @@ const (
 	SELECT set_config('lock_timeout', '500ms', true), now(), coalesce((
 		SELECT j.scheduled_at FROM lastseat.river_job j
 		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now() AND isfinite(j.scheduled_at)`
+	// reachedBesidesSQL passes by jobs that wait for a row: the sweeper gets them, and leaves alone what they need.
+	reachedBesidesSQL = `
+		  AND j.id NOT IN (SELECT unnest(@waiting::bigint[]))`
 	reachedOrderSQL = `
 		ORDER BY j.priority, j.scheduled_at, j.id
 		LIMIT 1
@@ -143,14 +146,18 @@ const (
 
 // sweepOnce calls a sweeper in a transaction of its own.
 func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error) {
-	tx, err := l.begin(ctx)
+	tx, err := l.begin(ctx, s.sweeper.strict)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	sweep := Sweep{Limit: s.limit(), Lane: l.number, Lanes: l.settings.Lanes, Write: &pgx.Batch{}}
-	sql := reachedSQL + l.filterSQL() + reachedOrderSQL
-	if err := tx.QueryRow(ctx, sql, l.args(1)).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
+	sql, args := reachedSQL+l.filterSQL(), l.args(1)
+	if sweep.Waiting = l.waiting.of(s.sweeper.settler, l.kinds); len(sweep.Waiting) > 0 {
+		sql += reachedBesidesSQL
+		args["waiting"] = l.waiting.ids()
+	}
+	if err := tx.QueryRow(ctx, sql+reachedOrderSQL, args).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
 		return false, fmt.Errorf("look up how far the lane is: %w", err)
 	}
 	swept, more, err := callSweeper(ctx, s.sweeper, tx, sweep)
