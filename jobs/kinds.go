@@ -100,7 +100,7 @@ func Register(register *outbox.Kinds) {
 	for _, kind := range kinds {
 		all = append(all, outbox.Kind{Name: kind.args.Kind(), OrderBy: kind.orderBy, LocksWhatItReads: true})
 	}
-	register.Register(settler{}, all...)
+	register.Register(settler{&cursors{at: make(map[string]cursor)}}, all...)
 }
 
 // Kind describes a kind of request, for tools and documents.

@@ -26,6 +26,7 @@ type places struct {
 	waits     map[customerGroup][]string
 	waitsRead map[string]bool // customers whose waits were read
 	blocked   blocked
+	cursors   *cursors // of a sweep; nil in a batch, which reads every line from its head
 
 	expiring expiries[reservation] // those that are held, or wait
 	reached  time.Time             // what had run out by then has ended
@@ -85,6 +86,9 @@ func (p *places) load(ctx context.Context, tx pgx.Tx, until time.Time) error {
 	}
 	if err := p.loadResources(ctx, tx); err != nil {
 		return err
+	}
+	if p.cursors != nil {
+		p.cursors.begin(p)
 	}
 	if err := p.loadLines(ctx, tx, until); err != nil {
 		return err

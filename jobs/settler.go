@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,7 +24,43 @@ type operation interface {
 }
 
 // settler settles all kinds of this package together, because they touch the same rows.
-type settler struct{}
+type settler struct{ cursors *cursors }
+
+// cursors say how far sweeps have read the lines of resources that are too long for one transaction. They are no more
+// than a hint: a sweep whose resource has changed since, or that has lost them, begins at the head of the line again.
+type cursors struct {
+	mu sync.Mutex
+	at map[string]cursor
+}
+
+type cursor struct {
+	after   int64 // a number in the line
+	version int64 // of the resource, when its line was read up to there
+}
+
+// begin has a sweep read on where the last one has stopped.
+func (c *cursors) begin(p *places) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.line.after = make(map[string]int64)
+	for id, at := range c.at {
+		if r := p.resources[id]; r != nil && r.version == at.version {
+			p.line.after[id] = at.after
+		}
+	}
+}
+
+// end notes where the next sweep is to read on.
+func (c *cursors) end(p *places) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range p.line.read {
+		delete(c.at, id)
+		if after, isCut := p.line.cut[id]; isCut {
+			c.at[id] = cursor{after: after, version: p.resources[id].version}
+		}
+	}
+}
 
 // Settle implements [outbox.Settler].
 func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]outbox.Result, error) {
@@ -95,9 +132,10 @@ func decode(jobs []outbox.Job) ([]operation, []outbox.Result) {
 }
 
 // Sweep implements [outbox.Sweeper].
-func (settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swept int, more bool, err error) {
+func (c settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swept int, more bool, err error) {
 	s := newState(sweep.Now)
 	s.sweeping = true
+	s.places.cursors = c.cursors
 	waiting := s.need(nil, sweep.Waiting)
 	if err := s.load(ctx, tx, sweep); err != nil {
 		return 0, false, err
@@ -108,6 +146,7 @@ func (settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swept 
 	payments, reservations := len(s.money.expired), len(s.places.expired)
 	swept = payments + reservations + max(s.places.line.looked, len(s.places.line.granted))
 	more = payments >= sweep.Limit || reservations >= sweep.Limit || s.places.mustLookAgain()
+	c.cursors.end(&s.places)
 	return swept, more, s.write(ctx, tx, sweep.Write)
 }
 

@@ -12,13 +12,16 @@ import (
 type line struct {
 	waiting map[string][]*reservation // by resource, in order: those who were read, and those who joined
 	read    map[string]bool           // resources whose line was read, up to lineRead of it
+	cut     map[string]int64          // resources whose line was not read that far, for its items: the last number read
+	after   map[string]int64          // the number after which a sweep reads on in a line
+	items   int                       // how many were read of those who wait
 	joined  int64                     // how many have joined in this batch
 	looked  int                       // how many marked resources were looked at
 	granted []string                  // ids of reservations
 }
 
 func newLine() line {
-	return line{waiting: make(map[string][]*reservation), read: make(map[string]bool)}
+	return line{waiting: make(map[string][]*reservation), read: make(map[string]bool), cut: make(map[string]int64)}
 }
 
 // join puts a reservation at the end of the line of each of its resources.
@@ -76,7 +79,7 @@ func (p *places) grant(freed map[string]bool) {
 				candidates = append(candidates, r)
 			}
 		}
-		if !whole && !p.line.read[id] {
+		if _, isCut := p.line.cut[id]; isCut || !whole && !p.line.read[id] {
 			p.resources[id].marked = true
 		}
 	}
@@ -98,7 +101,7 @@ func (p *places) grantMarked() {
 	for _, id := range slices.Sorted(maps.Keys(p.resources)) {
 		r := p.resources[id]
 		if r != nil && r.marked && (p.line.read[id] || r.waiting == 0) && p.blocked.holdsUp(p.touchesLine(nil, id)) == nil {
-			r.marked = false
+			_, r.marked = p.line.cut[id] // the next sweep reads on
 			r.touch()
 			marked[id] = true
 		}

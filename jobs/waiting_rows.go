@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,8 +15,12 @@ import (
 // The waiting lines' way in and out of the database.
 
 // lineRead is how many of those who wait for a resource are looked at when it gets free. When some of them have left
-// the line, the next sweep looks at as many again.
-const lineRead = 1000
+// the line, the next sweep looks at as many again. lineItems is how many items those may have together who are looked at
+// in one transaction; the sweeps that follow read on.
+const (
+	lineRead  = 1000
+	lineItems = 20000
+)
 
 const markedResourcesSQL = `SELECT id FROM lastseat.resources WHERE grown ORDER BY id LIMIT $1`
 
@@ -104,23 +109,78 @@ func (p *places) unreadLines(freed map[string]bool) []string {
 	return ids
 }
 
-const loadLinesSQL = `
-	SELECT w.resource_id, w.reservation_id
-	FROM unnest($1::text[]) AS freed(id),
-	     LATERAL (SELECT * FROM lastseat.waiting_items i WHERE i.resource_id = freed.id ORDER BY i.number LIMIT $2) w
+const (
+	loadLinesSQL = `
+	SELECT w.resource_id, w.number, w.reservation_id
+	FROM unnest($1::text[], $2::bigint[]) AS freed(id, after),
+	     LATERAL (SELECT * FROM lastseat.waiting_items i WHERE i.resource_id = freed.id AND i.number > freed.after
+	              ORDER BY i.number LIMIT $3) w
 	ORDER BY w.resource_id, w.number`
+
+	countItemsSQL = `
+	SELECT asked.id, (SELECT count(*) FROM lastseat.reservation_items i WHERE i.reservation_id = asked.id)
+	FROM unnest($1::text[]) AS asked(id)`
+)
+
+// stands is a reservation in a line, as it was read.
+type stands struct {
+	number      int64
+	reservation string
+}
+
+// readLine reads the beginning of the lines of resources, or what comes after a number.
+func (p *places) readLine(ctx context.Context, tx pgx.Tx, freed []string) (map[string][]stands, error) {
+	lines := make(map[string][]stands)
+	ids := make(map[string]string) // one text for each reservation, however many lines it stands in
+	var resource string
+	var s stands
+	columns := []any{&resource, &s.number, &s.reservation}
+	after := column(freed, func(id string) int64 { return p.line.after[id] })
+	err := read(ctx, tx, "read who waits", loadLinesSQL, []any{freed, after, lineRead}, columns, func() {
+		if _, known := ids[s.reservation]; !known {
+			ids[s.reservation] = s.reservation
+		}
+		lines[resource] = append(lines[resource], stands{s.number, ids[s.reservation]})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lines, p.cutLines(ctx, tx, lines, slices.Sorted(maps.Keys(ids)))
+}
+
+// cutLines cuts lines where their reservations have more items than a batch should read. It needs the reservations that
+// are left.
+func (p *places) cutLines(ctx context.Context, tx pgx.Tx, lines map[string][]stands, ids []string) error {
+	counts := make(map[string]int, len(ids))
+	var id string
+	var n int
+	err := read(ctx, tx, "count items", countItemsSQL, []any{ids}, []any{&id, &n}, func() { counts[id] = n })
+	for _, resource := range slices.Sorted(maps.Keys(lines)) {
+		for i, s := range lines[resource] {
+			if _, known := p.reservations[s.reservation]; known {
+				continue
+			}
+			if n := counts[s.reservation]; p.line.items == 0 || p.line.items+n <= lineItems {
+				p.line.items += n
+				p.needReservation(s.reservation)
+				continue
+			}
+			p.line.cut[resource] = p.line.after[resource]
+			if i > 0 {
+				p.line.cut[resource] = lines[resource][i-1].number
+			}
+			lines[resource] = lines[resource][:i]
+			break
+		}
+	}
+	return err
+}
 
 func (p *places) readLines(ctx context.Context, tx pgx.Tx, freed []string) error {
 	if len(freed) == 0 {
 		return nil
 	}
-	waiting := make(map[string][]string)
-	var resource, id string
-	columns := []any{&resource, &id}
-	err := read(ctx, tx, "read who waits", loadLinesSQL, []any{freed, lineRead}, columns, func() {
-		waiting[resource] = append(waiting[resource], id)
-		p.needReservation(id)
-	})
+	waiting, err := p.readLine(ctx, tx, freed)
 	if err != nil {
 		return err
 	}
@@ -134,8 +194,8 @@ func (p *places) readLines(ctx context.Context, tx pgx.Tx, freed []string) error
 	}
 	for _, resource := range freed {
 		p.line.read[resource] = true
-		for _, id := range waiting[resource] {
-			if r := p.reservations[id]; r != nil && r.status == reservationWaiting {
+		for _, s := range waiting[resource] {
+			if r := p.reservations[s.reservation]; r != nil && r.status == reservationWaiting {
 				p.line.waiting[resource] = append(p.line.waiting[resource], r)
 			}
 		}
