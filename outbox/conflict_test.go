@@ -75,6 +75,10 @@ func TestDeadlockIsRetried(t *testing.T) {
 					if job.Key != "k-0003" {
 						return nil
 					}
+					// Otherwise the lane would give up the wait before Postgres looks for a deadlock.
+					if _, err := tx.Exec(ctx, `SET LOCAL lock_timeout = '20s'`); err != nil {
+						return err
+					}
 					if err := bump(ctx, tx, 1); err != nil {
 						return err
 					}
@@ -206,7 +210,7 @@ func TestSerializableProducers(t *testing.T) {
 	})
 }
 
-// A session that holds a lock for long holds up the lane, but neither blinds it nor costs a job an attempt.
+// A session that holds a lock for long costs no job an attempt. What else it holds up: see waits_test.go.
 func TestLockHeldForLong(t *testing.T) {
 	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
@@ -225,7 +229,7 @@ func TestLockHeldForLong(t *testing.T) {
 		}
 		time.AfterFunc(500*time.Millisecond, func() { _ = other.Commit(context.WithoutCancel(t.Context())) })
 		stats := b.drain(outbox.Settings{})
-		if stats.Conflicts == 0 || stats.Failures != 0 || stats.Applied != 2 {
+		if stats.Failures != 0 || stats.Applied != 2 {
 			t.Errorf("%+v", stats)
 		}
 	})
