@@ -16,7 +16,8 @@ const itemHelp = `--item is a resource, or RESOURCE=N for N of it. It may be giv
 counts each time. If an id contains "=", the last "=" separates the number, and only if nothing but digits follows:
 "row=7" means seven of "row", "row=7=1" means one of "row=7".
 
---during reserves the resources as a whole for a time: START/END or "[START,END)". START is included, END is not. Each time has its offset.`
+--during reserves the resources as a whole for a time: START/END or "[START,END)". START is included, END is not.
+Each time has its offset: Z, +01:00.`
 
 func (p *program) holdCommand() *cobra.Command {
 	var asking asking
