@@ -61,6 +61,9 @@ func (l *lane) nap(ctx, stop context.Context) error {
 		case !time.Now().Before(end):
 			return nil
 		}
+		if made, err := l.schedule(ctx); err != nil || made {
+			return err
+		}
 		if err := l.sweep(ctx, stop); err != nil {
 			return err
 		}

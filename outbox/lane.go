@@ -38,6 +38,8 @@ type lane struct {
 	said      map[string]time.Time
 	waiting   waiting
 	strict    bool // batches are SERIALIZABLE if the settings say so: the last one had a kind that needs it
+
+	nextSchedule time.Time // when the lane looks again for scheduled jobs that have come due
 }
 
 func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
@@ -100,9 +102,12 @@ func (l *lane) turns(ctx, stop context.Context, drain bool) error {
 	return nil
 }
 
-// turn is a sweep, if one is due, and a batch; if there is no job to settle, the lane rests. drained: it is to be
+// turn is a look at what was scheduled, a sweep, if one is due, and a batch; if there is no job to settle, the lane rests. drained: it is to be
 // drained and nothing is left.
 func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err error) {
+	if _, err := l.schedule(ctx); err != nil {
+		return false, err
+	}
 	if !l.suspicion.sweeper {
 		if err := l.sweep(ctx, stop); err != nil {
 			return false, err
@@ -124,8 +129,17 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 	case err != nil:
 		return false, err
 	case drain && !due:
-		l.sweepNow()
-		return l.swept(), nil
+		return l.drained(ctx)
 	}
 	return false, l.idle(ctx, stop, due)
+}
+
+// drained tells whether nothing is left that is due: no scheduled job, and nothing to sweep.
+func (l *lane) drained(ctx context.Context) (bool, error) {
+	l.nextSchedule = time.Time{}
+	if made, err := l.schedule(ctx); err != nil || made {
+		return false, err
+	}
+	l.sweepNow()
+	return l.swept(), nil
 }
