@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -105,9 +106,10 @@ const (
 	// and they would happen again.
 	guardSQL = `DECLARE lastseat_guard CURSOR WITH HOLD FOR SELECT current_setting('lastseat.lane')::bigint
 		AS "a handler must not end the lane's transaction"`
-	closeSQL     = `CLOSE lastseat_guard`
-	savepointSQL = `SAVEPOINT lastseat_handler`
-	releaseSQL   = `RELEASE SAVEPOINT lastseat_handler`
+	closeSQL = `CLOSE lastseat_guard`
+	// A handler has the search_path of its pool, the lane its own.
+	savepointSQL = `SAVEPOINT lastseat_handler; SET LOCAL search_path TO DEFAULT`
+	releaseSQL   = `RELEASE SAVEPOINT lastseat_handler; SET LOCAL search_path = ` + pgsession.Path
 	rollbackSQL  = `ROLLBACK TO SAVEPOINT lastseat_handler; RELEASE SAVEPOINT lastseat_handler`
 
 	stateNoSavepoint = "3B001"

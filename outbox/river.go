@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
 // upkeepQueue is a queue that River works itself, apart from the lanes.
@@ -26,9 +28,18 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	if completed == 0 {
 		completed = time.Hour // other clients' jobs, and upkeep
 	}
+	pool, err := w.riverPool(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open river's pool: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			pool.Close()
+		}
+	}()
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &upkeepWorker{pool: w.pool, queue: w.settings.Queue})
-	client, err := river.NewClient(riverpgxv5.New(w.pool), &river.Config{
+	river.AddWorker(workers, &upkeepWorker{pool: pool, queue: w.settings.Queue})
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		ID:     w.settings.ID,
 		Logger: slog.New(warnings{w.settings.Logger.Handler()}),
 		Schema: "lastseat",
@@ -52,8 +63,21 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.settings.StopTimeout)
 		defer cancel()
-		_ = client.Stop(ctx)
+		if client.Stop(ctx) == nil {
+			pool.Close()
+		} else {
+			go pool.Close() // it waits for sessions that do not answer
+		}
 	}, nil
+}
+
+// riverPool makes a pool like the worker's, of sessions that have no other use: leader, producer, listener, and one to
+// spare.
+func (w *Worker) riverPool(ctx context.Context) (*pgxpool.Pool, error) {
+	config := w.pool.Config()
+	config.MaxConns, config.MinConns = 4, 0
+	config.MinIdleConns = 0
+	return pgsession.NewPool(ctx, config)
 }
 
 // warnings passes on River's warnings and errors; it drops what River reports every minute.

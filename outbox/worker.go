@@ -8,10 +8,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -95,7 +95,7 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 	}
 	observeErrors(&config.Config)
 	l.limitReplies(config)
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := pgsession.Connect(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect a lane: %w", err)
 	}

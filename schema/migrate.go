@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+
+	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
 // Name is the Postgres schema in which everything lives, River's tables too.
@@ -94,7 +96,7 @@ func migrateTo(
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig.Copy())
+	conn, err := pgsession.Connect(ctx, config.ConnConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +110,7 @@ func migrateTo(
 		return err
 	}
 	config.MaxConns = 2
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := pgsession.NewPool(ctx, config)
 	if err != nil {
 		return nil, err
 	}

@@ -104,7 +104,7 @@ func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat enqueue", 2,
+	pool, err := cli.ConnectShared(ctx, loaded.DatabaseURL, "lastseat enqueue", 2,
 		cli.Asking(p.patience, func() { p.silent.Store(true) }))
 	if err != nil {
 		return nil, err

@@ -7,11 +7,27 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
+
+	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
-// Connect opens a pool and proves that the database answers.
+// Connect opens a pool of sessions that are the program's own, and proves that the database answers.
 func Connect(
 	ctx context.Context, databaseURL, application string, connections int32, options ...func(*pgxpool.Config),
+) (*pgxpool.Pool, error) {
+	return connect(ctx, databaseURL, application, connections, pgsession.NewPool, options)
+}
+
+// ConnectShared is Connect for a program that works behind a pooler in transaction mode as well.
+func ConnectShared(
+	ctx context.Context, databaseURL, application string, connections int32, options ...func(*pgxpool.Config),
+) (*pgxpool.Pool, error) {
+	return connect(ctx, databaseURL, application, connections, pgsession.NewSharedPool, options)
+}
+
+func connect(
+	ctx context.Context, databaseURL, application string, connections int32,
+	open func(context.Context, *pgxpool.Config) (*pgxpool.Pool, error), options []func(*pgxpool.Config),
 ) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
@@ -27,7 +43,7 @@ func Connect(
 	for _, option := range options {
 		option(config)
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
