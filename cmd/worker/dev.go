@@ -60,11 +60,6 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 	return cmd
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // withDatabase runs do with a migrated database: the one that DATABASE_URL names, or a private Postgres, which is
 // stopped afterwards.
 func (p *program) withDatabase(ctx context.Context, data string, do func(context.Context, config.Config,
@@ -110,7 +105,7 @@ func (p *program) serveUI(ctx context.Context, pool *pgxpool.Pool, address strin
 	if err != nil {
 		return fmt.Errorf("river UI: %w: choose another address with --ui", err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: guardUI(handler), ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	logger.InfoContext(ctx, "River UI", slog.String("url", "http://"+listener.Addr().String()))
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -119,6 +119,8 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 		// pgx's own error repeats the string, and does not always find the password in it.
 		check("DATABASE_URL", err == nil,
 			"can't be read: postgres://USER:PASSWORD@HOST:5432/DATABASE, special characters as %%40")
+		check("DATABASE_URL", !atSignTooLate(c.DatabaseURL),
+			"has an @ after the host: write special characters of the password as %%40 (@), %%2F (/), %%3A (:)")
 	} else {
 		check("DATABASE_URL", !needDatabase, "is not set: postgres://USER:PASSWORD@HOST:5432/DATABASE")
 	}
@@ -130,4 +132,12 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	check("LASTSEAT_STOP_TIMEOUT", c.StopTimeout > 0, "is %v: longer than 0s", c.StopTimeout)
 	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
 	return mistakes
+}
+
+// atSignTooLate tells whether a URL has an @ after its host. Then the password has a /, ? or # that ends the host, and
+// what follows would be taken for the name of the database, and be printed.
+func atSignTooLate(databaseURL string) bool {
+	_, rest, isURL := strings.Cut(databaseURL, "://")
+	end := strings.IndexAny(rest, "/?#")
+	return isURL && end >= 0 && strings.Contains(rest[end:], "@")
 }

@@ -173,6 +173,10 @@ func TestPasswordIsNeverTold(t *testing.T) {
 	for name, url := range map[string]string{
 		"port is no number":             "postgres://u:hunter2@host:port/shop",
 		"slash in the password":         "postgres://u:hunter2/x@host/shop",
+		"slash after a digit in it":     "postgres://u:1/hunter2@host/shop",
+		"slash after an at sign in it":  "postgres://u:x@y/hunter2@host/shop",
+		"question mark after a digit":   "postgres://u:1?hunter2@host/shop",
+		"hash after a digit in it":      "postgres://u:1#hunter2@host/shop",
 		"hash in the password":          "postgres://u:hunter2#x@host/shop",
 		"question mark in the password": "postgres://u:hunter2?x@host/shop",
 		"percent sign in the password":  "postgres://u:hunter2%zz@host/shop",
