@@ -34,7 +34,14 @@ func drain(t *testing.T, pool *pgxpool.Pool, settings outbox.Settings) outbox.Sn
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
 	settings.Logger = slog.New(slog.DiscardHandler)
-	worker := outbox.NewWorker(pool, kinds, settings)
+	config := pool.Config()
+	config.ConnConfig.RuntimeParams["role"] = "lastseat_worker" // with no more rights than it needs
+	workers, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer workers.Close()
+	worker := outbox.NewWorker(workers, kinds, settings)
 	if err := worker.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}

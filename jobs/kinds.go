@@ -91,6 +91,9 @@ var decoders = func() map[string]func(args []byte) (operation, error) {
 	for _, kind := range kinds {
 		decoders[kind.args.Kind()] = kind.decode
 	}
+	for _, record := range recordKinds {
+		decoders[record.Name] = refuseRecord
+	}
 	return decoders
 }()
 
@@ -100,7 +103,7 @@ func Register(register *outbox.Kinds) {
 	for _, kind := range kinds {
 		all = append(all, outbox.Kind{Name: kind.args.Kind(), OrderBy: kind.orderBy, LocksWhatItReads: true})
 	}
-	register.Register(settler{&cursors{at: make(map[string]cursor)}}, all...)
+	register.Register(settler{&cursors{at: make(map[string]cursor)}}, append(all, recordKinds...)...)
 }
 
 // Kind describes a kind of request, for tools and documents.

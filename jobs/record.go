@@ -1,10 +1,24 @@
 package jobs
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/outbox"
 )
+
+// recordKinds are the kinds of what time brought about. Nobody can ask for them: a job of such a kind is invalid.
+var recordKinds = []outbox.Kind{
+	{Name: "payment.expire", OrderBy: "payment", LocksWhatItReads: true},
+	{Name: "reservation.expire", OrderBy: "reservation", LocksWhatItReads: true},
+	{Name: "reservation.grant", OrderBy: "reservation", LocksWhatItReads: true},
+}
+
+func refuseRecord([]byte) (operation, error) {
+	return nil, errors.New("nobody can ask for this: the worker records it when it happens")
+}
 
 // What time brought about, and nobody asked for, is recorded like what was asked for: as a request that is applied. Its
 // key is the worker's own: the SQL functions refuse keys that begin like it.

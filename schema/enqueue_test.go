@@ -179,6 +179,8 @@ func TestContractErrors(t *testing.T) {
 		`enqueue('reservation.hold!', 'k', '{}')`:                                                                            {"LS002", `"reservation.hold!"`},
 		`enqueue('booking.', 'k', '{}')`:                                                                                     {"LS002", `"booking."`},
 		`enqueue('', 'k', '{}')`:                                                                                             {"LS002", `kind is ""`},
+		`enqueue('toy', 'k', '{}', queue => 'lastseat_upkeep')`:                                                              {"LS002", `"lastseat_upkeep" is the worker's own`},
+		`enqueue('toy', 'k', '{}', queue => 'lastseat2')`:                                                                    {"LS002", `"lastseat2" is the worker's own`},
 		`enqueue(NULL, 'k', '{}')`:                                                                                           {"LS002", "kind is null"},
 		`enqueue(repeat('x', 128), 'k', '{}')`:                                                                               {"LS002", "kind is"},
 		`enqueue('toy', 'k', '[]')`:                                                                                          {"LS002", "a JSON array"},

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "54760b22122d21293468ae0413825aab371f8e6d84b08f39d0f28f3cf146a357"
+	functionsDigest  = "b01dd1d50c3d7f5049716ec8c4ca6e264f22d6e1df5869a4ad1ae37bbd60d762"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -131,6 +131,10 @@ func TestWorkerCannotRewrite(t *testing.T) {
 	for _, sql := range []string{
 		`UPDATE lastseat.transfers SET amount = 1`, `DELETE FROM lastseat.transfers`, `TRUNCATE lastseat.transfers`,
 		`UPDATE lastseat.entries SET amount = 1`, `DELETE FROM lastseat.entries`, `TRUNCATE lastseat.entries`,
+		`UPDATE lastseat.river_job SET args = '{}'`, `UPDATE lastseat.river_job SET queue = 'elsewhere'`,
+		`UPDATE lastseat.accounts SET overdraft_limit = NULL`, `UPDATE lastseat.resources SET capacity = 9`,
+		`UPDATE lastseat.requests SET fingerprint = ''`, `UPDATE lastseat.payments SET to_account = 'mallory'`,
+		`INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, status) VALUES ('x', 'toy', '', 1, 'applied')`,
 		`DELETE FROM lastseat.requests`, `TRUNCATE lastseat.requests`, `DELETE FROM lastseat.accounts`,
 		`TRUNCATE lastseat.accounts`,
 		`INSERT INTO lastseat.accounts (id, currency) VALUES ('x', 'EUR')`, `UPDATE lastseat.currencies SET minor_units = 0`,

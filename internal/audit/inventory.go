@@ -190,7 +190,8 @@ var inventoryChecks = []Check{
 		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'reservation.grant'
 		  OR starts_with(key, 'lastseat:reservation.grant:')) g ON g.key = v.record
 		WHERE CASE WHEN g.key IS NULL THEN v.status IN ('held', 'confirmed')
-		           ELSE g.kind = 'reservation.grant' AND (v.id IS NULL OR g.status <> 'applied' OR v.status = 'waiting') END`,
+		           WHEN v.id IS NULL THEN g.kind = 'reservation.grant' AND g.status = 'applied'
+		           ELSE g.kind = 'reservation.grant' AND (g.status <> 'applied' OR v.status = 'waiting') END`,
 	},
 	{
 		Name: "reservations.overdue",

@@ -170,11 +170,16 @@ func writeColumns(ctx context.Context, conn *pgx.Conn, page *strings.Builder, ki
 
 const rightsSQL = `
 	SELECT c.relname, ARRAY(
-		SELECT coalesce((SELECT string_agg(kind, ', ' ORDER BY n)
-		  FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,USAGE}'::text[]) WITH ORDINALITY AS k(kind, n)
+		SELECT coalesce((SELECT string_agg(kind || coalesce(columns, ''), ', ' ORDER BY n)
+		  FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,USAGE}'::text[]) WITH ORDINALITY AS k(kind, n),
+		       LATERAL (SELECT ' (' || string_agg(attname, ', ' ORDER BY attnum) || ')' AS columns FROM pg_attribute
+		                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND relkind <> 'S'
+		                  AND kind IN ('INSERT', 'UPDATE') AND NOT has_table_privilege(role, c.oid, kind)
+		                  AND has_column_privilege(role, c.oid, attnum, kind)) AS partly
 			WHERE CASE WHEN relkind = 'S' AND kind IN ('SELECT', 'UPDATE', 'USAGE')
 			  THEN has_sequence_privilege(role, c.oid, kind)
-			           WHEN relkind <> 'S' AND kind <> 'USAGE' THEN has_table_privilege(role, c.oid, kind) END), '-')
+			           WHEN relkind <> 'S' AND kind <> 'USAGE'
+			           THEN columns IS NOT NULL OR has_table_privilege(role, c.oid, kind) END), '-')
 		FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker}'::text[]) WITH ORDINALITY AS r(role, n) ORDER BY n)
 	FROM pg_class c WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'S')
 	  ORDER BY relkind DESC, relname COLLATE "C"`

@@ -61,6 +61,9 @@ BEGIN
            OR check_request.queue !~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$' THEN -- River's rule
             RAISE EXCEPTION 'the queue is %', coalesce('"' || left(check_request.queue, 80) || '"', 'null')
                 USING ERRCODE = 'LS002', HINT = 'A queue has 1 to 64 letters, digits, hyphens and underscores.';
+        ELSIF starts_with(check_request.queue, 'lastseat') THEN
+            RAISE EXCEPTION 'the queue "%" is the worker''s own', check_request.queue
+                USING ERRCODE = 'LS002', HINT = 'Queues whose names begin with lastseat are reserved. Take another name.';
         ELSIF check_request.kind ~ '^(payment|reservation|booking)[.]' THEN
             RAISE EXCEPTION 'a % request can''t go to the queue "%"', check_request.kind, check_request.queue
                 USING ERRCODE = 'LS002',

@@ -4,6 +4,7 @@ DO $$ BEGIN
             USING HINT = 'Dump it, then DROP SCHEMA lastseat CASCADE, if that is what you want.';
     END IF;
 END $$;
+DROP TRIGGER lastseat_kind ON lastseat.river_job;
 DROP TRIGGER lastseat_kept_whole ON lastseat.river_job;
 DROP TRIGGER lastseat_kept ON lastseat.river_job;
 DROP TRIGGER lastseat_cancelled ON lastseat.river_job;

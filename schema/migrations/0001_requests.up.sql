@@ -13,10 +13,16 @@ GRANT USAGE ON SCHEMA lastseat TO lastseat_worker, lastseat_producer, lastseat_v
 GRANT SELECT ON ALL TABLES IN SCHEMA lastseat TO lastseat_viewer, lastseat_worker;
 ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat GRANT SELECT ON TABLES TO lastseat_viewer, lastseat_worker;
 
--- River's client does its housekeeping in the worker's name.
-GRANT INSERT, UPDATE, DELETE ON
-    lastseat.river_job, lastseat.river_leader, lastseat.river_queue, lastseat.river_notification
+-- River's client does its housekeeping in the worker's name. Nobody rewrites what a job asks for. River's insertion of
+-- a unique job needs the right to change its kind, and sets it to what it is.
+GRANT INSERT, UPDATE, DELETE ON lastseat.river_leader, lastseat.river_queue, lastseat.river_notification
 TO lastseat_worker;
+GRANT INSERT, DELETE,
+    UPDATE (state, attempt, max_attempts, attempted_at, attempted_by, errors, finalized_at, scheduled_at, metadata, kind)
+ON lastseat.river_job TO lastseat_worker;
+CREATE TRIGGER lastseat_kind BEFORE UPDATE OF kind ON lastseat.river_job
+    FOR EACH ROW WHEN (OLD.kind IS DISTINCT FROM NEW.kind)
+    EXECUTE FUNCTION lastseat.refuse_change('A job keeps its kind. Cancel it, and ask again.');
 GRANT USAGE ON SEQUENCE lastseat.river_job_id_seq, lastseat.river_notification_id_seq TO lastseat_worker;
 GRANT EXECUTE ON FUNCTION lastseat.river_job_state_in_bitmask(bit, lastseat.river_job_state) TO lastseat_worker;
 
@@ -59,7 +65,8 @@ COMMENT ON COLUMN lastseat.requests.place IS
     'Its place among the requests that were settled in one statement, from 1; null: unknown, or it was the only one.';
 COMMENT ON COLUMN lastseat.requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null while pending.';
-GRANT INSERT, UPDATE ON lastseat.requests TO lastseat_worker;
+GRANT INSERT (key, kind, fingerprint, job_id, requested_at), UPDATE (status, code, detail, attempts, settled_at)
+ON lastseat.requests TO lastseat_worker;
 
 CREATE TRIGGER settled_once BEFORE UPDATE ON lastseat.requests
     FOR EACH ROW WHEN (OLD.status <> 'pending') EXECUTE FUNCTION lastseat.refuse_resettle();

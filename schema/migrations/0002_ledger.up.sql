@@ -42,7 +42,7 @@ COMMENT ON COLUMN lastseat.accounts.entry_count IS
     'without an entry.';
 COMMENT ON COLUMN lastseat.accounts.created_at IS 'When it was opened.';
 COMMENT ON COLUMN lastseat.accounts.updated_at IS 'When it last changed.';
-GRANT UPDATE ON lastseat.accounts TO lastseat_worker;
+GRANT UPDATE (balance, held, version, entry_count, updated_at) ON lastseat.accounts TO lastseat_worker;
 
 CREATE TABLE lastseat.transfers (
     id           bigint PRIMARY KEY,

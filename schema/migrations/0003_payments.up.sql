@@ -48,7 +48,9 @@ COMMENT ON COLUMN lastseat.payments.expires_at IS
 COMMENT ON COLUMN lastseat.payments.version IS 'Goes up by one with every change: an optimistic lock for ORMs.';
 COMMENT ON COLUMN lastseat.payments.created_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.payments.updated_at IS 'When it last changed.';
-GRANT INSERT, UPDATE ON lastseat.payments TO lastseat_worker;
+GRANT INSERT (id, key, from_account, to_account, amount, currency, expires_at),
+    UPDATE (status, amount_captured, amount_refunded, version, updated_at)
+ON lastseat.payments TO lastseat_worker;
 
 CREATE TRIGGER first_status BEFORE INSERT ON lastseat.payments
     FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_payment_status();

@@ -57,7 +57,7 @@ COMMENT ON COLUMN lastseat.resources.grown IS
 COMMENT ON COLUMN lastseat.resources.version IS 'Goes up by one with every change: an optimistic lock for ORMs.';
 COMMENT ON COLUMN lastseat.resources.created_at IS 'When it was defined.';
 COMMENT ON COLUMN lastseat.resources.updated_at IS 'When it last changed.';
-GRANT UPDATE ON lastseat.resources TO lastseat_worker;
+GRANT UPDATE (held, confirmed, waiting, grown, version, updated_at) ON lastseat.resources TO lastseat_worker;
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.resources
     FOR EACH STATEMENT
     EXECUTE FUNCTION lastseat.refuse_change('Items refer to resources for ever. Set its capacity to 0.');
@@ -95,7 +95,8 @@ COMMENT ON COLUMN lastseat.reservations.waiting_number IS
 COMMENT ON COLUMN lastseat.reservations.version IS 'Goes up by one with every change: an optimistic lock for ORMs.';
 COMMENT ON COLUMN lastseat.reservations.created_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.reservations.updated_at IS 'When it last changed.';
-GRANT INSERT, UPDATE ON lastseat.reservations TO lastseat_worker;
+GRANT INSERT (id, key, customer, expires_at), UPDATE (status, expires_at, waiting_number, version, updated_at)
+ON lastseat.reservations TO lastseat_worker;
 CREATE TRIGGER first_status BEFORE INSERT ON lastseat.reservations
     FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_reservation_status();
 CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.reservations
@@ -136,7 +137,7 @@ COMMENT ON COLUMN lastseat.reservation_items.during IS
     'The time for which it takes the whole resource, end not included; null: it takes a quantity.';
 COMMENT ON COLUMN lastseat.reservation_items.occupies IS
     'Whether it takes the time range now: while the reservation is held or confirmed. Null without a range.';
-GRANT INSERT, UPDATE ON lastseat.reservation_items TO lastseat_worker;
+GRANT INSERT, UPDATE (occupies) ON lastseat.reservation_items TO lastseat_worker;
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.reservation_items
     FOR EACH ROW WHEN ((OLD.reservation_id, OLD.position, OLD.resource_id, OLD.quantity, OLD.during)
         IS DISTINCT FROM (NEW.reservation_id, NEW.position, NEW.resource_id, NEW.quantity, NEW.during))
@@ -175,4 +176,4 @@ COMMENT ON COLUMN lastseat.customer_counts.customer IS 'The customer.';
 COMMENT ON COLUMN lastseat.customer_counts.quantity IS
     'The sum of the quantities of the customer''s held and confirmed items of the group.';
 COMMENT ON COLUMN lastseat.customer_counts.version IS 'Goes up by one with every change.';
-GRANT INSERT, UPDATE ON lastseat.customer_counts TO lastseat_worker;
+GRANT INSERT (limit_group, customer, quantity), UPDATE (quantity, version) ON lastseat.customer_counts TO lastseat_worker;
