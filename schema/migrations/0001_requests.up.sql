@@ -65,7 +65,7 @@ COMMENT ON COLUMN lastseat.requests.place IS
     'Its place among the requests that were settled in one statement, from 1; null: unknown, or it was the only one.';
 COMMENT ON COLUMN lastseat.requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null while pending.';
-GRANT INSERT (key, kind, fingerprint, job_id, requested_at), UPDATE (status, code, detail, attempts, settled_at)
+GRANT INSERT (key, kind, fingerprint, job_id, requested_at), UPDATE (status, code, detail, attempts, place, settled_at)
 ON lastseat.requests TO lastseat_worker;
 
 CREATE TRIGGER settled_once BEFORE UPDATE ON lastseat.requests
