@@ -47,6 +47,8 @@ type transfer struct {
 	reversedBy    string // the key of the transfer that takes it back; empty: none
 	description   string
 	metadata      []byte // JSON; nil: none
+
+	takenAt, givenAt time.Time // of its entries
 }
 
 // entry is a row of entries: one side of a transfer.
@@ -144,6 +146,11 @@ func (l *ledger) postEntry(t *transfer, id string, amount int64) {
 	a.touch(l.now)
 	a.balance += amount
 	a.entries++
+	if amount < 0 {
+		t.takenAt = a.updatedAt
+	} else {
+		t.givenAt = a.updatedAt
+	}
 	l.entries = append(l.entries, entry{
 		account: id, version: a.entries, transfer: t, amount: amount, balanceAfter: a.balance, at: a.updatedAt,
 	})

@@ -247,7 +247,7 @@ type Step struct {
 // small and at the edges of 64 bits, times that run out. start is the beginning.
 func Histories(start time.Time, most int) *rapid.Generator[[]Step] {
 	return rapid.Custom(func(t *rapid.T) []Step {
-		h := history{start: start, payments: []string{"p"}}
+		h := paymentHistory{start: start, payments: []string{"p"}}
 		steps := make([]Step, oneOf(t, 1, 10, most, most))
 		for i := range steps {
 			h.after += time.Duration(oneOf(t, 1, 2, 3)) * time.Second
@@ -257,13 +257,13 @@ func Histories(start time.Time, most int) *rapid.Generator[[]Step] {
 	})
 }
 
-type history struct {
+type paymentHistory struct {
 	start    time.Time
 	after    time.Duration
 	payments []string // that were asked for
 }
 
-func (h *history) draw(t *rapid.T, i int) outbox.Args {
+func (h *paymentHistory) draw(t *rapid.T, i int) outbox.Args {
 	from, to := oneOf(t, "top", "top", "top", "deep", "ada", "ben"), oneOf(t, "ada", "ada", "ben", "deep", "top")
 	if from == to || oneOf(t, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1) == 1 {
 		from, to = oneOf(t, "ada", "usd", "none", "top"), oneOf(t, "ben", "deep")

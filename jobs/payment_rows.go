@@ -29,6 +29,7 @@ type payment struct {
 	status                     string
 	expiresAt                  time.Time
 	version                    int64
+	createdAt                  time.Time
 
 	created       bool // by this batch: it is not in the table yet
 	wasAuthorized bool // by this batch: the table has it as pending still
@@ -53,7 +54,7 @@ func (p *payment) refuseExpired() *outbox.Result {
 const (
 	lockedPaymentsSQL = `
 	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at,
-	       version
+	       version, created_at
 	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id`
 
 	loadPaymentsSQL = lockedPaymentsSQL + ` FOR NO KEY UPDATE SKIP LOCKED`
@@ -67,7 +68,8 @@ func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
 	}
 	p := &payment{}
 	columns := []any{
-		&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt, &p.version,
+		&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt,
+		&p.version, &p.createdAt,
 	}
 	loaded := func() {
 		loaded := *p

@@ -24,15 +24,22 @@ func refuseRecord([]byte) (operation, error) {
 // key is the worker's own: the SQL functions refuse keys that begin like it.
 const recordSQL = `SELECT lastseat.record(@kind, @argument, @code, @ids::text[])`
 
-func (s *state) writeRecords(write *pgx.Batch) {
-	for _, record := range []struct {
-		kind, argument, code string
-		ids                  []string
-	}{
+// record is what happened to rows with these ids.
+type record struct {
+	kind, argument, code string
+	ids                  []string
+}
+
+func (s *state) records() []record {
+	return []record{
 		{"payment.expire", "payment", CodeExpired, s.money.expired},
 		{"reservation.expire", "reservation", CodeExpired, s.places.expired},
 		{"reservation.grant", "reservation", CodeHeld, s.places.line.granted},
-	} {
+	}
+}
+
+func (s *state) writeRecords(write *pgx.Batch) {
+	for _, record := range s.records() {
 		if len(record.ids) == 0 {
 			continue
 		}

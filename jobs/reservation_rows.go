@@ -27,6 +27,8 @@ type reservation struct {
 	status            string
 	expiresAt         time.Time
 	place             int64 // in the lines that it waits in; lower ones come first
+	version           int64 // that the table has
+	createdAt         time.Time
 	items             []*item
 
 	created  bool   // by this batch: it is not in the table yet
@@ -52,7 +54,8 @@ func (r *reservation) become(status string) {
 func (r *reservation) ranOut(at time.Time) bool { return !at.Before(r.expiresAt) }
 
 const reservationColumnsSQL = `
-	SELECT id, key, coalesce(customer, ''), status, expires_at, coalesce(waiting_number, 0) FROM lastseat.reservations`
+	SELECT id, key, coalesce(customer, ''), status, expires_at, coalesce(waiting_number, 0), version, created_at
+	FROM lastseat.reservations`
 
 const (
 	lockedReservationsSQL = reservationColumnsSQL + ` WHERE id = ANY ($1::text[]) ORDER BY id`
@@ -104,7 +107,7 @@ func (p *places) readReservations(
 	ctx context.Context, tx pgx.Tx, sql string, ids []string, loaded func(*reservation),
 ) error {
 	var r reservation
-	columns := []any{&r.id, &r.key, &r.customer, &r.status, &r.expiresAt, &r.place}
+	columns := []any{&r.id, &r.key, &r.customer, &r.status, &r.expiresAt, &r.place, &r.version, &r.createdAt}
 	return read(ctx, tx, "lock reservations", sql, []any{ids}, columns, func() {
 		row := r
 		p.reservations[r.id] = &row

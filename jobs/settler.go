@@ -93,7 +93,7 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 			settled++
 		}
 	}
-	return results, s.write(ctx, tx, batch.Write)
+	return results, s.write(ctx, tx, batch.Write, batch.History)
 }
 
 // need asks for the rows of the operations, and of the jobs that wait, whose operations it returns.
@@ -148,7 +148,7 @@ func (c settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swep
 	swept = payments + reservations + max(s.places.line.looked, len(s.places.line.granted))
 	more = payments >= sweep.Limit || reservations >= sweep.Limit || s.places.mustLookAgain()
 	c.cursors.end(&s.places)
-	return swept, more, s.write(ctx, tx, sweep.Write)
+	return swept, more, s.write(ctx, tx, sweep.Write, sweep.History)
 }
 
 // lastOf is the time of the latest of the jobs.

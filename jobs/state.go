@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -17,11 +18,12 @@ type state struct {
 	places   places
 	blocked  blocked
 	sweeping bool // there are no requests
+	now      time.Time
 }
 
 // newState is empty. now is the transaction's time, which the rows get.
 func newState(now time.Time) *state {
-	s := &state{money: newMoney(now), places: newPlaces(), blocked: make(blocked)}
+	s := &state{money: newMoney(now), places: newPlaces(), blocked: make(blocked), now: now}
 	s.money.blocked, s.money.ledger.blocked, s.places.blocked = s.blocked, s.blocked, s.blocked
 	return s
 }
@@ -83,8 +85,8 @@ func (s *state) advance(to time.Time) {
 	s.places.advance(to)
 }
 
-// write queues everything that has changed.
-func (s *state) write(ctx context.Context, tx pgx.Tx, write *pgx.Batch) error {
+// write queues everything that has changed, and notes it in the history.
+func (s *state) write(ctx context.Context, tx pgx.Tx, write *pgx.Batch, log *history.Log) error {
 	if err := s.money.ledger.number(ctx, tx); err != nil {
 		return err
 	}
@@ -96,5 +98,6 @@ func (s *state) write(ctx context.Context, tx pgx.Tx, write *pgx.Batch) error {
 	s.places.write(write)
 	s.money.ledger.write(write)
 	s.writeRecords(write)
+	s.note(log)
 	return nil
 }

@@ -127,6 +127,7 @@ func (b *batch) reopen(ctx context.Context, jobs []*claimed) error {
 	keys := make([]string, len(jobs))
 	for i, c := range jobs {
 		keys[i] = c.Key
+		b.noteReopened(c)
 	}
 	if _, err := b.tx.Exec(ctx, reopenSQL, pgx.NamedArgs{"keys": keys}); err != nil {
 		return fmt.Errorf("reopen requests: %w", err)

@@ -84,7 +84,7 @@ func (b *batch) call(ctx context.Context, run *run) (results []Result, err error
 	defer recovered(&err)
 	results, err = (*run.by.settler).Settle(ctx, b.tx, Batch{
 		Jobs: run.jobs, Waiting: b.behind[run.by.settler], Limit: run.limit, Now: run.now,
-		Lane: b.number, Lanes: b.settings.Lanes, Write: b.write,
+		Lane: b.number, Lanes: b.settings.Lanes, Write: b.write, History: b.history,
 	})
 	if n := len(results); err == nil && (n > len(run.jobs) || n < len(run.jobs) && !run.mayStop(results)) {
 		err = fmt.Errorf("the settler of %s returned %d results for %d jobs", run.jobs[0].Kind, n, len(run.jobs))

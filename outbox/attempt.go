@@ -36,7 +36,8 @@ const (
 	exhaustedSQL = `
 	UPDATE lastseat.requests
 	SET status = 'failed', code = @code, detail = @detail::jsonb, attempts = @attempts, settled_at = now()
-	WHERE key = @key AND status = 'pending'`
+	WHERE key = @key AND status = 'pending'
+	RETURNING kind, fingerprint, job_id, requested_at, detail::text, settled_at`
 )
 
 // queueAttempt writes all that a failed attempt changes: the job's row and its request's.
@@ -53,7 +54,7 @@ func (b *batch) queueExhausted(c *claimed, detail map[string]string) {
 	encoded, _ := json.Marshal(detail) // a map of strings can't fail
 	b.write.Queue(exhaustedSQL, pgx.NamedArgs{
 		"key": c.Key, "code": CodeRetriesExhausted, "detail": string(encoded), "attempts": c.Attempt,
-	})
+	}).Query(func(rows pgx.Rows) error { return b.noteExhausted(c, rows) })
 }
 
 const failSQL = `

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/history"
 )
 
 // batch is one transaction of the lane. It goes through claim, admit, cut, apply, finish and commit, in this order.
@@ -17,6 +19,7 @@ type batch struct {
 	deadly  []int64    // what the lane's row says of deadly jobs from now on; nil: the same as before
 	results []Result   // one for each job; of a job whose fate is another than settle it may be empty
 	write   *pgx.Batch // what is still to be sent
+	history *history.Log
 
 	limit   int                    // how many of the jobs may be settled
 	waiting []*claimed             // jobs that wait for a row, in order; they are none of jobs any more

@@ -30,6 +30,7 @@ type request struct {
 	jobID       int64 // 0: there is none
 	status      Status
 	fingerprint []byte
+	requestedAt *time.Time
 }
 
 // fate is what is to become of a claimed job.
@@ -69,12 +70,12 @@ const (
 	SELECT c.row::text, c.id, c.kind, c.args, c.attempt, c.max_attempts,
 	       CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END,
 	       c.created_at, c.error_count, c.key, c.usable, now(),
-	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint,
+	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint, r.requested_at,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
 	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
 	FROM claimed c
 	LEFT JOIN LATERAL (
-		SELECT q.job_id, q.status, q.fingerprint FROM lastseat.requests q WHERE q.key = c.key OFFSET 0
+		SELECT q.job_id, q.status, q.fingerprint, q.requested_at FROM lastseat.requests q WHERE q.key = c.key OFFSET 0
 	) r ON true
 	ORDER BY c.priority, c.scheduled_at, c.id`
 )
@@ -96,7 +97,7 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 		}
 		err := row.Scan(&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
-			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.fingerprint, &c.size)
+			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.request.requestedAt, &c.fingerprint, &c.size)
 		c.Attempt++
 		if bytes += len(c.Args); bytes <= mostBytes || bytes == len(c.Args) {
 			kept++

@@ -31,6 +31,7 @@ func (b *batch) finish() error {
 			if err := settled.add(c, result); err != nil {
 				return err
 			}
+			b.noteOutcome(c, result, settled.details[len(settled.details)-1])
 			done = append(done, c.row)
 		}
 	}

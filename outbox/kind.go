@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/history"
 )
 
 // Job is a claimed job, as a [Settler] sees it.
@@ -38,6 +40,8 @@ type Batch struct {
 	// Write is sent after the call, before anything of a later job is read. A statement in it can check in its callback
 	// what it did: an error that the callback returns is an error of the batch.
 	Write *pgx.Batch
+	// History is told which rows are written, for worker audit. It is for the kinds of this module; nil: it is not kept.
+	History *history.Log
 }
 
 // Waiting is a job that waits for a row.
@@ -93,6 +97,7 @@ type Sweep struct {
 	Limit       int // rows to sweep, at most
 	Lane, Lanes int // as in [Batch]: sweep the rows whose ordering key belongs to this lane; with one lane all
 	Write       *pgx.Batch
+	History     *history.Log // as in [Batch]
 }
 
 // A Sweeper is a [Settler] that has rows which run out by themselves: holds, authorizations.

@@ -44,7 +44,7 @@ type lane struct {
 
 func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
 	return &lane{
-		share:  &share{settings: settings, kinds: kinds, number: number},
+		share:  &share{settings: settings, kinds: kinds, number: number, chain: newChain(settings, number)},
 		log:    settings.Logger.With(slog.String("queue", settings.Queue), slog.Int("lane", number)),
 		stats:  stats,
 		sweeps: newSweeps(kinds),

@@ -23,6 +23,7 @@ const sessionSQL = `
 	) AS setting(name, value)`
 
 func (l *lane) prepareSession(ctx context.Context) error {
+	l.chain.forget()
 	milliseconds := func(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 	inTransaction, idle := milliseconds(l.settings.HoldLimit), milliseconds(max(time.Minute, 2*l.settings.Poll))
 	if _, err := l.conn.Exec(ctx, sessionSQL, inTransaction, idle); err != nil {

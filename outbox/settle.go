@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -27,6 +28,9 @@ func (l *lane) settle(ctx context.Context) (settled bool, err error) {
 // settleAt settles a batch, with or without SERIALIZABLE. again: the batch has a kind that needs SERIALIZABLE, and the
 // transaction was none.
 func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, err error) {
+	if err := l.chain.read(ctx, l.conn); err != nil {
+		return false, false, err
+	}
 	tx, err := l.begin(ctx, strict)
 	if err != nil {
 		return false, false, err
@@ -37,7 +41,7 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 		}
 	}()
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
-	b := &batch{share: l.share, tx: tx, write: &pgx.Batch{}, limit: limit, bars: l.waiting.bars}
+	b := &batch{share: l.share, tx: tx, write: &pgx.Batch{}, history: &history.Log{}, limit: limit, bars: l.waiting.bars}
 	b.asked = l.waiting.limit(limit)
 	if err := b.claim(ctx, b.asked); err != nil || len(b.jobs) == 0 {
 		return false, false, err
@@ -115,9 +119,13 @@ func (b *batch) settle(ctx context.Context) error {
 	if err := b.send(ctx); err != nil {
 		return err
 	}
+	if err := b.chain.write(ctx, b.tx, b.history, b.jobs[0].now); err != nil {
+		return err
+	}
 	if err := Commit(ctx, b.tx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	b.chain.committed()
 	return nil
 }
 

@@ -12,6 +12,7 @@ type share struct {
 	settings Settings
 	kinds    *Kinds
 	number   int // of the lane, from 0
+	chain    *chain
 }
 
 // laneFilterSQL picks the jobs j of one of several lanes, by the hash of what their kind is ordered by.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -35,7 +36,7 @@ func newSweeps(kinds *Kinds) []*sweeping {
 	for i, sweeper := range kinds.sweepers {
 		sweeps[i] = &sweeping{sweeper: sweeper}
 	}
-	return sweeps
+	return append(sweeps, &sweeping{sweeper: registeredSweeper{Sweeper: adopter{}}})
 }
 
 // limit is halved by every failure: a sweep that has conflicts, or takes too long, gets fewer rows the next time.
@@ -146,12 +147,16 @@ const (
 
 // sweepOnce calls a sweeper in a transaction of its own.
 func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error) {
+	if err := l.chain.read(ctx, l.conn); err != nil {
+		return false, err
+	}
 	tx, err := l.begin(ctx, s.sweeper.strict)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	sweep := Sweep{Limit: s.limit(), Lane: l.number, Lanes: l.settings.Lanes, Write: &pgx.Batch{}}
+	sweep := Sweep{Limit: s.limit(), Lane: l.number, Lanes: l.settings.Lanes, Write: &pgx.Batch{},
+		History: &history.Log{}}
 	sql, args := reachedSQL+l.filterSQL(), l.args(1)
 	if sweep.Waiting = l.waiting.of(s.sweeper.settler, l.kinds); len(sweep.Waiting) > 0 {
 		sql += reachedBesidesSQL
@@ -168,10 +173,16 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	if err := tx.SendBatch(ctx, sweep.Write).Close(); err != nil {
 		return false, err
 	}
+	if err := l.chain.write(ctx, tx, sweep.History, sweep.Now); err != nil {
+		return false, err
+	}
 	if err := Commit(ctx, tx); err != nil {
 		return false, fmt.Errorf("commit: %w", err)
 	}
-	l.stats.swept.Add(int64(swept))
+	l.chain.committed()
+	if _, adopts := s.sweeper.Sweeper.(adopter); !adopts {
+		l.stats.swept.Add(int64(swept))
+	}
 	return more, nil
 }
 

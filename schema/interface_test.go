@@ -324,7 +324,7 @@ func TestOutcomesSinceInSettledOrder(t *testing.T) {
 	}
 	enqueueToys(t, pool, "waits")
 	for size := 1; size <= len(want)+1; size++ {
-		for _, begin := range []string{"", "0.0.0"} {
+		for _, begin := range []string{"", "0.0.0.0"} {
 			wantFeed(t, pool, &begin, size, want...)
 		}
 	}
@@ -339,12 +339,17 @@ func TestOutcomesSinceInSettledOrder(t *testing.T) {
 	enqueueToys(t, pool, "next")
 	settleKeys(t, pool, "next")
 	wantFeed(t, pool, &now, 10, "next played")
-	for _, wrong := range []string{"x", "1.2", "1.2.3.4", "-1.0.0", "1.0.0 ", "99999999999999999999.0.0", "1.1.1\n"} {
+	for _, wrong := range []string{
+		"x", "1.2", "1.2.3", "1.2.3.4", "-1.0.0.0", "0.1.0.0 ", "0.99999999999999999999.0.0", "0.1.1.1\n",
+	} {
 		_, err := pool.Exec(t.Context(), `SELECT * FROM lastseat.outcomes_since($1)`, wrong)
 		wantRefusal(t, err, "LS002", "is no cursor")
 	}
-	_, err := pool.Exec(t.Context(), `SELECT * FROM lastseat.outcomes_since('9000000000.0.0')`)
+	_, err := pool.Exec(t.Context(), `SELECT * FROM lastseat.outcomes_since(
+		(SELECT token FROM lastseat.timelines) || '.9000000000.0.0')`)
 	wantContract(t, err, "LS002", "is ahead of this database")
+	_, err = pool.Exec(t.Context(), `SELECT * FROM lastseat.outcomes_since('0123456789ab.1.1.1')`)
+	wantContract(t, err, "LS002", "of a database that this one does not come from")
 	for _, most := range []string{"0", "-1", "NULL"} {
 		_, err := pool.Exec(t.Context(), `SELECT * FROM lastseat.outcomes_since('', `+most+`)`)
 		wantContract(t, err, "LS002", "max_rows")
@@ -355,6 +360,7 @@ func TestOutcomesSinceInSettledOrder(t *testing.T) {
 func TestOutcomesSinceWaitsForOpenTransactions(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
+	exec(t, pool, `SELECT lastseat.current_timeline()`) // as a lane does when it begins
 	enqueueToys(t, pool, "first", "second", "third", "cancelled", "rolled back")
 	begin := func() pgx.Tx {
 		tx, err := connect(t, pool, "").Begin(t.Context())
@@ -491,27 +497,6 @@ func TestOutcomesSinceMissesAndRepeatsNothing(t *testing.T) {
 	again := ""
 	if replay := feed(t, pool, &again, 1000); !slices.Equal(replay, order) {
 		t.Error("who reads later reads another order")
-	}
-}
-
-func TestRebuildOutcomeLog(t *testing.T) {
-	t.Parallel()
-	pool := migrated(t)
-	enqueueToys(t, pool, "a", "b", "c", "d")
-	settleKeys(t, pool, "c")
-	settleKeys(t, pool, "a", "b")
-	// a log from another server
-	exec(t, pool, `DELETE FROM lastseat.outcome_log; INSERT INTO lastseat.outcome_log (xid, settled_at, keys)
-		VALUES ('9000000000', now(), '{c}')`)
-	cursor := ""
-	if got := feed(t, pool, &cursor, 10); len(got) != 0 {
-		t.Errorf("before: %v", got)
-	}
-	exec(t, pool, `SELECT lastseat.rebuild_outcome_log()`)
-	wantFeed(t, pool, &cursor, 10, "c played", "a played", "b played")
-	for _, role := range []string{"lastseat_producer", "lastseat_worker", "lastseat_viewer"} {
-		_, err := connect(t, pool, role).Exec(t.Context(), `SELECT lastseat.rebuild_outcome_log()`)
-		wantRefusal(t, err, "42501")
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "b01dd1d50c3d7f5049716ec8c4ca6e264f22d6e1df5869a4ad1ae37bbd60d762"
+	functionsDigest  = "8ef4ef4cdb70b2cde6dff7ae004af212f488f0347f0281057a5aac6f50f546a4"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -35,7 +35,8 @@ const executable = `SELECT replace(oid::regprocedure::text, 'lastseat.', '') FRO
 
 // touchable are the tables, views and sequences on which a role has any of the rights given.
 const touchable = `SELECT relname FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace AND CASE relkind
-	WHEN 'S' THEN has_sequence_privilege($1, oid, 'USAGE, SELECT, UPDATE')
+	WHEN 'S' THEN has_sequence_privilege($1, oid, CASE WHEN $2 ~ 'SELECT' THEN 'USAGE, SELECT, UPDATE'
+	  ELSE 'USAGE, UPDATE' END)
 	WHEN 'r' THEN has_table_privilege($1, oid, $2)
 	  OR has_any_column_privilege($1, oid, regexp_replace($2, ', (DELETE|TRUNCATE|TRIGGER)', '', 'g')) END ORDER BY 1`
 

@@ -15,13 +15,15 @@ import (
 
 	"github.com/lastseat/lastseat/internal/audit"
 	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/schema"
 )
 
 func (p *program) auditCommand() *cobra.Command {
-	var verbose bool
+	var options auditOptions
+	var sinceFile string
 	cmd := &cobra.Command{
-		Use:   "audit [--verbose]",
+		Use:   "audit [--verbose] [--seal] [--since-seal FILE]",
 		Short: "Prove every invariant; exit 1 if one is broken",
 		Long: `Prove every invariant on one snapshot of the database, while workers go on.
 
@@ -29,11 +31,18 @@ It only reads: the role lastseat_viewer is enough.
 
 If all invariants hold, one line says so, with the number of rows; --verbose lists the invariants. A broken invariant
 is always printed with the rows that break it, and the exit code is 1. --output json writes one object for each
-invariant.`,
-		Example: "  worker audit\n  worker audit --output json",
+invariant.
+
+Everything that was settled is compared with the history, a chain of hashes that the worker writes as it settles, and
+the schema with the one that this release ships; the row that was changed, deleted or made up is named.
+
+--seal prints the ends of the chains as one line of JSON, if all invariants hold. Keep it away from the database:
+with --since-seal FILE a later audit also proves that the history up to the seal was not rewritten or cut off. With
+LASTSEAT_SEAL_KEY (64 hexadecimal digits) the seal is signed; the public key is printed on standard error.`,
+		Example: "  worker audit\n  worker audit --output json\n  worker audit --seal > seal.json\n  worker audit --since-seal seal.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, pool, err := p.open(cmd.Context())
+			loaded, pool, err := p.open(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -41,32 +50,47 @@ invariant.`,
 			if err := schema.Check(cmd.Context(), pool); err != nil {
 				return err
 			}
-			return p.audit(cmd.Context(), pool, verbose)
+			if options.since, err = p.readSeal(loaded, sinceFile); err != nil {
+				return err
+			}
+			return p.audit(cmd.Context(), pool, loaded, options)
 		},
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "print every invariant, not only those that are broken")
+	cmd.Flags().BoolVar(&options.seal, "seal", false, "print the ends of the history as a seal, if all invariants hold")
+	cmd.Flags().StringVar(&sinceFile, "since-seal", "", "also prove that the history contains this seal")
+	cmd.Flags().BoolVarP(&options.verbose, "verbose", "v", false, "print every invariant, not only those that are broken")
 	return cmd
 }
 
+type auditOptions struct {
+	verbose, seal bool
+	since         *audit.Seal
+}
+
 // audit makes all checks and prints the result. Broken invariants are printed before the error is returned.
-func (p *program) audit(ctx context.Context, pool *pgxpool.Pool, verbose bool) error {
+func (p *program) audit(
+	ctx context.Context, pool *pgxpool.Pool, loaded config.Config, options auditOptions,
+) error {
 	var failed error
 	broken := 0
 	announce, done := announcer(p.streams.Err)
+	var seal *audit.Seal
 	_, err := audit.RunObserved(ctx, pool, audit.Observer{
+		Since:    options.since,
+		Seal:     func(s *audit.Seal) { seal = s },
 		Announce: announce,
 		Report: func(f audit.Finding) {
 			done()
 			if !f.OK {
 				broken++
 			}
-			if f.OK && !verbose && *p.output != "json" {
+			if f.OK && !options.verbose && *p.output != "json" {
 				return
 			}
 			failed = errors.Join(failed, p.output.Print(p.streams.Out, f, describeFinding(f)))
 		},
 		Count: func(c audit.Counts) {
-			if broken == 0 && *p.output != "json" {
+			if broken == 0 && !options.seal && *p.output != "json" {
 				failed = errors.Join(failed, p.output.Print(p.streams.Out, nil, describeCounts(c)))
 			}
 		},
@@ -80,6 +104,9 @@ func (p *program) audit(ctx context.Context, pool *pgxpool.Pool, verbose bool) e
 	case broken > 0:
 		broken := fmt.Errorf("the audit found %d of %d invariants broken", broken, len(audit.Checks))
 		return &cli.Error{Code: cli.ExitViolation, Err: broken}
+	}
+	if options.seal {
+		return p.printSeal(loaded, seal)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func (p *program) crash(ctx context.Context, loaded config.Config, pool *pgxpool
 		return err
 	}
 	p.say("   %d of %d are equal.\n", len(want), len(want))
-	return p.audit(ctx, pool, false)
+	return p.audit(ctx, pool, config.Config{}, auditOptions{})
 }
 
 // crashRequests asks for the transfers and returns the balances that they lead to when they are taken in their order.

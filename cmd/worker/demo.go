@@ -104,7 +104,7 @@ func (p *program) demo(ctx context.Context, loaded config.Config, pool *pgxpool.
 		return err
 	}
 	p.say("\n4. The proof: worker audit.\n")
-	if err := p.audit(ctx, pool, false); err != nil {
+	if err := p.audit(ctx, pool, config.Config{}, auditOptions{}); err != nil {
 		return err
 	}
 	p.say("\nThat is all. Next: worker dev, and the README.")

@@ -14,6 +14,8 @@ type Check struct {
 	Rule string // what must hold, in a sentence
 	// sql selects the rows that break the rule, each as one text that names the row and what is wrong.
 	sql string
+	// run finds them where that is no query; sql is empty.
+	run func(ctx context.Context, tx pgx.Tx, since *Seal) ([]string, error)
 }
 
 // Finding is what became of a [Check].
@@ -37,6 +39,10 @@ type Observer struct {
 	Announce func(Check)   // before each check: one may take minutes
 	Report   func(Finding) // after each check
 	Count    func(Counts)  // at the end, unless the audit was broken off
+	// Seal is called at the end if every rule holds, with the ends of the history in the snapshot that was proved.
+	Seal func(*Seal)
+	// Since is where the walk along the history begins: it has to contain what was sealed. Nil: at its beginning.
+	Since *Seal
 }
 
 // Run makes all checks on one snapshot of the database, so that a worker may go on meanwhile, and calls report after
@@ -53,7 +59,7 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	// Every check reads whole tables. In the order of an index each row of millions would be a read of its own.
-	if _, err := tx.Exec(ctx, "SET LOCAL enable_indexscan = off"); err != nil {
+	if _, err := tx.Exec(ctx, "SET LOCAL enable_indexscan = off; SET LOCAL timezone = 'UTC'"); err != nil {
 		return false, err
 	}
 	ok = true
@@ -61,7 +67,7 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 		if o.Announce != nil {
 			o.Announce(check)
 		}
-		violations, err := violations(ctx, tx, check)
+		violations, err := violations(ctx, tx, check, o.Since)
 		if err != nil {
 			return false, fmt.Errorf("check %s: %w", check.Name, err)
 		}
@@ -69,6 +75,13 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 		if o.Report != nil {
 			o.Report(Finding{Check: check.Name, Rule: check.Rule, OK: len(violations) == 0, Violations: violations})
 		}
+	}
+	if o.Seal != nil && ok {
+		seal, err := takeSeal(ctx, tx)
+		if err != nil {
+			return false, err
+		}
+		o.Seal(seal)
 	}
 	if o.Count == nil {
 		return ok, nil
@@ -87,7 +100,11 @@ const violationsSQL = `
 	WITH broken(violation) AS MATERIALIZED (%s)
 	SELECT violation FROM broken LIMIT %d`
 
-func violations(ctx context.Context, tx pgx.Tx, check Check) ([]string, error) {
+func violations(ctx context.Context, tx pgx.Tx, check Check, since *Seal) ([]string, error) {
+	if check.run != nil {
+		found, err := check.run(ctx, tx, since)
+		return append([]string{}, found...), err
+	}
 	rows, err := tx.Query(ctx, fmt.Sprintf(violationsSQL, check.sql, mostViolations))
 	if err != nil {
 		return nil, err

@@ -118,7 +118,9 @@ type past struct {
 func (p past) BeginTx(ctx context.Context, _ pgx.TxOptions) (pgx.Tx, error) {
 	tx, err := p.pool.Begin(ctx)
 	if err == nil {
-		_, err = tx.Exec(ctx, "SET LOCAL session_replication_role = replica; "+p.sql)
+		if _, err = tx.Exec(ctx, "SET LOCAL session_replication_role = replica; "+p.sql); err != nil {
+			_ = tx.Rollback(ctx)
+		}
 	}
 	return tx, err
 }
@@ -279,7 +281,7 @@ const unguarded = `
 
 // logged has what a corruption has settled in the log of outcomes: that it is not is a corruption of its own.
 const logged = `;
-	INSERT INTO lastseat.outcome_log (settled_at, keys) SELECT settled_at, array_agg(key) FROM lastseat.requests r
+	INSERT INTO lastseat.outcome_log (timeline, settled_at, keys) SELECT 1, settled_at, array_agg(key) FROM lastseat.requests r
 	WHERE settled_at IS NOT NULL AND NOT EXISTS (SELECT FROM lastseat.outcome_log l WHERE l.settled_at = r.settled_at
 	  AND r.key = ANY (l.keys)) GROUP BY settled_at`
 
@@ -549,13 +551,10 @@ func TestCorruptionsAreFound(t *testing.T) {
 			if c.check != "requests.logged" {
 				sql += logged
 			}
-			ok, findings := run(t, past{pool, sql})
-			if ok {
-				t.Error("the audit says ok")
-			}
+			_, findings := run(t, past{pool, sql})
 			var found []string
 			for name, f := range findings {
-				if !f.OK {
+				if !f.OK && !findsTampering(name) {
 					found = append(found, name)
 				}
 				if f.OK != (len(f.Violations) == 0) {
@@ -583,6 +582,9 @@ func TestEveryCheckHasACorruption(t *testing.T) {
 			t.Errorf("%s is there twice, or has no rule", check.Name)
 		}
 		names[check.Name] = true
+		if findsTampering(check.Name) {
+			continue // TestTamperingIsFound
+		}
 		if !slices.ContainsFunc(corruptions, func(c corruption) bool { return c.check == check.Name }) {
 			t.Errorf("no corruption shows that %s finds anything", check.Name)
 		}

@@ -3,7 +3,7 @@ package audit
 import "slices"
 
 // Checks are all the rules, in the order in which they are looked at.
-var Checks = slices.Concat(moneyChecks, inventoryChecks, requestChecks)
+var Checks = slices.Concat(moneyChecks, inventoryChecks, requestChecks, historyChecks, schemaChecks)
 
 // moneyChecks are the rules of accounts, transfers and payments.
 var moneyChecks = []Check{

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,11 @@ type Config struct {
 	StopTimeout   time.Duration `env:"LASTSEAT_STOP_TIMEOUT" envDefault:"10s"`
 	LogLevel      slog.Level    `env:"LASTSEAT_LOG_LEVEL" envDefault:"info"`
 	LogFormat     string        `env:"LASTSEAT_LOG_FORMAT" envDefault:"text"`
+	SealKey       string        `env:"LASTSEAT_SEAL_KEY"`        // signs what worker audit --seal prints
+	SealPublicKey string        `env:"LASTSEAT_SEAL_PUBLIC_KEY"` // proves it
 }
+
+var sealKey = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
 
 // Isolation is a transaction's isolation level, spelled as in SQL.
 type Isolation pgx.TxIsoLevel
@@ -130,6 +135,9 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	check("LASTSEAT_KEEP_COMPLETED", c.KeepCompleted >= 0, "is %v: 0s or longer", c.KeepCompleted)
 	check("LASTSEAT_POLL", c.Poll >= 10*time.Millisecond, "is %v: 10ms or longer", c.Poll)
 	check("LASTSEAT_STOP_TIMEOUT", c.StopTimeout > 0, "is %v: longer than 0s", c.StopTimeout)
+	for name, key := range map[string]string{"LASTSEAT_SEAL_KEY": c.SealKey, "LASTSEAT_SEAL_PUBLIC_KEY": c.SealPublicKey} {
+		check(name, key == "" || sealKey.MatchString(key), "is not 64 hexadecimal digits: openssl rand -hex 32 makes a key")
+	}
 	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
 	return mistakes
 }

@@ -29,8 +29,105 @@ COMMENT ON FUNCTION lastseat.outcomes IS
 keys: the idempotency keys.';
 GRANT EXECUTE ON FUNCTION lastseat.outcomes TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
--- A cursor is opaque text: transaction, row of the log, place in the row. The loop reads the log row by row, so
--- that a page costs what is on it, whatever plan Postgres would choose for the rest.
+-- Two databases in which the same transaction id may mean two transactions differ in this. The timeline of the
+-- server is that of the WAL that it writes now: the control file has it only after the next checkpoint.
+CREATE OR REPLACE FUNCTION lastseat.server_history()
+RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN NULL; -- that of the server that it follows
+    END IF;
+    RETURN concat_ws('/', (SELECT c.system_identifier FROM pg_control_system() c),
+                     left(pg_walfile_name(pg_current_wal_lsn()), 8),
+                     (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()));
+END $$;
+COMMENT ON FUNCTION lastseat.server_history IS
+'What tells this server''s transaction ids from those of others: its system identifier, its timeline and the '
+'database''s oid; null on a standby.';
+
+CREATE OR REPLACE FUNCTION lastseat.current_timeline()
+RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    here  CONSTANT text := server_history();
+    known timelines;
+    ended outcome_log;
+BEGIN
+    SELECT * INTO known FROM timelines t ORDER BY t.number DESC LIMIT 1;
+    IF known.server = here THEN
+        RETURN known.number;
+    END IF;
+    -- Nothing can be added to the timeline before: its server is another one, or its transactions have ended.
+    SELECT * INTO ended FROM outcome_log l WHERE l.timeline = known.number
+    ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT 1;
+    INSERT INTO timelines (number, token, server, last_xid, last_number)
+    VALUES (coalesce(known.number, 0) + 1, left(replace(gen_random_uuid()::text, '-', ''), 12), here,
+            coalesce(ended.xid, '0'), coalesce(ended.number, 0))
+    ON CONFLICT (number) DO NOTHING; -- another session of this server has just done the same
+    RETURN coalesce(known.number, 0) + 1;
+END $$;
+COMMENT ON FUNCTION lastseat.current_timeline IS
+'The timeline of what is settled now; begins a new one after a failover or a restore. For the worker.';
+GRANT EXECUTE ON FUNCTION lastseat.current_timeline TO lastseat_worker;
+
+-- Refuses a cursor whose reader has read what this database does not have.
+CREATE OR REPLACE FUNCTION lastseat.check_cursor(since text, timeline integer, xid xid8, number bigint, place integer)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    next timelines;
+BEGIN
+    IF check_cursor.number = 0 THEN
+        IF check_cursor.xid > pg_snapshot_xmax(pg_current_snapshot()) AND NOT pg_is_in_recovery() AND EXISTS (
+            SELECT FROM timelines t WHERE t.number = check_cursor.timeline AND t.server = server_history()) THEN
+            RAISE EXCEPTION 'the cursor "%" is ahead of this database', since
+                USING ERRCODE = 'LS002', HINT = 'Begin with lastseat.outcomes_cursor(), or at the beginning.';
+        END IF;
+        RETURN; -- nothing was read with it
+    END IF;
+    SELECT * INTO next FROM timelines t WHERE t.number = check_cursor.timeline + 1;
+    IF FOUND THEN
+        IF (check_cursor.xid, check_cursor.number) > (next.last_xid, next.last_number) THEN
+            RAISE EXCEPTION 'you have read outcomes up to the cursor "%" that this database does not have', since
+                USING ERRCODE = 'LS002',
+                      DETAIL = 'It was restored, or a standby took over, as of an earlier time. What was settled after '
+                               'that is lost here, and may be settled anew.',
+                      HINT = format('Go on with lastseat.outcomes_since(%L), the last outcome that both have.',
+                                    concat_ws('.', split_part(since, '.', 1), next.last_xid, next.last_number,
+                                              999999999));
+        END IF;
+    ELSIF NOT pg_is_in_recovery() -- a standby may come after the server that it follows
+          AND NOT EXISTS (SELECT FROM outcome_log l
+                          WHERE (l.timeline, l.xid, l.number)
+                                = (check_cursor.timeline, check_cursor.xid, check_cursor.number)
+                            AND cardinality(l.keys) >= check_cursor.place)
+          -- unless it was deleted, together with all that are older
+          AND EXISTS (SELECT FROM outcome_log l
+                      WHERE (l.timeline, l.xid, l.number)
+                            < (check_cursor.timeline, check_cursor.xid, check_cursor.number)) THEN
+        RAISE EXCEPTION 'you have read outcomes up to the cursor "%" that this database does not have', since
+            USING ERRCODE = 'LS002',
+                  DETAIL = 'It was restored, or a standby took over, as of an earlier time. What was settled after '
+                           'that is lost here, and may be settled anew.',
+                  HINT = 'Begin at the beginning, lastseat.outcomes_since(''''), and pass over the keys that you have.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_cursor IS
+'Refuses a cursor of outcomes that this database does not have.
+
+since: the cursor.
+timeline: the number of its timeline.
+xid: its transaction.
+number: its number within the transaction.
+place: its place in the row.
+
+Errors: LS002.';
+
+-- A cursor is opaque text: timeline, transaction, row of the log, place in the row. The loop reads the log row by row,
+-- so that a page costs what is on it, whatever plan Postgres would choose for the rest.
 CREATE OR REPLACE FUNCTION lastseat.outcomes_since(since text DEFAULT '', max_rows integer DEFAULT 1000)
 RETURNS TABLE (
     cursor text, key text, kind text, status text, code text, detail jsonb, attempts integer, job_id bigint,
@@ -40,13 +137,15 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    mark     CONSTANT text[] := regexp_match(
-        coalesce(nullif(since, ''), '0.0.0'), '^([0-9]{1,19})[.]([0-9]{1,18})[.]([0-9]{1,9})$');
-    snapshot CONSTANT pg_snapshot := pg_current_snapshot();
-    logged   record;
-    passed   integer; -- keys of the row
-    wanted   integer := max_rows;
-    got      integer;
+    mark    CONSTANT text[] := regexp_match(coalesce(nullif(since, ''), '0.0.0.0'),
+                                            '^([0-9a-f]{12}|0)[.]([0-9]{1,19})[.]([0-9]{1,18})[.]([0-9]{1,9})$');
+    oldest  CONSTANT xid8 := pg_snapshot_xmin(pg_current_snapshot());
+    begun   integer := 0; -- the cursor's timeline
+    foreign_ids integer; -- up to this timeline, the transaction ids are another server's
+    logged  record;
+    passed  integer; -- keys of the row
+    wanted  integer := max_rows;
+    got     integer;
 BEGIN
     IF mark IS NULL THEN
         RAISE EXCEPTION '"%" is no cursor', left(since, 50)
@@ -55,22 +154,31 @@ BEGIN
     ELSIF max_rows IS NULL OR max_rows < 1 THEN
         RAISE EXCEPTION 'max_rows is %', coalesce(max_rows::text, 'null')
             USING ERRCODE = 'LS002', HINT = 'Ask for 1 row or more.';
-    ELSIF mark[1]::xid8 > pg_snapshot_xmax(snapshot) AND NOT pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'the cursor "%" is ahead of this database', since
-            USING ERRCODE = 'LS002',
-                  HINT = 'It is of another server, or of before a restore from a dump. Begin with '
-                         'lastseat.outcomes_cursor(), or at the beginning.';
+    ELSIF mark[1] <> '0' THEN
+        SELECT t.number INTO begun FROM timelines t WHERE t.token = mark[1];
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the cursor "%" is of a database that this one does not come from', since
+                USING ERRCODE = 'LS002',
+                      DETAIL = 'Or of one that went on after this one was copied, restored or promoted from it.',
+                      HINT = 'Begin at the beginning, lastseat.outcomes_since(''''), and pass over the keys that you '
+                             'have; or with lastseat.outcomes_cursor(), for what is settled from now on.';
+        END IF;
+        PERFORM check_cursor(since, begun, mark[2]::xid8, mark[3]::bigint, mark[4]::integer);
     END IF;
+    foreign_ids := (SELECT coalesce(max(t.number), 0) FROM timelines t
+                    WHERE split_part(t.server, '/', 1) <> (SELECT c.system_identifier::text FROM pg_control_system() c));
     FOR logged IN
-        SELECT l.xid, l.number, l.settled_at, l.keys FROM outcome_log l
-        WHERE (l.xid, l.number) >= (mark[1]::xid8, mark[2]::bigint) AND l.xid < pg_snapshot_xmin(snapshot)
-        ORDER BY l.xid, l.number
+        SELECT t.token, l.timeline, l.xid, l.number, l.settled_at, l.keys
+        FROM outcome_log l JOIN timelines t ON t.number = l.timeline
+        WHERE (l.timeline, l.xid, l.number) >= (begun, mark[2]::xid8, mark[3]::bigint)
+          AND (l.timeline <= foreign_ids OR l.xid < oldest)
+        ORDER BY l.timeline, l.xid, l.number
     LOOP
-        passed := CASE WHEN (logged.xid, logged.number) = (mark[1]::xid8, mark[2]::bigint) THEN mark[3]::integer
-                 ELSE 0 END;
+        passed := CASE WHEN (logged.timeline, logged.xid, logged.number) = (begun, mark[2]::xid8, mark[3]::bigint)
+                      THEN mark[4]::integer ELSE 0 END;
         WHILE passed < cardinality(logged.keys) LOOP
             RETURN QUERY
-                SELECT concat_ws('.', logged.xid, logged.number, passed + k.n),
+                SELECT concat_ws('.', logged.token, logged.xid, logged.number, passed + k.n),
                        r.key, r.kind, r.status, r.code, r.detail, r.attempts, r.job_id, r.requested_at, r.settled_at
                 FROM unnest(logged.keys[passed + 1 : passed::bigint + wanted]) WITH ORDINALITY AS k(key, n)
                 -- one that was settled again since, by a retry, comes up later
@@ -96,15 +204,25 @@ COMMENT ON FUNCTION lastseat.outcomes_since IS
 since: the cursor of the last row that you have; empty: from the beginning.
 max_rows: at most so many.
 
-Errors: LS002 not a cursor, or one of another server.';
+Errors: LS002 not a cursor, or one of outcomes that this database does not have: it was restored, or a standby took '
+'over, as of an earlier time. The hint says how to go on.';
 GRANT EXECUTE ON FUNCTION lastseat.outcomes_since TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
--- Whatever is settled from now on is settled by a transaction that is open now or begins later.
+-- Whatever is settled from now on is settled by a transaction that is open now or begins later; after a restore or a
+-- failover, in a timeline that is yet to begin.
 CREATE OR REPLACE FUNCTION lastseat.outcomes_cursor()
 RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    last record;
 BEGIN
-    RETURN concat_ws('.', pg_snapshot_xmin(pg_current_snapshot()), 0, 0);
+    SELECT t.token, t.server INTO last FROM timelines t ORDER BY t.number DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN ''; -- nothing was settled yet
+    ELSIF last.server <> server_history() THEN
+        RETURN concat_ws('.', last.token, '9223372036854775807', 0, 0);
+    END IF;
+    RETURN concat_ws('.', last.token, pg_snapshot_xmin(pg_current_snapshot()), 0, 0);
 END $$;
 COMMENT ON FUNCTION lastseat.outcomes_cursor IS
 'The cursor for a reader that wants only what is settled from now on. Outcomes of a transaction that overlaps with '
@@ -126,8 +244,8 @@ BEGIN
         RETURNING requests.key)
     -- written before the outcomes of the batch that brought it about, and to be read after them: a hold waits, and
     -- then is granted
-    INSERT INTO outcome_log (number, settled_at, keys)
-    SELECT 100000000000000000 + nextval('outcome_log_number_seq'), now(), array_agg(r.key)
+    INSERT INTO outcome_log (timeline, number, settled_at, keys)
+    SELECT current_timeline(), 100000000000000000 + nextval('outcome_log_number_seq'), now(), array_agg(r.key)
     FROM recorded r HAVING count(*) > 0;
 END $$;
 COMMENT ON FUNCTION lastseat.record IS
@@ -140,18 +258,18 @@ code: the outcome''s code.
 ids: the payments or reservations.';
 GRANT EXECUTE ON FUNCTION lastseat.record TO lastseat_worker;
 
--- Transaction ids belong to a cluster. A dump that is restored into another one brings a log with ids of the old
--- cluster, which may be ahead of the new one's.
-CREATE OR REPLACE FUNCTION lastseat.rebuild_outcome_log()
+-- For what is settled, or made pending again, outside the lane.
+CREATE OR REPLACE FUNCTION lastseat.note_request(key text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    LOCK TABLE requests IN SHARE ROW EXCLUSIVE MODE; -- nothing is settled meanwhile
-    DELETE FROM outcome_log;
-    INSERT INTO outcome_log (settled_at, keys)
-    SELECT r.settled_at, array_agg(r.key ORDER BY r.place, r.job_id, r.key) FROM requests r WHERE r.status <> 'pending'
-    GROUP BY r.settled_at ORDER BY r.settled_at;
+    INSERT INTO history_waiting (relation, key, columns)
+    SELECT 'requests', r.key, ARRAY[
+        r.key, r.kind, encode(r.fingerprint, 'hex'), r.job_id::text,
+        (extract(epoch FROM r.requested_at) * 1000000)::bigint::text, r.status, r.code, r.detail::text,
+        r.attempts::text, (extract(epoch FROM r.settled_at) * 1000000)::bigint::text]
+    FROM requests r WHERE r.key = note_request.key;
 END $$;
-COMMENT ON FUNCTION lastseat.rebuild_outcome_log IS
-'Rebuilds the outcome log from the requests. For the owner, after a restore from a dump into another server; every '
-'reader then begins anew.';
+COMMENT ON FUNCTION lastseat.note_request IS 'Leaves a request as it is now to the history.
+
+key: its key.';

@@ -301,6 +301,7 @@ BEGIN
                   HINT = 'Ask again with a new key.';
     END IF;
     UPDATE requests r SET status = 'pending', code = NULL, detail = NULL, settled_at = NULL WHERE r.key = known.key;
+    PERFORM note_request(known.key);
     PERFORM ring((SELECT j.queue FROM river_job j WHERE j.id = known.job_id));
     RETURN ROW(known.key, known.kind, 'pending', false)::receipt;
 END $$;

@@ -58,6 +58,7 @@ BEGIN
     UPDATE requests r SET status = 'failed', code = 'job_cancelled', settled_at = clock_timestamp()
     WHERE r.job_id = NEW.id AND r.key = NEW.args ->> 'key' AND r.status = 'pending';
     IF FOUND THEN
+        PERFORM note_request(NEW.args ->> 'key');
         PERFORM pg_notify('lastseat_outcome', NEW.queue);
     END IF;
     RETURN NEW;
@@ -70,9 +71,12 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     -- What is settled now was pending before: nothing else is let by (settled_once).
-    INSERT INTO outcome_log (settled_at, keys)
-    -- The order is that of the batch, whatever order the UPDATE met the rows in.
-    SELECT n.settled_at, array_agg(n.key ORDER BY n.place, n.job_id) FROM settled n WHERE n.status <> 'pending' GROUP BY n.settled_at;
+    IF EXISTS (SELECT FROM settled n WHERE n.status <> 'pending') THEN
+        INSERT INTO outcome_log (timeline, settled_at, keys)
+        -- The order is that of the batch, whatever order the UPDATE met the rows in.
+        SELECT current_timeline(), n.settled_at, array_agg(n.key ORDER BY n.place, n.job_id) FROM settled n
+        WHERE n.status <> 'pending' GROUP BY n.settled_at;
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION lastseat.log_outcomes IS 'Trigger: writes what was settled to outcome_log.';
@@ -175,3 +179,15 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lastseat.check_reservation_status IS
 'Trigger: a reservation''s status changes only as its state machine allows.';
+
+-- The first column is the primary key. Times are printed in UTC, whatever the session's time zone is.
+CREATE OR REPLACE FUNCTION lastseat.note_definition()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+    INSERT INTO history_waiting (relation, key, columns)
+    SELECT TG_TABLE_NAME, to_jsonb(NEW) ->> TG_ARGV[0], array_agg(to_jsonb(NEW) ->> c.name ORDER BY c.n)
+    FROM unnest(TG_ARGV) WITH ORDINALITY AS c(name, n);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.note_definition IS 'Trigger: leaves what was defined to the history.';

@@ -66,6 +66,11 @@ CREATE TRIGGER renamed BEFORE UPDATE OF id, limit_group ON lastseat.resources
     EXECUTE FUNCTION lastseat.refuse_change(
         'Items refer to the id, and customers are counted by the group. Define another resource.');
 
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.limit_groups
+    FOR EACH ROW EXECUTE FUNCTION lastseat.note_definition('id', 'per_customer', 'created_at', 'updated_at');
+CREATE TRIGGER noted AFTER INSERT OR UPDATE OF id, capacity, overbook, limit_group, created_at ON lastseat.resources
+    FOR EACH ROW EXECUTE FUNCTION lastseat.note_definition('id', 'capacity', 'overbook', 'limit_group', 'created_at');
+
 CREATE TABLE lastseat.reservations (
     id             text COLLATE "C" PRIMARY KEY CHECK (char_length(id) BETWEEN 1 AND 200),
     key            text COLLATE "C" NOT NULL,

@@ -1,0 +1,384 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/history"
+)
+
+// historyChecks compare the rows with the chains of lastseat.history.
+var historyChecks = []Check{
+	{
+		Name: "history.chain",
+		Rule: "every link of the history continues the one before it, without a gap; what was sealed is in it",
+		run:  walk,
+	},
+	{
+		Name: "history.requests",
+		Rule: "every settled request is as it was settled, and none is made up or missing",
+		run:  compare(requestRows),
+	},
+	{
+		Name: "history.transfers",
+		Rule: "every transfer, with the times of its entries, is as it was settled, and none is made up or missing",
+		run:  compare(transferRows),
+	},
+	{
+		Name: "history.payments",
+		Rule: "every payment that is not pending is as the worker last wrote it, and none is made up or missing",
+		run:  compare(paymentRows),
+	},
+	{
+		Name: "history.reservations",
+		Rule: "every reservation that is not pending is as the worker last wrote it, and none is made up or missing",
+		run:  compare(reservationRows),
+	},
+	{
+		Name: "history.items",
+		Rule: "every item of a reservation is as it was asked for, and none is made up or missing",
+		run:  compare(itemRows),
+	},
+	{
+		Name: "history.accounts",
+		Rule: "every account's currency, limit and date are as it was opened, and none is made up or missing",
+		run:  compare(definitionRows("accounts", "id", "currency", "overdraft_limit", "created_at")),
+	},
+	{
+		Name: "history.currencies",
+		Rule: "every currency is as it was defined, and none is made up or missing",
+		run:  compare(definitionRows("currencies", "code", "minor_units")),
+	},
+	{
+		Name: "history.limits",
+		Rule: "every limit is as it was last defined, and none is made up or missing",
+		run:  compare(definitionRows("limit_groups", "id", "per_customer", "created_at", "updated_at")),
+	},
+	{
+		Name: "history.resources",
+		Rule: "every resource's capacity and group are as they were last defined, and none is made up or missing",
+		run:  compare(definitionRows("resources", "id", "capacity", "overbook", "limit_group", "created_at")),
+	},
+}
+
+// kept is a row as its table has it.
+type kept struct {
+	id     string // in the order of COLLATE "C"
+	name   string // for people
+	status string // of a request
+	digest []byte
+	// shipped: it came with the schema
+	shipped bool
+}
+
+// table says how to read the rows of a table that the history is about.
+type table struct {
+	relations []string // in the history
+	id        string   // SQL that makes kept.id of a link's key
+	version   string   // SQL that makes the version of a key; later versions replace earlier ones
+	sql       string   // the rows, in the order of kept.id
+	scan      func(pgx.Rows) (kept, error)
+}
+
+// noted is a row as the history has it.
+type noted struct {
+	id       string
+	relation string
+	digest   []byte
+}
+
+// A row of history_waiting counts as noted: a lane is about to take it into the chain.
+const notedSQL = `
+	SELECT id, relation, digest, columns FROM (
+		SELECT %[1]s AS id, h.relation, k.digest, NULL::text[] AS columns, %[2]s AS version, h.number, k.n
+		FROM lastseat.history h, unnest(h.keys, h.digests) WITH ORDINALITY AS k(key, digest, n)
+		WHERE h.relation = ANY ($1)
+		UNION ALL
+		SELECT %[1]s, k.relation, NULL, k.columns, %[2]s, 9223372036854775807, k.number
+		FROM lastseat.history_waiting k WHERE k.relation = split_part(($1::text[])[1], '.', 1)
+	) noted ORDER BY id COLLATE "C", version, number, n`
+
+// page is how many rows are read at a time.
+const page = 5000
+
+// reader reads a query page by page, through a cursor.
+type reader[R any] struct {
+	tx     pgx.Tx
+	cursor string
+	scan   func(pgx.Rows) (R, error)
+	rows   []R
+	size   int
+	done   bool
+}
+
+func read[R any](
+	ctx context.Context, tx pgx.Tx, cursor string, size int, scan func(pgx.Rows) (R, error), sql string, args ...any,
+) (*reader[R], error) {
+	_, err := tx.Exec(ctx, "DECLARE "+cursor+" NO SCROLL CURSOR FOR "+sql, args...)
+	return &reader[R]{tx: tx, cursor: cursor, scan: scan, size: size}, err
+}
+
+// peek returns the next row without taking it; nil at the end.
+func (r *reader[R]) peek(ctx context.Context) (*R, error) {
+	if len(r.rows) == 0 && !r.done {
+		rows, err := r.tx.Query(ctx, fmt.Sprintf("FETCH %d FROM %s", r.size, r.cursor))
+		if err != nil {
+			return nil, err
+		}
+		for rows.Next() {
+			row, err := r.scan(rows)
+			if err != nil {
+				rows.Close()
+				return nil, err
+			}
+			r.rows = append(r.rows, row)
+		}
+		if err := rows.Err(); err != nil {
+			return nil, err
+		}
+		r.done = len(r.rows) < r.size
+	}
+	if len(r.rows) == 0 {
+		return nil, nil
+	}
+	return &r.rows[0], nil
+}
+
+func (r *reader[R]) take() { r.rows = r.rows[1:] }
+
+func (r *reader[R]) close(ctx context.Context) error {
+	_, err := r.tx.Exec(ctx, "CLOSE "+r.cursor)
+	return err
+}
+
+func scanNoted(rows pgx.Rows) (n noted, err error) {
+	var columns []*string
+	if err := rows.Scan(&n.id, &n.relation, &n.digest, &columns); err != nil || columns == nil {
+		return n, err
+	}
+	if n.relation != history.Requests {
+		n.digest = history.Texts(columns)
+		return n, nil
+	}
+	request, err := history.ParseRequest(columns)
+	if err != nil {
+		return n, err
+	}
+	n.relation, n.digest = request.Relation(), request.Digest()
+	return n, nil
+}
+
+// compare reads a table and what the history has of it side by side, both in the order of the key.
+func compare(t table) func(context.Context, pgx.Tx, *Seal) ([]string, error) {
+	return func(ctx context.Context, tx pgx.Tx, _ *Seal) ([]string, error) {
+		// A name of its own: pgx keeps a statement's columns by its text.
+		cursor, _, _ := strings.Cut(t.relations[0], ".")
+		sql := fmt.Sprintf(notedSQL, t.id, t.version)
+		notes, err := read(ctx, tx, "noted_"+cursor, page, scanNoted, sql, t.relations)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := read(ctx, tx, "kept_"+cursor, page, t.scan, t.sql)
+		if err != nil {
+			return nil, err
+		}
+		var broken []string
+		for len(broken) < mostViolations {
+			row, notesOf, err := nextRow(ctx, rows, notes)
+			if err != nil {
+				return nil, err
+			}
+			if row == nil && notesOf == nil {
+				break
+			}
+			if wrong := judge(t, row, notesOf); wrong != "" {
+				broken = append(broken, wrong)
+			}
+		}
+		if err := rows.close(ctx); err != nil {
+			return nil, err
+		}
+		return broken, notes.close(ctx)
+	}
+}
+
+// nextRow takes the next key: its row, if there is one, and what is noted of it.
+func nextRow(ctx context.Context, rows *reader[kept], notes *reader[noted]) (*kept, []noted, error) {
+	row, err := rows.peek(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	note, err := notes.peek(ctx)
+	if err != nil || row == nil && note == nil {
+		return nil, nil, err
+	}
+	var found *kept
+	if row != nil && (note == nil || row.id <= note.id) {
+		copied := *row
+		found = &copied
+		rows.take()
+	}
+	var of []noted
+	for note != nil && (found == nil && (len(of) == 0 || note.id == of[0].id) || found != nil && note.id == found.id) {
+		of = append(of, *note)
+		notes.take()
+		if note, err = notes.peek(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	return found, of, nil
+}
+
+// judge says what is wrong with a row, if anything is.
+func judge(t table, row *kept, notes []noted) string {
+	if row == nil {
+		name := strings.TrimLeft(notes[0].id, "0")
+		return fmt.Sprintf("%s %s was settled, and is not there: it was deleted, or set back", what(t), name)
+	}
+	if t.relations[0] == history.Requests {
+		return judgeRequest(row, notes)
+	}
+	if len(notes) == 0 && row.shipped {
+		return ""
+	}
+	if len(notes) == 0 {
+		return fmt.Sprintf("%s %s is not in the history: it was made up, or the history was cut", what(t), row.name)
+	}
+	if !bytes.Equal(notes[len(notes)-1].digest, row.digest) {
+		return fmt.Sprintf("%s %s was changed: it is not what the history has of it", what(t), row.name)
+	}
+	return ""
+}
+
+func what(t table) string {
+	names := map[string]string{
+		history.Requests: "request", history.Transfers: "transfer", history.Payments: "payment",
+		history.Reservations: "reservation", history.Items: "item", "accounts": "account", "currencies": "currency",
+		"limit_groups": "limit group", "resources": "resource",
+	}
+	return names[t.relations[0]]
+}
+
+// judgeRequest: a request may fail and be retried any number of times; it is applied or rejected once.
+func judgeRequest(row *kept, notes []noted) string {
+	var settled, failed, reopened int
+	same := row.status == history.Pending && len(notes) == 0
+	for _, n := range notes {
+		matches := bytes.Equal(n.digest, row.digest)
+		switch n.relation {
+		case history.Requests:
+			settled++
+			same = same || matches && (row.status == "applied" || row.status == "rejected")
+		case history.Failed:
+			failed++
+			same = same || matches && row.status == "failed"
+		case history.Reopened:
+			reopened++
+			same = same || matches && row.status == history.Pending
+		}
+	}
+	wantSettled, wantFailed := 1, reopened
+	switch row.status {
+	case history.Pending:
+		wantSettled = 0
+	case "failed":
+		wantSettled, wantFailed = 0, reopened+1
+	}
+	switch {
+	case len(notes) == 0 && row.status != history.Pending:
+		return fmt.Sprintf("request %s is not in the history: it was made up, or the history was cut", row.name)
+	case settled > 1:
+		return fmt.Sprintf("request %s was settled %d times", row.name, settled)
+	case settled != wantSettled || failed != wantFailed:
+		return fmt.Sprintf("request %s is %s: by the history it was applied or rejected %d times, failed %d and "+
+			"retried %d", row.name, row.status, settled, failed, reopened)
+	case !same:
+		return fmt.Sprintf("request %s was changed: it is not what the history has of it", row.name)
+	}
+	return ""
+}
+
+// walkSQL begins each chain at the link that was sealed, or at its first.
+const walkSQL = `
+	SELECT h.chain, h.number, h.at, h.relation, h.keys, h.digests, h.hash
+	FROM lastseat.history h LEFT JOIN unnest($1::text[], $2::bigint[]) AS s(chain, number) ON s.chain = h.chain
+	WHERE h.number >= coalesce(s.number, 1) ORDER BY h.chain, h.number`
+
+// linkPage is how many links are read at a time: each may have thousands of keys.
+const linkPage = 50
+
+type storedLink struct {
+	history.Link
+	hash []byte
+}
+
+func scanLink(rows pgx.Rows) (l storedLink, err error) {
+	err = rows.Scan(&l.Chain, &l.Number, &l.At, &l.Relation, &l.Keys, &l.Digests, &l.hash)
+	l.At = l.At.UTC().Truncate(time.Microsecond)
+	return l, err
+}
+
+// walk proves the chains.
+func walk(ctx context.Context, tx pgx.Tx, since *Seal) ([]string, error) {
+	var chains []string
+	var numbers []int64
+	sealed := make(map[string]history.Head)
+	if since != nil {
+		for _, head := range since.Heads {
+			chains, numbers = append(chains, head.Chain), append(numbers, head.Number)
+			sealed[head.Chain] = history.Head{Number: head.Number, Hash: head.Hash}
+		}
+	}
+	links, err := read(ctx, tx, "links", linkPage, scanLink, walkSQL, chains, numbers)
+	if err != nil {
+		return nil, err
+	}
+	var broken []string
+	var chain string
+	var before history.Head
+	for len(broken) < mostViolations {
+		l, err := links.peek(ctx)
+		if err != nil || l == nil {
+			broken = append(broken, missing(sealed)...)
+			return broken, err
+		}
+		if l.Chain != chain {
+			chain, before = l.Chain, history.Head{}
+			if head, known := sealed[chain]; known && l.Number == head.Number {
+				delete(sealed, chain)
+				before = head
+				if !bytes.Equal(l.hash, head.Hash) {
+					broken = append(broken, fmt.Sprintf("link %d of chain %q is not the one that was sealed", l.Number, chain))
+				}
+				links.take()
+				continue
+			}
+		}
+		if l.Number != before.Number+1 {
+			broken = append(broken, fmt.Sprintf("link %d of chain %q: link %d is missing", l.Number, chain, before.Number+1))
+		} else if !bytes.Equal(l.hash, l.Hash(before.Hash)) {
+			broken = append(broken, fmt.Sprintf("link %d of chain %q (%s %s ... at %s) was changed, or the one before it",
+				l.Number, chain, l.Relation, l.Keys[0], l.At.Format(time.RFC3339)))
+		}
+		before = history.Head{Number: l.Number, Hash: l.hash}
+		links.take()
+	}
+	return broken, links.close(ctx)
+}
+
+// missing are the sealed links that were not met.
+func missing(sealed map[string]history.Head) []string {
+	var broken []string
+	for chain, head := range sealed {
+		broken = append(broken, fmt.Sprintf("link %d of chain %q was sealed, and is not there: the history was cut, or "+
+			"the database was restored as of before", head.Number, chain))
+	}
+	slices.Sort(broken)
+	return broken
+}

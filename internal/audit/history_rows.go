@@ -1,0 +1,137 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/history"
+	"github.com/lastseat/lastseat/schema"
+)
+
+// The tables that the history is about. Each is read in the order of its key.
+
+var requestRows = table{
+	relations: []string{history.Requests, history.Failed, history.Reopened}, id: "k.key", version: "0",
+	sql: `
+	SELECT key, kind, fingerprint, job_id, requested_at, status, coalesce(code, ''), detail::text, attempts, settled_at
+	FROM lastseat.requests ORDER BY key`,
+	scan: func(rows pgx.Rows) (kept, error) {
+		var q history.Request
+		var settledAt *time.Time
+		err := rows.Scan(&q.Key, &q.Kind, &q.Fingerprint, &q.JobID, &q.RequestedAt, &q.Status, &q.Code, &q.Detail,
+			&q.Attempts, &settledAt)
+		if settledAt != nil {
+			q.SettledAt = *settledAt
+		}
+		return kept{id: q.Key, name: q.Key, status: q.Status, digest: q.Digest()}, err
+	},
+}
+
+var transferRows = table{
+	relations: []string{history.Transfers}, id: "lpad(k.key, 19, '0')", version: "0",
+	sql: `
+	SELECT t.id, t.key, t.leg, t.from_account, t.to_account, t.amount, t.currency, coalesce(t.payment_id, ''),
+	       coalesce(t.reverses_id, 0), t.description, t.metadata::text, t.created_at, e.taken, e.given
+	FROM lastseat.transfers t
+	LEFT JOIN (SELECT transfer_id, max(created_at) FILTER (WHERE amount < 0) AS taken,
+	                  max(created_at) FILTER (WHERE amount > 0) AS given
+	           FROM lastseat.entries GROUP BY transfer_id) e ON e.transfer_id = t.id
+	ORDER BY t.id`,
+	scan: func(rows pgx.Rows) (kept, error) {
+		var t history.Transfer
+		var description *string
+		var taken, given *time.Time
+		err := rows.Scan(&t.ID, &t.Key, &t.Leg, &t.From, &t.To, &t.Amount, &t.Currency, &t.Payment, &t.Reverses,
+			&description, &t.Metadata, &t.CreatedAt, &taken, &given)
+		row := kept{id: fmt.Sprintf("%019d", t.ID), name: fmt.Sprintf("%d (key %s)", t.ID, t.Key)}
+		if err != nil || taken == nil || given == nil || description != nil && *description == "" {
+			return row, err // no digest: it is not what was written
+		}
+		if t.TakenAt, t.GivenAt = *taken, *given; description != nil {
+			t.Description = *description
+		}
+		row.digest = t.Digest()
+		return row, nil
+	},
+}
+
+// versions make an id and a version of ID@VERSION.
+const (
+	idOfVersion = `regexp_replace(k.key, '@[0-9]+$', '')`
+	versionOf   = `coalesce(substring(k.key FROM '@([0-9]+)$')::bigint, 0)`
+)
+
+var paymentRows = table{
+	relations: []string{history.Payments}, id: idOfVersion, version: versionOf,
+	sql: `
+	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, version,
+	       expires_at, created_at, updated_at
+	FROM lastseat.payments WHERE status <> 'pending' ORDER BY id`,
+	scan: func(rows pgx.Rows) (kept, error) {
+		var p history.Payment
+		err := rows.Scan(&p.ID, &p.Key, &p.From, &p.To, &p.Amount, &p.Captured, &p.Refunded, &p.Currency, &p.Status,
+			&p.Version, &p.ExpiresAt, &p.CreatedAt, &p.UpdatedAt)
+		return kept{id: p.ID, name: p.ID, digest: p.Digest()}, err
+	},
+}
+
+var reservationRows = table{
+	relations: []string{history.Reservations}, id: idOfVersion, version: versionOf,
+	sql: `
+	SELECT id, key, coalesce(customer, ''), status, coalesce(waiting_number, 0), version, expires_at, created_at,
+	       updated_at
+	FROM lastseat.reservations WHERE status <> 'pending' ORDER BY id`,
+	scan: func(rows pgx.Rows) (kept, error) {
+		var v history.Reservation
+		err := rows.Scan(&v.ID, &v.Key, &v.Customer, &v.Status, &v.WaitingNumber, &v.Version, &v.ExpiresAt, &v.CreatedAt,
+			&v.UpdatedAt)
+		return kept{id: v.ID, name: v.ID, digest: v.Digest()}, err
+	},
+}
+
+var itemRows = table{
+	relations: []string{history.Items}, id: "k.key", version: "0",
+	sql: `
+	SELECT reservation_id, position, resource_id, quantity, lower(during), upper(during)
+	FROM lastseat.reservation_items ORDER BY (reservation_id || '#' || position) COLLATE "C"`,
+	scan: func(rows pgx.Rows) (kept, error) {
+		var i history.Item
+		var start, end *time.Time
+		err := rows.Scan(&i.Reservation, &i.Position, &i.Resource, &i.Quantity, &start, &end)
+		if start != nil {
+			i.Start = *start
+		}
+		if end != nil {
+			i.End = *end
+		}
+		name := fmt.Sprintf("%d of reservation %s", i.Position, i.Reservation)
+		return kept{id: history.ItemKey(i.Reservation, i.Position), name: name, digest: i.Digest()}, err
+	},
+}
+
+// definitionRows are read as lastseat.note_definition writes them. The first column is the key.
+func definitionRows(name string, columns ...string) table {
+	texts := make([]string, len(columns))
+	for i, column := range columns {
+		texts[i] = "to_jsonb(d) ->> '" + column + "'"
+	}
+	return table{
+		relations: []string{name}, id: "k.key", version: "0",
+		sql: fmt.Sprintf("SELECT d.%s, ARRAY[%s] FROM lastseat.%s d ORDER BY d.%[1]s",
+			columns[0], strings.Join(texts, ", "), name),
+		scan: func(rows pgx.Rows) (kept, error) {
+			var id string
+			var values []*string
+			err := rows.Scan(&id, &values)
+			row := kept{id: id, name: id, digest: history.Texts(values)}
+			if err == nil && name == "currencies" {
+				row.shipped = slices.Contains(schema.Shipped(), "currency "+id+" "+*values[1])
+			}
+			return row, err
+		},
+	}
+}
