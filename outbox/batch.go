@@ -12,6 +12,7 @@ import (
 type batch struct {
 	*share
 	tx      pgx.Tx
+	bell    *bell
 	jobs    []*claimed // locked, in order
 	full    bool       // the transaction has no room for more jobs like these
 	charged *culprit   // what the batch charges its only job with, instead of settling it; mostly nil

@@ -24,3 +24,9 @@ func Commit(ctx context.Context, tx pgx.Tx) error {
 	}
 	return err
 }
+
+// commitError is an error of COMMIT in a transaction of the lane.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return "commit: " + e.err.Error() }
+func (e *commitError) Unwrap() error { return e.err }

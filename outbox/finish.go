@@ -37,7 +37,7 @@ func (b *batch) finish() error {
 	}
 	b.queueOutcomes(settled)
 	b.queueDone(done)
-	b.queueNotify()
+	b.bell.queue(b.write, b.settings.Queue)
 	return nil
 }
 
@@ -122,11 +122,3 @@ func (b *batch) queueDone(rows []string) {
 	}
 	b.write.Queue(sql, args).Exec(ExpectRows(len(rows)))
 }
-
-const (
-	outcomeChannel = "lastseat_outcome"
-	notifySQL      = `SELECT pg_notify($1, $2)`
-)
-
-// queueNotify wakes those who wait for an outcome, at COMMIT.
-func (b *batch) queueNotify() { b.write.Queue(notifySQL, outcomeChannel, b.settings.Queue) }

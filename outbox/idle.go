@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -31,6 +33,7 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 		_ = retry.Sleep(stop, l.pace.glance())
 		return nil
 	}
+	l.rung.Store(false)
 	// One more look, for a job that was committed without a notification just before the lane took the doorbell.
 	due, err := l.due(ctx, l.conn)
 	if err == nil && !due {
@@ -70,18 +73,23 @@ func (l *lane) nap(ctx, stop context.Context) error {
 	}
 }
 
-// awaitRing waits for a notification of a job in this lane's queue; River sends some for other queues, too.
+// awaitRing waits for a notification of a job in this lane's queue, unless one has come since the lane looked.
 func (l *lane) awaitRing(ctx context.Context) error {
-	for {
-		notification, err := l.conn.WaitForNotification(ctx)
-		if err != nil {
+	for !l.rung.Swap(false) {
+		if err := l.conn.PgConn().WaitForNotification(ctx); err != nil {
 			return err
 		}
-		var ring struct {
-			Queue string `json:"queue"`
-		}
-		if err := json.Unmarshal([]byte(notification.Payload), &ring); err != nil || ring.Queue == l.settings.Queue {
-			return nil
-		}
+	}
+	return nil
+}
+
+// heardRing notes a notification when it comes. The lane keeps none of them: anybody may send millions, of 8 kB each.
+// River sends some for other queues, too.
+func (l *lane) heardRing(_ *pgconn.PgConn, notification *pgconn.Notification) {
+	var ring struct {
+		Queue string `json:"queue"`
+	}
+	if err := json.Unmarshal([]byte(notification.Payload), &ring); err != nil || ring.Queue == l.settings.Queue {
+		l.rung.Store(true)
 	}
 }

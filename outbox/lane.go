@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +28,8 @@ type lane struct {
 	caution   caution
 	heard     accusation // what the lane's row said last of a job
 	sweeps    []*sweeping
+	bell      bell
+	rung      atomic.Bool // a notification has come since the lane last looked
 
 	name      string // of this lane of this process: no other has it
 	sessions  int    // how many it has had

@@ -28,6 +28,7 @@ func (l *lane) evidence(ctx context.Context, failed *batchError) evidence {
 		jobs:       len(failed.jobs),
 		again:      l.suspicion.again(failed.jobs),
 		noRoom:     l.suspicion.noRoom,
+		muted:      l.bell.muted(),
 		charging:   failed.charged != nil,
 		discarding: failed.charged != nil && failed.charged.unwritable != nil,
 	}
@@ -55,6 +56,8 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		l.retryLater(ctx, stop, err)
 	case noRoom:
 		l.goWithoutPredicateLocks(ctx, err)
+	case notificationsFull:
+		l.mute(ctx, err)
 	case databaseCondition:
 		if l.stall(ctx, stop, err) {
 			return err

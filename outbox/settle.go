@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -41,7 +40,8 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 		}
 	}()
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
-	b := &batch{share: l.share, tx: tx, write: &pgx.Batch{}, history: &history.Log{}, limit: limit, bars: l.waiting.bars}
+	b := &batch{share: l.share, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{}, limit: limit}
+	b.bars = l.waiting.bars
 	b.asked = l.waiting.limit(limit)
 	if err := b.claim(ctx, b.asked); err != nil || len(b.jobs) == 0 {
 		return false, false, err
@@ -123,7 +123,7 @@ func (b *batch) settle(ctx context.Context) error {
 		return err
 	}
 	if err := Commit(ctx, b.tx); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return &commitError{err}
 	}
 	b.chain.committed()
 	return nil

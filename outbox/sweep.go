@@ -20,6 +20,9 @@ const (
 	// sweepLimit is how many rows one transaction sweeps. If there are more, more transactions follow before the next
 	// batch.
 	sweepLimit = 5000
+	// mostSweepFailures is as many as make a difference: sweepLimit halved so often is one row. A sweeper that has failed
+	// all night is back at its full limit after as many successes.
+	mostSweepFailures = 12
 )
 
 // sweeping is one of the lane's sweepers. Each has its own transactions and pauses: a broken sweeper holds up no
@@ -27,7 +30,7 @@ const (
 type sweeping struct {
 	sweeper  registeredSweeper
 	next     time.Time // when it is called again; zero: at once
-	failures int       // in a row; every success takes one off
+	failures int       // in a row, at most mostSweepFailures; every success takes one off
 	done     bool      // it has been called since the last batch, and nothing was left
 }
 
@@ -40,14 +43,14 @@ func newSweeps(kinds *Kinds) []*sweeping {
 }
 
 // limit is halved by every failure: a sweep that has conflicts, or takes too long, gets fewer rows the next time.
-func (s *sweeping) limit() int { return max(1, sweepLimit>>min(s.failures, 30)) }
+func (s *sweeping) limit() int { return max(1, sweepLimit>>s.failures) }
 
 // called notes how a call ended, and when the next one is due.
 func (s *sweeping) called(more bool, err error) {
 	pause := sweepInterval
 	switch {
 	case err != nil:
-		s.failures++
+		s.failures = min(s.failures+1, mostSweepFailures)
 		pause <<= min(s.failures, 3)
 	case more:
 		pause = 0
@@ -114,6 +117,8 @@ func (l *lane) trySweep(ctx, stop context.Context, s *sweeping) (more bool, err 
 		switch l.judgeSweep(ctx, err) {
 		case noRoom:
 			l.goWithoutPredicateLocks(ctx, err)
+		case notificationsFull:
+			l.mute(ctx, err)
 		case nobodysFault:
 			l.stats.conflicts.Add(1)
 			if retry.SQLState(err) == stateLockTimeout || try >= l.settings.TxRetries || stop.Err() != nil {
@@ -169,7 +174,7 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	if err != nil || swept == 0 {
 		return false, err
 	}
-	sweep.Write.Queue(notifySQL, outcomeChannel, l.settings.Queue)
+	l.bell.queue(sweep.Write, l.settings.Queue)
 	if err := tx.SendBatch(ctx, sweep.Write).Close(); err != nil {
 		return false, err
 	}
@@ -177,7 +182,7 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 		return false, err
 	}
 	if err := Commit(ctx, tx); err != nil {
-		return false, fmt.Errorf("commit: %w", err)
+		return false, &commitError{err}
 	}
 	l.chain.committed()
 	if _, adopts := s.sweeper.Sweeper.(adopter); !adopts {

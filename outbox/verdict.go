@@ -22,6 +22,8 @@ const (
 	databaseCondition verdict = "the database's condition"
 	// noRoom: Postgres has no room left for predicate locks. The next batch is REPEATABLE READ, which needs none.
 	noRoom verdict = "no room for predicate locks"
+	// notificationsFull: COMMIT had no room for its notification. The same batch runs again without one.
+	notificationsFull verdict = "no room for notifications"
 	// commitUnknown: the reply to COMMIT was lost. The next claim, on a new connection, shows what was committed.
 	commitUnknown verdict = "commit unknown"
 	// connectionGone: this connection is of no use, and that says nothing about any job. The lane connects again.
@@ -46,6 +48,7 @@ type evidence struct {
 	jobs      int  // how many jobs the failed batch had; 0: it failed before it had any
 	again     bool // the batch had one job, and that job was cut off when it was alone the last time, too
 	noRoom    bool // the batch already did without predicate locks
+	muted     bool // the batch already did without a notification
 
 	charging   bool // the batch only charged a job with a failed attempt
 	discarding bool // and only discarded it, because the attempt itself could not be written
@@ -68,6 +71,8 @@ func judge(err error, e evidence) verdict {
 		return connectionGone
 	case retry.SQLState(err) == stateOutOfMemory && !e.noRoom:
 		return noRoom
+	case retry.SQLState(err) == stateTooMuch && errors.As(err, new(*commitError)) && !e.muted:
+		return notificationsFull
 	case conflict(err):
 		return nobodysFault
 	case e.jobs == 0 || unavailable(err):
@@ -111,6 +116,7 @@ const (
 	stateOutOfMemory = "53200"
 	stateLockTimeout = "55P03"
 	stateCanceled    = "57014"
+	stateTooMuch     = "54000" // at COMMIT: the notification queue is full
 )
 
 // errRaced asks for the same as a serialization failure: roll back and run again.

@@ -42,6 +42,9 @@ func TestJudge(t *testing.T) {
 		{"cancelled", state("57014"), [3]verdict{databaseCondition, cutOff, cutOff}, lostConnection},
 		{"held too long", state("25P03"), [3]verdict{databaseCondition, cutOff, cutOff}, lostConnection},
 
+		{"too many notifications at COMMIT", &commitError{state("54000")}, same(notificationsFull), lostConnection},
+		{"a value that is too big", state("54000"), jobsDoingIt, lostConnection},
+
 		{"constraint", state("23514"), jobsDoingIt, lostConnection},
 		{"data", state("22P02"), jobsDoingIt, lostConnection},
 		{"no right", state("42501"), jobsDoingIt, lostConnection},
@@ -98,6 +101,9 @@ func TestJudgeBySuspicion(t *testing.T) {
 		{"connection lost alone again", lost, evidence{jobs: 1, again: true}, itsDoing},
 		{"shutdown alone again", state("57P01"), evidence{jobs: 1, again: true}, connectionGone},
 		{"no room again", state("53200"), evidence{connected: true, jobs: 2, noRoom: true}, databaseCondition},
+
+		{"COMMIT with nothing told", &commitError{state("54000")}, evidence{connected: true, jobs: 2, muted: true}, oneOfThem},
+		{"COMMIT of a charge", &commitError{state("54000")}, charging, notificationsFull},
 
 		{"attempt refused by a constraint", state("23514"), charging, unwritable},
 		{"attempt refused as data", state("22003"), charging, unwritable},

@@ -95,6 +95,7 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 	}
 	observeErrors(&config.Config)
 	l.limitReplies(config)
+	config.OnNotification = l.heardRing
 	conn, err := pgsession.Connect(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connect a lane: %w", err)

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "8ef4ef4cdb70b2cde6dff7ae004af212f488f0347f0281057a5aac6f50f546a4"
+	functionsDigest  = "75cdf8ec468dc71907dbf6c747758aff1394ea1e1cae973dc02a0fc065a832eb"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -322,7 +322,8 @@ CREATE OR REPLACE FUNCTION lastseat.ring(queue text)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF NOT pg_try_advisory_xact_lock_shared(doorbell(queue)) THEN
+    -- A full notification queue would fail the commit. The lane looks by itself, within LASTSEAT_POLL.
+    IF NOT pg_try_advisory_xact_lock_shared(doorbell(queue)) AND pg_notification_queue_usage() < 0.5 THEN
         PERFORM pg_notify('lastseat.river_insert', jsonb_build_object('queue', queue)::text);
     END IF;
 END $$;

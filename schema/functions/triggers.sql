@@ -59,7 +59,9 @@ BEGIN
     WHERE r.job_id = NEW.id AND r.key = NEW.args ->> 'key' AND r.status = 'pending';
     IF FOUND THEN
         PERFORM note_request(NEW.args ->> 'key');
-        PERFORM pg_notify('lastseat_outcome', NEW.queue);
+        IF pg_notification_queue_usage() < 0.5 THEN -- a full one would fail the commit
+            PERFORM pg_notify('lastseat_outcome', NEW.queue);
+        END IF;
     END IF;
     RETURN NEW;
 END $$;
