@@ -25,19 +25,22 @@ const (
 // takeRow writes this session into the lane's row, in a transaction of its own. The last holder's transactions have
 // ended by then, and it can begin no more: so every snapshot that comes after this shows all that it did.
 func (l *lane) takeRow(ctx context.Context) (held bool, err error) {
-	options := pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
-	err = pgx.BeginTxFunc(ctx, l.conn, options, func(tx pgx.Tx) error {
-		last, err := l.lastHolder(ctx, tx)
-		if err != nil {
-			return err
-		}
+	tx, err := l.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	if err != nil {
+		return false, fmt.Errorf("take the lane: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	last, err := l.lastHolder(ctx, tx)
+	if err == nil {
 		l.learn(ctx, last)
 		_, err = tx.Exec(ctx, takeSQL, pgx.NamedArgs{
 			"queue": l.settings.Queue, "lane": l.number, "holder": l.holder, "unclean": l.caution.unclean,
 			"deadly": l.suspicion.deadly,
 		})
-		return err
-	})
+	}
+	if err == nil {
+		err = Commit(ctx, tx) // if its reply is lost, the lane's next session takes it again
+	}
 	switch {
 	case retry.SQLState(err) == stateLockTimeout: // its holder settles, or another session takes it
 		return false, nil

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "75cdf8ec468dc71907dbf6c747758aff1394ea1e1cae973dc02a0fc065a832eb"
+	functionsDigest  = "164ce8b6a46e057a2e9bfd5398334e3c2b8f697a788a7201654cad33e0ef09e1"
 )
 
 //go:embed migrations/*.sql functions/*.sql

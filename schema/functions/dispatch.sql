@@ -72,7 +72,11 @@ BEGIN
         args := args - 'key';
         CASE kind
 %1$s
-        ELSE -- arguments that have one spelling, or those of somebody's own kind
+        ELSE -- arguments that have one spelling, or those of somebody's own kind: a null says what an absent one says
+            IF args @? '$.* ? (@ == null)' OR args -> 'metadata' = '{}' THEN
+                args := (SELECT coalesce(jsonb_object_agg(given.key, given.value), '{}') FROM jsonb_each(args) given
+                         WHERE given.value <> 'null' AND (given.key, given.value) <> ('metadata', '{}'));
+            END IF;
         END CASE;
     END IF;
     RETURN sha256(convert_to(kind || ' ' || args::text, 'UTF8'));
@@ -83,7 +87,7 @@ END $dispatch$;
 COMMENT ON FUNCTION lastseat.fingerprint IS
 'SHA-256 of a request''s kind and of what its arguments ask for: equal for two requests that ask for the same, however '
 'they spell it. It leaves out the key, and the expires_at of a payment.authorize, reservation.hold or booking.book. '
-'Arguments of your own kinds are compared as JSON, as they are. For the worker.
+'Of your own kinds it leaves out arguments that are null, and compares the others as JSON. For the worker.
 
 kind: the request''s kind.
 args: its arguments.';
