@@ -10,11 +10,12 @@ import (
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
-// batchError is an error of a batch that had claimed jobs.
+// batchError is an error of a batch that had claimed jobs, or of its claim.
 type batchError struct {
-	jobs    []*claimed
-	charged *culprit // nil, or what the batch was to charge its only job with
-	err     error
+	jobs     []*claimed
+	claiming int      // how many jobs the batch asked for, if its claim failed
+	charged  *culprit // nil, or what the batch was to charge its only job with
+	err      error
 }
 
 func (e *batchError) Error() string { return e.err.Error() }
@@ -26,6 +27,7 @@ func (l *lane) evidence(ctx context.Context, failed *batchError) evidence {
 		connected:  !l.lost(),
 		stopping:   ctx.Err() != nil,
 		jobs:       len(failed.jobs),
+		claiming:   failed.claiming > 0,
 		again:      l.suspicion.again(failed.jobs),
 		noRoom:     l.suspicion.noRoom,
 		muted:      l.bell.muted(),
@@ -43,8 +45,17 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	errors.As(err, &failed)
 	e := l.evidence(ctx, failed)
 	switch judge(err, e) {
-	case connectionGone, othersLane:
+	case othersLane:
 		return err
+	case connectionGone:
+		if failed.claiming > 0 || len(failed.jobs) > 0 {
+			l.pace.lost()
+		}
+		return err
+	case unclaimable:
+		if err := l.chargeUnclaimable(ctx, failed.claiming, err); err != nil {
+			return l.mend(ctx, stop, err)
+		}
 	case commitUnknown:
 		l.log.WarnContext(ctx, "the reply to COMMIT was lost: the next claim shows what was committed",
 			slog.String("error", err.Error()))

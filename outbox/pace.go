@@ -23,6 +23,7 @@ type pace struct {
 	room    int // how many jobs like the last ones fit into a transaction; 0: the full batch
 	tries   int // conflicts in a row
 	glances int // in a row
+	losses  int // of a connection, since the last batch that settled
 }
 
 // next is the size of the next batch: full is the most it may have, among the number of suspects at the head of the
@@ -56,8 +57,16 @@ func (p *pace) fitted(n int, full bool) {
 
 // settled: a batch was committed.
 func (p *pace) settled() {
-	p.tries, p.glances = 0, 0
+	p.tries, p.glances, p.losses = 0, 0, 0
 	p.limit *= 2
+}
+
+// lost: a connection was lost with a batch. Once may be a restart. When it happens again before anything has settled, it
+// may be too much for something in between, so the next batch is half as big.
+func (p *pace) lost() {
+	if p.losses++; p.losses > 1 {
+		p.limit = max(1, p.limit/2)
+	}
 }
 
 // found: a job was found to fail. Many like it may follow, and each would be found by halving the full batch again. So

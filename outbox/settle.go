@@ -43,8 +43,11 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 	b := &batch{share: l.share, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{}, limit: limit}
 	b.bars = l.waiting.bars
 	b.asked = l.waiting.limit(limit)
-	if err := b.claim(ctx, b.asked); err != nil || len(b.jobs) == 0 {
-		return false, false, err
+	if err := b.claim(ctx, b.asked); err != nil {
+		return false, false, &batchError{claiming: b.asked, err: err}
+	}
+	if len(b.jobs) == 0 {
+		return false, false, nil
 	}
 	if l.strict = b.isStrict(); l.strict && !strict && l.settings.Isolation == pgx.Serializable {
 		return false, true, nil

@@ -30,6 +30,8 @@ const (
 	connectionGone verdict = "the connection is gone"
 	// cutOff: the batch was ended from outside. The lane looks for a job that causes it, but charges none yet.
 	cutOff verdict = "cut off from outside"
+	// unclaimable: a job's row makes the claim fail. The lane finds it by claiming fewer and fewer, and charges it.
+	unclaimable verdict = "a job that can't be claimed"
 	// oneOfThem: one of several jobs causes the error. The lane looks for it by bisection.
 	oneOfThem verdict = "one of several jobs"
 	// itsDoing: the batch had one job, and that job causes the error. Its next turn is a failed attempt.
@@ -48,6 +50,7 @@ type evidence struct {
 	jobs      int  // how many jobs the failed batch had; 0: it failed before it had any
 	again     bool // the batch had one job, and that job was cut off when it was alone the last time, too
 	noRoom    bool // the batch already did without predicate locks
+	claiming  bool // the batch's claim failed
 	muted     bool // the batch already did without a notification
 
 	charging   bool // the batch only charged a job with a failed attempt
@@ -75,6 +78,8 @@ func judge(err error, e evidence) verdict {
 		return notificationsFull
 	case conflict(err):
 		return nobodysFault
+	case e.claiming && unreadable(err):
+		return unclaimable
 	case e.jobs == 0 || unavailable(err):
 		return databaseCondition
 	}
@@ -151,4 +156,13 @@ func fromOutside(err error, connected bool) bool {
 func refused(err error) bool {
 	code := retry.SQLState(err)
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23")
+}
+
+// unreadable tells whether an error of a claim may come from a job's row: from its data (22), a limit (54), damage (XX),
+// or from what pgx makes of it.
+func unreadable(err error) bool {
+	code := retry.SQLState(err)
+	return code == "" || slices.ContainsFunc([]string{"22", "54", "XX"}, func(class string) bool {
+		return strings.HasPrefix(code, class)
+	})
 }

@@ -102,6 +102,13 @@ func TestJudgeBySuspicion(t *testing.T) {
 		{"shutdown alone again", state("57P01"), evidence{jobs: 1, again: true}, connectionGone},
 		{"no room again", state("53200"), evidence{connected: true, jobs: 2, noRoom: true}, databaseCondition},
 
+		{"claim of what is no data", state("22P02"), evidence{connected: true, claiming: true}, unclaimable},
+		{"claim of too much", state("54001"), evidence{connected: true, claiming: true}, unclaimable},
+		{"claim of a damaged row", state("XX001"), evidence{connected: true, claiming: true}, unclaimable},
+		{"claim that pgx can't read", errors.New("can't scan"), evidence{connected: true, claiming: true}, unclaimable},
+		{"claim without a right", state("42501"), evidence{connected: true, claiming: true}, databaseCondition},
+		{"conflict over a claim", state("40001"), evidence{connected: true, claiming: true}, nobodysFault},
+		{"connection lost with a claim", lost, evidence{claiming: true}, connectionGone},
 		{"COMMIT with nothing told", &commitError{state("54000")}, evidence{connected: true, jobs: 2, muted: true}, oneOfThem},
 		{"COMMIT of a charge", &commitError{state("54000")}, charging, notificationsFull},
 

@@ -1,0 +1,106 @@
+package outbox_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// trap has the claim fail whenever it comes to a raw job with a certain note.
+func (b *bench) trap(code string) {
+	b.t.Helper()
+	b.exec(`ALTER FUNCTION lastseat.fingerprint(text, jsonb) RENAME TO true_fingerprint`)
+	b.exec(fmt.Sprintf(`CREATE FUNCTION lastseat.fingerprint(kind text, args jsonb)
+		RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN
+		IF args ->> 'note' = 'trap' THEN RAISE 'trapped' USING ERRCODE = '%s'; END IF;
+		RETURN lastseat.true_fingerprint(kind, args);
+	END $$`, code))
+	b.exec(`GRANT EXECUTE ON FUNCTION lastseat.fingerprint TO PUBLIC`)
+}
+
+// A job whose row fails the claim gets its failed attempt, and all others settle, in order.
+func TestJobThatCannotBeClaimed(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"22003", "54001", "XX001"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			good := numbered("k", 200)
+			b.enqueue(good[:120]...)
+			id := b.raw(`{"key": "trapped", "note": "trap"}`)
+			b.enqueue(good[120:]...)
+			b.trap(code)
+			stats := b.drain(outbox.Settings{Batch: 100})
+			if !slices.Equal(b.played(), good) {
+				t.Errorf("%d played, want the %d good ones in order", len(b.played()), len(good))
+			}
+			left := b.keys(`SELECT id || ' ' || attempt || ' ' || (errors[1] ->> 'error') FROM lastseat.river_job`)
+			if len(left) != 1 || !strings.HasPrefix(left[0], fmt.Sprintf("%d 1 ", id)) || !strings.Contains(left[0], "trapped") {
+				t.Errorf("left: %q; %+v", left, stats)
+			}
+		})
+	}
+}
+
+// cutAfter cuts a connection that has read more than so many bytes.
+type cutAfter struct {
+	net.Conn
+	left int
+}
+
+func (c *cutAfter) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.left -= n; c.left < 0 {
+		_ = c.Close()
+		return 0, io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// A connection that breaks under too much is given less.
+func TestConnectionThatBreaksUnderMuch(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	want := numbered("k", 60)
+	b.enqueue(want...)
+	breaking := *b
+	breaking.workers = wrappedPool(b, func(conn net.Conn) net.Conn { return &cutAfter{Conn: conn, left: 9 << 10} })
+	breaking.start(outbox.Settings{Batch: 64})
+	b.eventually("all are played", func() bool { return len(b.played()) == 60 })
+	if n := one[int](b, `SELECT max(attempts) FROM lastseat.requests`); n != 1 || !slices.Equal(b.played(), want) {
+		t.Errorf("%d attempts, played %v", n, b.played())
+	}
+}
+
+// bigEnder is a settler whose session is ended by an operator's watchdog whenever a batch is big.
+type bigEnder struct{ toySettler }
+
+func (s *bigEnder) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]outbox.Result, error) {
+	if len(batch.Jobs) > 8 {
+		_, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)`)
+		return nil, err
+	}
+	return s.toySettler.Settle(ctx, tx, batch)
+}
+
+// 57P01 with every big batch: the next ones are smaller, and no job is blamed.
+func TestSessionEndedWithEveryBigBatch(t *testing.T) {
+	t.Parallel()
+	b := newEmptyBench(t)
+	b.kinds.Register(&bigEnder{}, outbox.Kind{Name: "toy"})
+	want := numbered("k", 24)
+	b.enqueue(want...)
+	b.start(outbox.Settings{Batch: 24})
+	b.eventually("all are played", func() bool { return len(b.played()) == 24 })
+	if n := one[int](b, `SELECT max(attempts) FROM lastseat.requests`); n != 1 || !slices.Equal(b.played(), want) {
+		t.Errorf("%d attempts, played %v", n, b.played())
+	}
+}
