@@ -55,6 +55,10 @@ func (f filling) fill(ctx context.Context, conn *pgx.Conn) error {
 	if err := countOf(ctx, conn, f.jobs, askSQL, columns); err != nil {
 		return fmt.Errorf("enqueue: %w", err)
 	}
+	// A worker that has been running has taken what was opened and defined into the history.
+	if _, err := conn.Exec(ctx, "TRUNCATE lastseat.history_waiting"); err != nil {
+		return fmt.Errorf("take definitions into the history: %w", err)
+	}
 	if _, err := conn.Exec(ctx, "ANALYZE"); err != nil {
 		return fmt.Errorf("analyze: %w", err)
 	}

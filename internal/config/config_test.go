@@ -102,6 +102,9 @@ var bad = map[string][]string{
 	"LASTSEAT_STOP_TIMEOUT":   {"0s", "longer than 0s"},
 	"LASTSEAT_LOG_LEVEL":      {"loud", `is "loud"`},
 	"LASTSEAT_LOG_FORMAT":     {"xml", `"text" or "json"`},
+
+	"LASTSEAT_SEAL_KEY":        {"secret", "is not 64 hexadecimal digits"},
+	"LASTSEAT_SEAL_PUBLIC_KEY": {"0123", "is not 64 hexadecimal digits"},
 }
 
 func TestAllMistakesAtOnce(t *testing.T) {

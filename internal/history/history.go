@@ -31,7 +31,10 @@ const (
 const DigestSize = 16
 
 // row collects the fields of a row, each with its length before it, so that no two rows look the same.
-type row struct{ buf []byte }
+type row struct {
+	buf   []byte
+	spare []byte // for digests: one allocation for many
+}
 
 // null is the length of a field that is null.
 const null = ^uint32(0)
@@ -72,7 +75,13 @@ func (r *row) time(t time.Time) {
 func (r *row) digest() []byte {
 	sum := sha256.Sum256(r.buf)
 	r.buf = r.buf[:0]
-	return sum[:DigestSize]
+	if len(r.spare) < DigestSize {
+		r.spare = make([]byte, 256*DigestSize)
+	}
+	digest := r.spare[:DigestSize:DigestSize]
+	r.spare = r.spare[DigestSize:]
+	copy(digest, sum[:])
+	return digest
 }
 
 // Head is the end of a chain: the last link. Its zero value is the end of a chain that has none yet.

@@ -226,7 +226,7 @@ func ItemKey(reservation string, position int) string {
 
 // Texts is the digest of a row whose columns are given as Postgres prints them; nil: null.
 func Texts(columns []*string) []byte {
-	r := &row{}
+	r := &row{spare: make([]byte, DigestSize)}
 	for _, column := range columns {
 		if column == nil {
 			r.null()
@@ -273,7 +273,7 @@ func ParseRequest(columns []*string) (*Request, error) {
 }
 
 func digestOf(of interface{ fields(*row) }) []byte {
-	r := &row{}
+	r := &row{spare: make([]byte, DigestSize)}
 	of.fields(r)
 	return r.digest()
 }
