@@ -6,11 +6,11 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// What another session has locked is not waited for. Each statement that locks rows skips those that are locked already,
-// and the rows that did not come are looked up without a lock: those that are there are blocked. A request that touches
-// a blocked row waits, and all the rows that it touches are blocked for the later requests of the batch. So everything
-// else is settled, and what depends on the locked row keeps its order. What time would bring about (an expiry, a grant)
-// waits in the same way.
+// What another session has locked is not waited for. Each statement that locks rows skips those that are locked
+// already, and the rows that did not come are looked up without a lock: those that are there are blocked. A request
+// that touches a blocked row waits, and all the rows that it touches are blocked for the later requests of the batch.
+// So everything else is settled, and what depends on the locked row keeps its order. What time would bring about (an
+// expiry, a grant) waits in the same way.
 
 // rowID names a row that requests share.
 type rowID struct{ table, id, of string }
@@ -38,8 +38,8 @@ type blocked map[rowID]outbox.Row
 // lock notes that another session has a row locked.
 func (b blocked) lock(row rowID) { b[row] = row.row() }
 
-// holdsUp returns the locked row for which what touches these rows has to wait, or nil. If it waits, its rows are blocked
-// from then on.
+// holdsUp returns the locked row for which what touches these rows has to wait, or nil. If it waits, its rows are
+// blocked from then on.
 func (b blocked) holdsUp(touched []rowID) *outbox.Row {
 	i := slices.IndexFunc(touched, func(row rowID) bool { _, is := b[row]; return is })
 	if i < 0 {

@@ -188,8 +188,8 @@ func (p *places) readWaits(ctx context.Context, tx pgx.Tx, customers []string) e
 	return p.loadResources(ctx, tx)
 }
 
-// markWaits marks the resources that customers wait for who have given something back: they may get now what their limit
-// kept from them. The sweep looks at these lines.
+// markWaits marks the resources that customers wait for who have given something back: they may get now what their
+// limit kept from them. The sweep looks at these lines.
 func (p *places) markWaits() {
 	lowered := p.countsThat(func(c *count) bool { return c.lowered })
 	for _, key := range lowered {

@@ -183,7 +183,8 @@ func askOthers(t *testing.T, _ *pgxpool.Pool, ask func(string, outbox.Args)) []s
 
 func retried(t *testing.T, pool *pgxpool.Pool) (n int) {
 	t.Helper()
-	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM lastseat.requests WHERE attempts > 1`).Scan(&n); err != nil {
+	if err := pool.QueryRow(t.Context(),
+		`SELECT count(*) FROM lastseat.requests WHERE attempts > 1`).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,14 +82,12 @@ func (p *plansOf) pool(t *testing.T, url string) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	config.ConnConfig.OnNotice = p.notice
-	for name, value := range map[string]string{
+	maps.Copy(config.ConnConfig.RuntimeParams, map[string]string{
 		"session_preload_libraries": "auto_explain", "client_min_messages": "notice",
 		"auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on",
 		"auto_explain.log_analyze": "on", "auto_explain.log_buffers": "on", "auto_explain.log_timing": "off",
 		"auto_explain.log_verbose": "on", "auto_explain.log_format": "json", "auto_explain.log_level": "notice",
-	} {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
+	})
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -182,8 +181,8 @@ const everyKind = `
 	LATERAL (SELECT jsonb_build_object('kind', kind, 'key', letter || id, 'args', args) AS r) AS request) AS asked,
 	lastseat.enqueue_many(asked.all_of_them)`
 
-// Nothing that the worker does may depend on what Postgres believes of its tables: autovacuum analyzes a drained queue in
-// every quiet hour, before the next burst. Each statement reads by key, and no more than its batch needs.
+// Nothing that the worker does may depend on what Postgres believes of its tables: autovacuum analyzes a drained queue
+// in every quiet hour, before the next burst. Each statement reads by key, and no more than its batch needs.
 func TestPlansUnderHostileStatistics(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)

@@ -41,8 +41,8 @@ const (
 	loadResourcesSQL = lockedResourcesSQL + ` FOR NO KEY UPDATE OF r SKIP LOCKED`
 )
 
-// loadResources locks and reads the resources that are asked for and not read yet. Those that another session has locked
-// are read, too: they say which customers' counts are blocked.
+// loadResources locks and reads the resources that are asked for and not read yet. Those that another session has
+// locked are read, too: they say which customers' counts are blocked.
 func (p *places) loadResources(ctx context.Context, tx pgx.Tx) error {
 	ids := unread(p.resources)
 	if len(ids) == 0 {

@@ -79,8 +79,8 @@ func (s speller) integer(n int64) string {
 func (s speller) time(at time.Time) string {
 	zone := time.FixedZone("", 60*rapid.SampledFrom([]int{0, 60, -210, 839, -839}).Draw(s.T, "offset"))
 	text := at.In(zone).Format("2006-01-02T15:04:05" + s.pick("fraction", ".999999", ".000000", ".000000000") + "Z07:00")
-	if strings.HasSuffix(text, "Z") {
-		text = strings.TrimSuffix(text, "Z") + s.pick("zero", "Z", "z", "+00:00", "-00:00")
+	if local, ok := strings.CutSuffix(text, "Z"); ok {
+		text = local + s.pick("zero", "Z", "z", "+00:00", "-00:00")
 	}
 	return strings.Replace(text, "T", s.pick("T", "T", "t"), 1)
 }

@@ -40,9 +40,9 @@ func newState(now time.Time) *state {
 //  5. customer_counts
 //  6. accounts
 //
-// What has run out, and whose lines have to be looked at, is chosen before, without a lock. Not locked either: transfers
-// and requests, between 1 and 2; reservation_items and the waiting lines, between 3 and 5. Each step names the rows of
-// later ones.
+// What has run out, and whose lines have to be looked at, is chosen before, without a lock. Not locked either:
+// transfers and requests, between 1 and 2; reservation_items and the waiting lines, between 3 and 5. Each step names
+// the rows of later ones.
 //
 // No statement waits for a row that another session has locked (SKIP LOCKED; see [blocked]), and all that is changed
 // later was locked here. So lanes, sweeps and other sessions can't wait for each other in a circle, whatever the order.

@@ -44,7 +44,8 @@ func (p *places) join(r *reservation) {
 }
 
 // touchCount changes the version of what a customer has of a group. Whoever gives something of it back reads what the
-// customer waits for, with a snapshot that may be older than this batch: then that transaction has to fail and run again.
+// customer waits for, with a snapshot that may be older than this batch: then that transaction has to fail and run
+// again.
 func (p *places) touchCount(group, customer string) {
 	if c := p.counts[customerGroup{group, customer}]; c != nil {
 		c.version++

@@ -15,8 +15,8 @@ import (
 // The waiting lines' way in and out of the database.
 
 // lineRead is how many of those who wait for a resource are looked at when it gets free. When some of them have left
-// the line, the next sweep looks at as many again. lineItems is how many items those may have together who are looked at
-// in one transaction; the sweeps that follow read on.
+// the line, the next sweep looks at as many again. lineItems is how many items those may have together who are looked
+// at in one transaction; the sweeps that follow read on.
 const (
 	lineRead  = 1000
 	lineItems = 20000
@@ -54,8 +54,8 @@ func (p *places) loadLines(ctx context.Context, tx pgx.Tx, until time.Time) erro
 	}
 }
 
-// mayBeFreed are the resources that a request of the batch, or an expiry, may free, and the customers that may have less
-// then and whose waits are not read yet.
+// mayBeFreed are the resources that a request of the batch, or an expiry, may free, and the customers that may have
+// less then and whose waits are not read yet.
 func (p *places) mayBeFreed(until time.Time) (freed map[string]bool, by []string) {
 	freed = make(map[string]bool)
 	free := func(resource, customer string) {
@@ -97,7 +97,8 @@ func (p *places) expiryOf(d demand) time.Time {
 	return d.expiresAt
 }
 
-// unreadLines are the resources whose line has to be read: somebody waits for them, and they may be freed or are marked.
+// unreadLines are the resources whose line has to be read: somebody waits for them, and they may be freed or are
+// marked.
 func (p *places) unreadLines(freed map[string]bool) []string {
 	var ids []string
 	for id, r := range p.resources {

@@ -60,9 +60,10 @@ func (b *batch) apply(ctx context.Context) error {
 				return b.blocked(before, err)
 			}
 		}
-		results, err := waitAll(run, row), error(nil)
+		results := waitAll(run, row)
 		if row == nil {
 			before = run
+			var err error
 			if results, err = b.call(ctx, run); err != nil {
 				return b.blocked(run, err)
 			}

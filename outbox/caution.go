@@ -56,8 +56,8 @@ func (l *lane) learn(ctx context.Context, last lastHolder) {
 		l.suspicion.culprit = &culprit{job: last.trying, err: errWorkerEnded}
 		return
 	}
-	l.suspicion.deadly = append(last.deadly, last.trying)
-	l.suspicion.deadly = l.suspicion.deadly[max(0, len(l.suspicion.deadly)-mostDeadly):]
+	deadly := slices.Concat(last.deadly, []int64{last.trying})
+	l.suspicion.deadly = deadly[max(0, len(deadly)-mostDeadly):]
 }
 
 // most bounds the size of the next batch.
@@ -157,7 +157,8 @@ func (l *lane) tellAccusation(ctx context.Context) error {
 	if known == nil || known.attempt == 0 {
 		return nil
 	}
-	_, err := l.conn.Exec(ctx, accuseSQL, l.settings.Queue, l.number, known.job, known.attempt, storable(known.err.Error()))
+	_, err := l.conn.Exec(ctx, accuseSQL, l.settings.Queue, l.number, known.job, known.attempt,
+		storable(known.err.Error()))
 	if err != nil {
 		return fmt.Errorf("tell of a job that has failed: %w", err)
 	}

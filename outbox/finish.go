@@ -75,8 +75,8 @@ func encodeDetail(detail any) (text *string, err error) {
 }
 
 // outcomeSQL finds each request by its key and updates the row at that place, in whatever order: the place in the batch
-// is written down, for outcome_log. A plain join on the key would be a walk through the whole index where statistics say
-// that the table is empty.
+// is written down, for outcome_log. A plain join on the key would be a walk through the whole index where statistics
+// say that the table is empty.
 const outcomeSQL = `
 	WITH o AS MATERIALIZED (
 		SELECT o.*, (SELECT q.ctid FROM lastseat.requests q WHERE q.key = o.key) AS row

@@ -32,8 +32,8 @@ type Batch struct {
 	// order: see [Waits]. A job that needs a row which one of them needs has to wait, too. It is empty for a settler that
 	// has never returned Waits.
 	Waiting []Waiting
-	// Limit is how many jobs to settle at most, those that wait not counted. A settler that returns Waits stops there, with
-	// results for the first of Jobs only.
+	// Limit is how many jobs to settle at most, those that wait not counted. A settler that returns Waits stops there,
+	// with results for the first of Jobs only.
 	Limit int
 	// Lane is the number of this lane, from 0; Lanes is how many the queue is split into: see [Kind].
 	Lane, Lanes int
@@ -91,8 +91,8 @@ type Sweep struct {
 	// is.
 	Until time.Time
 	Now   time.Time // as in [Batch]
-	// Waiting are the lane's jobs that wait for a row, as in [Batch]: Until passes by them. Nothing may be swept that one of
-	// them needs.
+	// Waiting are the lane's jobs that wait for a row, as in [Batch]: Until passes by them. Nothing may be swept that one
+	// of them needs.
 	Waiting     []Waiting
 	Limit       int // rows to sweep, at most
 	Lane, Lanes int // as in [Batch]: sweep the rows whose ordering key belongs to this lane; with one lane all

@@ -105,8 +105,8 @@ func (l *lane) turns(ctx, stop context.Context, drain bool) error {
 	return nil
 }
 
-// turn is a look at what was scheduled, a sweep, if one is due, and a batch; if there is no job to settle, the lane rests. drained: it is to be
-// drained and nothing is left.
+// turn is a look at what was scheduled, a sweep, if one is due, and a batch; if there is no job to settle, the lane
+// rests. drained: it is to be drained and nothing is left.
 func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err error) {
 	if _, err := l.schedule(ctx); err != nil {
 		return false, err

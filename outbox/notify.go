@@ -16,8 +16,8 @@ const (
 	muteLimit = 10 * time.Second
 )
 
-// bell wakes those who wait for an outcome, at COMMIT. If the server's notification queue is full, COMMIT fails; so from
-// half full on the lane tells nobody, and they look by themselves. The queue may still fill between that look and
+// bell wakes those who wait for an outcome, at COMMIT. If the server's notification queue is full, COMMIT fails; so
+// from half full on the lane tells nobody, and they look by themselves. The queue may still fill between that look and
 // COMMIT: then the lane is muted for a while, and settles the same again.
 type bell struct{ mutedUntil time.Time }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/lastseat/lastseat/schema"
 )
 
-// newSmallQueueBench is one on a server of its own, whose notification queue has half a megabyte. fill fills it: nothing
-// leaves it while a listener stays in its transaction.
+// newSmallQueueBench is one on a server of its own, whose notification queue has half a megabyte. fill fills it:
+// nothing leaves it while a listener stays in its transaction.
 func newSmallQueueBench(t *testing.T) (b *bench, fill func()) {
 	t.Helper()
 	if one[int](newEmptyBench(t), `SELECT current_setting('server_version_num')::int`) < 170000 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -40,13 +41,13 @@ func (c *replyConn) arm(set func(time.Time) error) (ours bool) {
 }
 
 func (c *replyConn) Read(p []byte) (int, error) {
-	ours := c.arm(c.Conn.SetReadDeadline)
+	ours := c.arm(c.SetReadDeadline)
 	n, err := c.Conn.Read(p)
 	return n, c.explain(ours, err)
 }
 
 func (c *replyConn) Write(p []byte) (int, error) {
-	ours := c.arm(c.Conn.SetWriteDeadline)
+	ours := c.arm(c.SetWriteDeadline)
 	n, err := c.Conn.Write(p)
 	return n, c.explain(ours, err)
 }
@@ -94,6 +95,6 @@ func (l *lane) endLast(ctx context.Context) {
 		return
 	}
 	if _, err := l.conn.Exec(ctx, endLastSQL, l.settings.Queue, l.number, l.holder); err != nil {
-		l.log.DebugContext(ctx, "the lane's last session could not be ended: "+err.Error())
+		l.log.DebugContext(ctx, "the lane's last session could not be ended", slog.String("error", err.Error()))
 	}
 }

@@ -35,9 +35,9 @@ type sweeping struct {
 }
 
 func newSweeps(kinds *Kinds) []*sweeping {
-	sweeps := make([]*sweeping, len(kinds.sweepers))
-	for i, sweeper := range kinds.sweepers {
-		sweeps[i] = &sweeping{sweeper: sweeper}
+	sweeps := make([]*sweeping, 0, len(kinds.sweepers)+1)
+	for _, sweeper := range kinds.sweepers {
+		sweeps = append(sweeps, &sweeping{sweeper: sweeper})
 	}
 	return append(sweeps, &sweeping{sweeper: registeredSweeper{Sweeper: adopter{}}})
 }

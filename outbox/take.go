@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
@@ -114,6 +115,6 @@ func (l *lane) split(ctx context.Context, tx pgx.Tx) error {
 // leave notes that the lane was left in good order.
 func (l *lane) leave(ctx context.Context) {
 	if _, err := l.conn.Exec(ctx, leaveSQL, l.settings.Queue, l.number, l.holder); err != nil {
-		l.log.DebugContext(ctx, "the lane could not be left in good order: "+err.Error())
+		l.log.DebugContext(ctx, "the lane could not be left in good order", slog.String("error", err.Error()))
 	}
 }

@@ -72,23 +72,38 @@ func judge(err error, e evidence) verdict {
 		return judgeCutOff(e)
 	case !e.connected || retry.SQLState(err) == stateReadOnly:
 		return connectionGone
-	case retry.SQLState(err) == stateOutOfMemory && !e.noRoom:
-		return noRoom
-	case retry.SQLState(err) == stateTooMuch && errors.As(err, new(*commitError)) && !e.muted:
-		return notificationsFull
 	case conflict(err):
 		return nobodysFault
 	case e.claiming && unreadable(err):
 		return unclaimable
-	case e.jobs == 0 || unavailable(err):
-		return databaseCondition
+	}
+	if lacking := judgeRoom(err, e); lacking != "" {
+		return lacking
 	}
 	return judgeJobs(err, e)
 }
 
-// judgeJobs judges an error that only the batch's jobs explain.
+// judgeRoom tells whether the server lacks room for something that a batch can do without, and this one did not. It
+// is empty otherwise.
+func judgeRoom(err error, e evidence) verdict {
+	switch retry.SQLState(err) {
+	case stateOutOfMemory:
+		if !e.noRoom {
+			return noRoom
+		}
+	case stateTooMuch:
+		if !e.muted && errors.As(err, new(*commitError)) {
+			return notificationsFull
+		}
+	}
+	return ""
+}
+
+// judgeJobs judges an error that nothing explains but the database's condition, or the batch's jobs.
 func judgeJobs(err error, e evidence) verdict {
 	switch {
+	case e.jobs == 0 || unavailable(err):
+		return databaseCondition
 	case e.charging:
 		return judgeCharge(err, e)
 	case e.jobs == 1:

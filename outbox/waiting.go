@@ -12,9 +12,9 @@ import (
 )
 
 // Waits is the result of a job that needs a row which another session has locked. The job stays where it is and uses up
-// no attempt; the others of its batch are settled. The settler vouches that it writes nothing of the job, and that every
-// later job that needs one of the rows which this job needs waits as well: so nothing is overtaken. The lane tries again
-// at once, then after longer and longer pauses of up to 80 ms.
+// no attempt; the others of its batch are settled. The settler vouches that it writes nothing of the job, and that
+// every later job that needs one of the rows which this job needs waits as well: so nothing is overtaken. The lane
+// tries again at once, then after longer and longer pauses of up to 80 ms.
 func Waits(row Row) Result { return Result{waits: &row} }
 
 // IsWaiting tells whether the result is a [Waits].

@@ -37,8 +37,8 @@ func (b *bench) lockCounter(id int) (commit func()) {
 	}
 }
 
-// A row that one kind needs is locked by somebody: the jobs of that kind wait, in order, use up no attempt, and the jobs
-// of another kind are settled meanwhile, with or without a Settler.
+// A row that one kind needs is locked by somebody: the jobs of that kind wait, in order, use up no attempt, and the
+// jobs of another kind are settled meanwhile, with or without a Settler.
 func TestLockHoldsUpItsKindOnly(t *testing.T) {
 	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {

@@ -59,7 +59,8 @@ var workerMay = map[string]string{
 	"river_queue": "rawd",
 }
 
-// The columns that a worker may change, where it may not change all: what it settles, not what was asked for or defined.
+// The columns that a worker may change, where it may not change all: what it settles, not what was asked for or
+// defined.
 var workerMayChange = map[string][]string{
 	"accounts":          {"balance", "held", "version", "entry_count", "updated_at"},
 	"customer_counts":   {"quantity", "version"},

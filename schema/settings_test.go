@@ -46,21 +46,25 @@ SELECT lastseat.refund('f', 'p', 2)::text;
 SELECT lastseat.reverse('b', 't')::text;
 SELECT lastseat.hold('h', 'r', '[{"resource": "seat"}, {"resource": "room",
 	"during": "[2026-12-01T10:00:00.1234567Z,2026-12-01t11:30:00z)"}]', '2999-01-01 00:00+00', 'kim', true)::text;
-SELECT lastseat.hold('h', 'r', $j$[{"resource": "room", "during": "[\"2026-12-01 15:30:00.123456+05:30\",2026-12-01T11:30Z)"},
+SELECT lastseat.hold('h', 'r',
+  $j$[{"resource": "room", "during": "[\"2026-12-01 15:30:00.123456+05:30\",2026-12-01T11:30Z)"},
 	{"resource": "seat", "quantity": 1}]$j$, '2999-01-01 00:00+00', 'kim', true)::text;
 SELECT lastseat.extend('e', 'r', '2999-01-02 00:00:00.5+00')::text;
-SELECT lastseat.enqueue('reservation.extend', 'e', '{"reservation": "r", "expires_at": "2999-01-02t01:00:00.50+01:00"}')::text;
+SELECT lastseat.enqueue('reservation.extend', 'e',
+  '{"reservation": "r", "expires_at": "2999-01-02t01:00:00.50+01:00"}')::text;
 SELECT lastseat.confirm('o', 'r')::text UNION ALL SELECT lastseat.cancel('x', 'r')::text;
 SELECT lastseat.book('k', 'r2', '[{"resource": "seat"}]', 'bank', 'ada', 5, 'EUR')::text;
 SELECT m::text FROM lastseat.enqueue_many($j$[{"kind": "toy", "key": "m1", "args": {"x": "\\"}},
 	{"kind": "toy", "key": "m2", "args": {}, "queue": "q", "scheduled_at": "2999-01-01t00:00:00z"}]$j$) m;
 SELECT lastseat.retry('t')::text;
-SELECT key || status || kind FROM lastseat.outcomes('{t,a,h}') UNION ALL SELECT key || status FROM lastseat.outcome('t');
+SELECT key || status || kind FROM lastseat.outcomes('{t,a,h}') UNION ALL SELECT key || status
+  FROM lastseat.outcome('t');
 SELECT count(*)::text FROM lastseat.outcomes_since() UNION ALL SELECT (lastseat.outcomes_cursor() <> '')::text;
 SELECT currency || balance || held FROM lastseat.account('bank');
 SELECT status || amount || extract(epoch FROM expires_at) FROM lastseat.payment('p');
 SELECT status || customer || items || extract(epoch FROM expires_at) FROM lastseat.reservation('r');
-SELECT a::text FROM lastseat.availability('{seat,room}'::text[]) a UNION ALL SELECT a::text FROM lastseat.availability('se') a;
+SELECT a::text FROM lastseat.availability('{seat,room}'::text[]) a UNION ALL SELECT a::text
+  FROM lastseat.availability('se') a;
 SELECT count(*)::text FROM lastseat.occupied('room', '2026-12-01Z', '2026-12-02Z');
 SELECT count(*)::text FROM lastseat.statement('bank') UNION ALL SELECT lastseat.balance_at('bank', '2999-01-01Z')::text;
 SELECT encode(fingerprint, 'hex') FROM lastseat.requests ORDER BY key;
@@ -73,7 +77,7 @@ func answers(t *testing.T, pool *pgxpool.Pool, settings []string) (all []string)
 		for _, setting := range settings {
 			exec(t, tx, "SET LOCAL "+setting)
 		}
-		for _, call := range strings.Split(everyCall, ";\n") {
+		for call := range strings.SplitSeq(everyCall, ";\n") {
 			rows, err := tx.Query(t.Context(), call, pgx.QueryExecModeExec)
 			if err != nil {
 				t.Fatalf("%v: %s: %v", settings, call, err)

@@ -11,12 +11,13 @@ import (
 //go:embed shipped.txt
 var shipped string
 
-// Shipped are the lines that [ShippedSQL] returns in a database that was migrated by this release and not changed since.
+// Shipped are the lines that [ShippedSQL] returns in a database that was migrated by this release and not changed
+// since.
 func Shipped() []string { return strings.Split(strings.TrimSpace(shipped), "\n") }
 
 // ShippedSQL describes the schema lastseat as it is now, one line for each table, column, constraint, index, trigger,
-// rule, function, right and currency, so that the same schema has the same lines on every version of Postgres. SELECT is a right
-// that anybody may be given.
+// rule, function, right and currency, so that the same schema has the same lines on every version of Postgres. SELECT
+// is a right that anybody may be given.
 const ShippedSQL = `
 	WITH objects AS (
 		SELECT 'table' AS kind, c.oid, c.relname AS name, c.relowner AS owner, coalesce(c.relacl,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
@@ -31,9 +32,7 @@ func startHistory(t *testing.T, dir string, settings map[string]string) *history
 	t.Helper()
 	h := &history{t: t, dir: dir}
 	all := map[string]string{"fsync": "off", "wal_level": "replica", "shared_buffers": "16MB", "autovacuum": "off"}
-	for name, value := range settings {
-		all[name] = value
-	}
+	maps.Copy(all, settings)
 	var err error
 	if h.server, err = localpg.Start(t.Context(), localpg.Options{Dir: dir, Settings: all}); err != nil {
 		t.Fatal(err)
@@ -156,9 +155,9 @@ func TestFeedAfterFailover(t *testing.T) {
 	old := startHistory(t, filepath.Join(base, "old"), nil)
 	migrate(t, old)
 	old.settle("a", "b", "c")
-	behind, level := "", ""
+	behind := ""
 	old.wantRead(&behind, "a", "b", "c")
-	level = behind
+	level := behind
 	fromNow := scalar[string](t, old.conn, `SELECT lastseat.outcomes_cursor()`)
 	old.stop()
 	standby := copied(t, old.dir)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"strings"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -118,15 +119,15 @@ type counts struct {
 }
 
 func (c counts) String() string {
-	text := fmt.Sprintf("%d requests: %d new, %d duplicates; %d accounts opened, %d resources defined",
-		c.Requests, c.Requests-c.Duplicates, c.Duplicates, c.Accounts, c.Resources)
+	lines := []string{fmt.Sprintf("%d requests: %d new, %d duplicates; %d accounts opened, %d resources defined",
+		c.Requests, c.Requests-c.Duplicates, c.Duplicates, c.Accounts, c.Resources)}
 	for _, r := range c.Repeated {
-		text += "\n" + r.String()
+		lines = append(lines, r.String())
 	}
 	if more := c.RepeatedLines - len(c.Repeated); more > 0 {
-		text += fmt.Sprintf("\n%d more lines repeat earlier ones", more)
+		lines = append(lines, fmt.Sprintf("%d more lines repeat earlier ones", more))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 type importer struct {

@@ -32,7 +32,8 @@ func TestImportNamesRepeatedLines(t *testing.T) {
 	if counts := clitest.Lines[counts](t, once)[0]; counts.RepeatedLines != 0 || counts.Duplicates == 0 {
 		t.Errorf("of another import: %+v", counts)
 	}
-	many := runIn(t, s.url, strings.NewReader(transfersHeader+strings.Repeat("k2,bank,ada,0.01,EUR,\n", 50)), "import", "-")
+	many := runIn(t, s.url, strings.NewReader(transfersHeader+strings.Repeat("k2,bank,ada,0.01,EUR,\n", 50)), "import",
+		"-")
 	if !strings.Contains(many.Out, "29 more lines repeat earlier ones") || strings.Count(many.Out, "\n") != 22 {
 		t.Errorf("printed %q", many.Out)
 	}
@@ -57,7 +58,8 @@ func TestImportQueueTimeAndMetadata(t *testing.T) {
 		Succeeds(t)
 	s.importFile(t, "key,from_account,to_account,amount,currency,metadata\nm,bank,ada,1,EUR,\"{\"\"order\"\": 7}\"\n").
 		Succeeds(t)
-	s.importFile(t, `{"kind":"payment.transfer","key":"r","args":{"from":"bank","to":"ada","amount":1,"currency":"EUR"},"queue":"own"}`).
+	s.importFile(t,
+		`{"kind":"payment.transfer","key":"r","args":{"from":"bank","to":"ada","amount":1,"currency":"EUR"},"queue":"own"}`).
 		Fails(t, 65, "line 1: ", `queue "own"`)
 	var own, metadata int
 	err := s.pool.QueryRow(t.Context(), `

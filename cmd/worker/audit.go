@@ -39,8 +39,9 @@ the schema with the one that this release ships; the row that was changed, delet
 --seal prints the ends of the chains as one line of JSON, if all invariants hold. Keep it away from the database:
 with --since-seal FILE a later audit also proves that the history up to the seal was not rewritten or cut off. With
 LASTSEAT_SEAL_KEY (64 hexadecimal digits) the seal is signed; the public key is printed on standard error.`,
-		Example: "  worker audit\n  worker audit --output json\n  worker audit --seal > seal.json\n  worker audit --since-seal seal.json",
-		Args:    cobra.NoArgs,
+		Example: "  worker audit\n  worker audit --output json\n  worker audit --seal > seal.json\n  worker audit " +
+			"--since-seal seal.json",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			loaded, pool, err := p.open(cmd.Context())
 			if err != nil {

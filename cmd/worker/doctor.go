@@ -77,7 +77,8 @@ func checkRights(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	err := pool.QueryRow(ctx, `
 		SELECT current_user, has_table_privilege('lastseat.river_job', 'DELETE')
 		  AND has_table_privilege('lastseat.transfers', 'INSERT')
-		   AND has_column_privilege('lastseat.requests', 'status', 'UPDATE') AND has_sequence_privilege('lastseat.transfers_id_seq',
+		   AND has_column_privilege('lastseat.requests', 'status', 'UPDATE')
+		     AND has_sequence_privilege('lastseat.transfers_id_seq',
 		     'USAGE')`).Scan(&role, &enough)
 	if err == nil && !enough {
 		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a "+

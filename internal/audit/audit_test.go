@@ -281,7 +281,8 @@ const unguarded = `
 
 // logged has what a corruption has settled in the log of outcomes: that it is not is a corruption of its own.
 const logged = `;
-	INSERT INTO lastseat.outcome_log (timeline, settled_at, keys) SELECT 1, settled_at, array_agg(key) FROM lastseat.requests r
+	INSERT INTO lastseat.outcome_log (timeline, settled_at, keys) SELECT 1, settled_at, array_agg(key)
+	  FROM lastseat.requests r
 	WHERE settled_at IS NOT NULL AND NOT EXISTS (SELECT FROM lastseat.outcome_log l WHERE l.settled_at = r.settled_at
 	  AND r.key = ANY (l.keys)) GROUP BY settled_at`
 

@@ -265,40 +265,52 @@ func what(t table) string {
 	return names[t.relations[0]]
 }
 
-// judgeRequest: a request may fail and be retried any number of times; it is applied or rejected once.
-func judgeRequest(row *kept, notes []noted) string {
-	var settled, failed, reopened int
-	same := row.status == history.Pending && len(notes) == 0
+// past is what the history has of a request: how often it was settled for good, failed and was retried, and whether
+// one of these notes is of the row as it is.
+type past struct {
+	settled, failed, reopened int
+	same                      bool
+}
+
+func pastOf(row *kept, notes []noted) past {
+	p := past{same: row.status == history.Pending && len(notes) == 0}
 	for _, n := range notes {
-		matches := bytes.Equal(n.digest, row.digest)
+		var fits bool
 		switch n.relation {
 		case history.Requests:
-			settled++
-			same = same || matches && (row.status == "applied" || row.status == "rejected")
+			p.settled++
+			fits = row.status == "applied" || row.status == "rejected"
 		case history.Failed:
-			failed++
-			same = same || matches && row.status == "failed"
+			p.failed++
+			fits = row.status == "failed"
 		case history.Reopened:
-			reopened++
-			same = same || matches && row.status == history.Pending
+			p.reopened++
+			fits = row.status == history.Pending
 		}
+		p.same = p.same || fits && bytes.Equal(n.digest, row.digest)
 	}
-	wantSettled, wantFailed := 1, reopened
+	return p
+}
+
+// judgeRequest: a request may fail and be retried any number of times; it is applied or rejected once.
+func judgeRequest(row *kept, notes []noted) string {
+	p := pastOf(row, notes)
+	wantSettled, wantFailed := 1, p.reopened
 	switch row.status {
 	case history.Pending:
 		wantSettled = 0
 	case "failed":
-		wantSettled, wantFailed = 0, reopened+1
+		wantSettled, wantFailed = 0, p.reopened+1
 	}
 	switch {
 	case len(notes) == 0 && row.status != history.Pending:
 		return fmt.Sprintf("request %s is not in the history: it was made up, or the history was cut", row.name)
-	case settled > 1:
-		return fmt.Sprintf("request %s was settled %d times", row.name, settled)
-	case settled != wantSettled || failed != wantFailed:
+	case p.settled > 1:
+		return fmt.Sprintf("request %s was settled %d times", row.name, p.settled)
+	case p.settled != wantSettled || p.failed != wantFailed:
 		return fmt.Sprintf("request %s is %s: by the history it was applied or rejected %d times, failed %d and "+
-			"retried %d", row.name, row.status, settled, failed, reopened)
-	case !same:
+			"retried %d", row.name, row.status, p.settled, p.failed, p.reopened)
+	case !p.same:
 		return fmt.Sprintf("request %s was changed: it is not what the history has of it", row.name)
 	}
 	return ""

@@ -205,7 +205,8 @@ var inventoryCorruptions = []corruption{
 	{"requests.logged", nil, "as far back as the log goes",
 		`UPDATE lastseat.requests SET settled_at = (SELECT min(settled_at) FROM lastseat.outcome_log) WHERE key = 'refused'`,
 		"request refused was settled at"},
-	{"requests.logged", nil, "twice", `INSERT INTO lastseat.outcome_log (timeline, settled_at, keys) SELECT 1, settled_at, '{t1}'
+	{"requests.logged", nil, "twice", `INSERT INTO lastseat.outcome_log (timeline, settled_at, keys) SELECT 1,
+		settled_at, '{t1}'
 		FROM lastseat.requests WHERE key = 't1'`, "request t1 was settled at"},
 	{"requests.logged", nil, "one that failed", `UPDATE lastseat.outcome_log SET keys = '{x}'
 		WHERE keys = '{ask-cancelled}'`, "request ask-cancelled was settled at"},

@@ -34,7 +34,8 @@ var tamperings = []tampering{
 		WHERE key = 't1'`, "(key t1)"},
 	{"date of an entry", `UPDATE lastseat.entries SET created_at = created_at + interval '1 microsecond'
 		WHERE account_id = 'tom'`, "(key t4)"},
-	{"code of a settled request", `UPDATE lastseat.requests SET code = 'account_not_found' WHERE key = 'refused'`, "refused"},
+	{"code of a settled request", `UPDATE lastseat.requests SET code = 'account_not_found' WHERE key = 'refused'`,
+		"refused"},
 	{"detail of a settled request", `UPDATE lastseat.requests SET detail = jsonb_set(detail, '{available}', '7')
 		WHERE key = 'refused'`, "request refused"},
 	{"fingerprint of a settled request", `UPDATE lastseat.requests SET fingerprint = sha256('x') WHERE key = 'refused'`,
@@ -111,7 +112,8 @@ var moreTamperings = []tampering{
 		"accounts_within_limit"},
 	{"a rule that swallows rows", `CREATE RULE gone AS ON INSERT TO lastseat.history DO INSTEAD NOTHING`,
 		"rule gone of history"},
-	{"an account from nowhere", `INSERT INTO lastseat.accounts (id, currency, overdraft_limit) VALUES ('pit', 'EUR', NULL)`,
+	{"an account from nowhere",
+		`INSERT INTO lastseat.accounts (id, currency, overdraft_limit) VALUES ('pit', 'EUR', NULL)`,
 		"account pit"},
 	{"an account's date", `UPDATE lastseat.accounts SET created_at = '2020-01-01Z' WHERE id = 'idle'`, "account idle"},
 	{"an unused account deleted", `DELETE FROM lastseat.accounts WHERE id = 'idle'`, "account idle"},

@@ -92,7 +92,8 @@ func TestErrorsOfACommand(t *testing.T) {
 		{cli.BadData("line 7 is bad"), cli.ExitData, "tool: line 7 is bad\n"},
 		{&cli.Error{Code: cli.ExitRefused}, cli.ExitRefused, ""}, // it has been said
 		{errors.New("broken"), cli.ExitViolation, "tool: broken\n"},
-		{outbox.ErrCommitUnknown, cli.ExitUnknown, "tool: the reply to COMMIT was lost: run the same command again; what was done is not done twice\n"},
+		{outbox.ErrCommitUnknown, cli.ExitUnknown,
+			"tool: the reply to COMMIT was lost: run the same command again; what was done is not done twice\n"},
 	} {
 		code, out, errs := execute(t, test.err, "do", "--key", "k")
 		if code != test.code || errs != test.says || out != "n is 1\n" {

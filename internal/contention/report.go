@@ -26,7 +26,8 @@ that no account is below zero.
 // report is everything in Markdown: who wins where, SERIALIZABLE beside the row lock, and all the numbers.
 func report(about string, all results, o options) string {
 	var text strings.Builder
-	text.WriteString("# Contention: the numbers\n\nMade by `make bench-contention`. [concurrency.md](concurrency.md) says what they mean.\n\n" + about + explanation)
+	text.WriteString("# Contention: the numbers\n\nMade by `make bench-contention`. [concurrency.md](concurrency.md) " +
+		"says what they mean.\n\n" + about + explanation)
 	text.WriteString("\n## The most withdrawals a second\n\n")
 	grid(&text, o, func(accounts, clients int) string { return winner(all, accounts, clients) })
 	text.WriteString("\n## SERIALIZABLE, in percent of the row lock\n\n")

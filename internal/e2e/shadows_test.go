@@ -38,10 +38,12 @@ BEGIN
         WITH type AS (SELECT t::regtype AS oid FROM unnest(` + nearerTypes + `) t),
         own AS (
             SELECT DISTINCT p.proname, p.pronargs, p.proretset, p.proargtypes::oid[] AS args,
-                   CASE WHEN r.typtype = 'p' OR p.proretset THEN 'text'::regtype ELSE p.prorettype::regtype END AS result,
+                   CASE WHEN r.typtype = 'p' OR p.proretset THEN 'text'::regtype
+                     ELSE p.prorettype::regtype END AS result,
                    p.provariadic <> 0 AS many
             FROM pg_proc p JOIN pg_type r ON r.oid = p.prorettype
-            WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (names) AND p.pronargs BETWEEN 1 AND 5),
+            WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY (names)
+              AND p.pronargs BETWEEN 1 AND 5),
         candidate AS (
             SELECT proname, result, ARRAY[a.oid::oid] AS args FROM own, type a WHERE pronargs = 1
             UNION SELECT proname, result, ARRAY[a.oid::oid, b.oid::oid] FROM own, type a, type b
@@ -52,7 +54,8 @@ BEGIN
                        FROM unnest(args) WITH ORDINALITY u(arg, i) JOIN pg_type t ON t.oid = u.arg ORDER BY i)
                   FROM own, type a, generate_series(1, 5) at WHERE at <= pronargs AND pronargs > 2)
         SELECT proname, (array_agg(result ORDER BY result))[1] AS result,
-               (SELECT string_agg(format_type(t, NULL), ', ' ORDER BY i) FROM unnest(args) WITH ORDINALITY u(t, i)) AS list
+               (SELECT string_agg(format_type(t, NULL), ', ' ORDER BY i)
+                 FROM unnest(args) WITH ORDINALITY u(t, i)) AS list
         FROM candidate c
         WHERE NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace
                           AND p.proname = c.proname AND p.proargtypes::oid[] = c.args)

@@ -53,7 +53,8 @@ func appendCanonical(buf []byte, value any) []byte {
 	return buf
 }
 
-// canonicalNumber writes a decimal number as an integer without trailing zeros and an exponent: 1.50 and 15e-1 are 15e-1.
+// canonicalNumber writes a decimal number as an integer without trailing zeros and an exponent: 1.50 and 15e-1 are
+// 15e-1.
 func canonicalNumber(text string) string {
 	sign := ""
 	if rest, negative := strings.CutPrefix(text, "-"); negative {

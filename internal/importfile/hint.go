@@ -45,7 +45,8 @@ func transferColumns() string { return strings.Join(schemas[0].columns, ",") }
 // separators that other programs write in place of commas, by their names.
 var separators = []struct{ char, name string }{{";", "semicolons"}, {"\t", "tabs"}, {"|", "bars"}}
 
-// otherSeparator names the separator that stands between fields which should be separated by commas, or returns nothing.
+// otherSeparator names the separator that stands between fields which should be separated by commas, or returns
+// nothing.
 func otherSeparator(fields []string, least int) string {
 	line := strings.Join(fields, ",")
 	for _, s := range separators {

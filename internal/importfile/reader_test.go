@@ -65,7 +65,8 @@ func TestReader(t *testing.T) {
 			"transfers", []Record{
 				transfer(5, "k1", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"one\n\ntwo\n"}`),
 				transfer(10, "k2", `{"from":"a","to":"b","amount":100,"currency":"EUR","description":"x"}`)}},
-		{"metadata", "key,from_account,to_account,amount,currency,metadata\nk1,a,b,1,EUR,\"{\"\"n\"\": 1.10e2}\"\nk2,a,b,1,EUR,\n",
+		{"metadata",
+			"key,from_account,to_account,amount,currency,metadata\nk1,a,b,1,EUR,\"{\"\"n\"\": 1.10e2}\"\nk2,a,b,1,EUR,\n",
 			"transfers", []Record{
 				transfer(2, "k1", `{"from":"a","to":"b","amount":100,"currency":"EUR","metadata":{"n":1.10e2}}`),
 				transfer(3, "k2", `{"from":"a","to":"b","amount":100,"currency":"EUR"}`)}},
@@ -84,11 +85,12 @@ func TestReader(t *testing.T) {
 				{Line: 2, Request: &Request{Kind: "x.y", Key: `ké😀\u0000`,
 					Args: []byte("{ \"n\" : 1.10e2,\t\"big\":12345678901234567890 }")}},
 				{Line: 4, Request: &Request{Kind: "x", Key: "l", Args: []byte(`{}`)}}}},
-		{"requests of a queue and a time", `{"kind":"x","key":"k","args":{},"queue":"own","scheduled_at":"2026-11-23t13:00:00+01:00"}
+		{"requests of a queue and a time",
+			`{"kind":"x","key":"k","args":{},"queue":"own","scheduled_at":"2026-11-23t13:00:00+01:00"}
 {"kind":"x","key":"l","args":{},"queue":null,"scheduled_at":null}`, "requests", []Record{
-			{Line: 1, Request: &Request{Kind: "x", Key: "k", Args: []byte(`{}`), Queue: "own",
-				ScheduledAt: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}},
-			{Line: 2, Request: &Request{Kind: "x", Key: "l", Args: []byte(`{}`)}}}},
+				{Line: 1, Request: &Request{Kind: "x", Key: "k", Args: []byte(`{}`), Queue: "own",
+					ScheduledAt: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}},
+				{Line: 2, Request: &Request{Kind: "x", Key: "l", Args: []byte(`{}`)}}}},
 		{"header only", "resource,capacity", "resources", nil},
 		{"200 characters, not bytes", "resource,capacity\n" + strings.Repeat("é", 200) + ",1\n", "resources", []Record{
 			{Line: 2, Resource: &Resource{strings.Repeat("é", 200), 1, 0}}}},

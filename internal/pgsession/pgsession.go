@@ -1,6 +1,6 @@
-// Package pgsession makes every connection of the programs, and pins its search_path. Anybody who may create in a schema
-// of a session's search_path can define functions and operators there that are nearer to the types of a call than
-// Postgres's own, and they run with the session's rights.
+// Package pgsession makes every connection of the programs, and pins its search_path. Anybody who may create in a
+// schema of a session's search_path can define functions and operators there that are nearer to the types of a call
+// than Postgres's own, and they run with the session's rights.
 package pgsession
 
 import (

@@ -171,7 +171,8 @@ func writeColumns(ctx context.Context, conn *pgx.Conn, page *strings.Builder, ki
 const rightsSQL = `
 	SELECT c.relname, ARRAY(
 		SELECT coalesce((SELECT string_agg(kind || coalesce(columns, ''), ', ' ORDER BY n)
-		  FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,USAGE}'::text[]) WITH ORDINALITY AS k(kind, n),
+		  FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER,USAGE}'::text[]) WITH ORDINALITY AS k(kind,
+		    n),
 		       LATERAL (SELECT ' (' || string_agg(attname, ', ' ORDER BY attnum) || ')' AS columns FROM pg_attribute
 		                WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND relkind <> 'S'
 		                  AND kind IN ('INSERT', 'UPDATE') AND NOT has_table_privilege(role, c.oid, kind)
