@@ -8,8 +8,8 @@ import (
 	"io"
 	"maps"
 	"os"
-	"strings"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
