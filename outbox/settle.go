@@ -39,10 +39,7 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 			_ = tx.Rollback(context.WithoutCancel(ctx))
 		}
 	}()
-	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
-	b := &batch{share: l.share, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{}, limit: limit}
-	b.bars = l.waiting.bars
-	b.asked = l.waiting.limit(limit)
+	b := l.newBatch(tx)
 	if err := b.claim(ctx, b.asked); err != nil {
 		return false, false, &batchError{claiming: b.asked, err: err}
 	}
@@ -58,6 +55,20 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 	if len(b.jobs) > 0 && l.mustNote(b) {
 		return true, false, l.note(ctx, b)
 	}
+	settled, err = l.finish(ctx, b)
+	return settled, false, err
+}
+
+func (l *lane) newBatch(tx pgx.Tx) *batch {
+	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
+	return &batch{
+		share: l.share, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{},
+		limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
+	}
+}
+
+// finish settles what the batch is about, and tells whether it dealt with any job.
+func (l *lane) finish(ctx context.Context, b *batch) (settled bool, err error) {
 	if len(b.jobs) > 0 {
 		l.remember(b)
 	}
@@ -70,9 +81,9 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 	}
 	if err != nil {
 		l.meetLock(err)
-		return false, false, &batchError{jobs: b.jobs, charged: b.charged, err: err}
+		return false, &batchError{jobs: b.jobs, charged: b.charged, err: err}
 	}
-	return l.settled(ctx, b) > 0, false, nil
+	return l.settled(ctx, b) > 0, nil
 }
 
 // isStrict tells whether a job of the batch is of a kind that needs SERIALIZABLE.

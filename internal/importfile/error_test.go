@@ -11,8 +11,9 @@ const (
 	transfersHeader = "key,from_account,to_account,amount,currency,description\n"
 	accountsHeader  = "account,currency,overdraft\n"
 	resourcesHeader = "resource,capacity,overbook\n"
-	columnsKnown    = "the columns of transfers are key, from_account, to_account, amount, currency, description, metadata"
-	headers         = "key,from_account,to_account,amount,currency,description,metadata or account,currency,overdraft or " +
+	columnsKnown    = "the columns of transfers are " +
+		"key, from_account, to_account, amount, currency, description, metadata"
+	headers = "key,from_account,to_account,amount,currency,description,metadata or account,currency,overdraft or " +
 		"resource,capacity,overbook"
 )
 
