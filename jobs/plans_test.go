@@ -101,7 +101,8 @@ var small = []string{"river_queue", "river_leader", "lanes", "schema_migrations"
 
 // todo are partial indexes that hold only what is to be done, so that a walk through one of them is no walk through
 // history.
-var todo = []string{"resources_grown", "resources_waiting"}
+// timelines and history_waiting are read from one end, with a LIMIT; the bound on rows holds for them too.
+var todo = []string{"resources_grown", "resources_waiting", "timelines_pkey", "history_waiting_pkey"}
 
 // check finds what is read in another way than by key, and what reads more than a batch of n jobs needs.
 func (n *planNode) check(leading map[string]string, jobs int, complain func(format string, args ...any)) {

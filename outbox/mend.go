@@ -44,25 +44,14 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	failed := &batchError{}
 	errors.As(err, &failed)
 	e := l.evidence(ctx, failed)
-	switch judge(err, e) {
-	case othersLane:
-		return err
-	case connectionGone:
-		if failed.claiming > 0 || len(failed.jobs) > 0 {
-			l.pace.lost()
-		}
+	switch v := judge(err, e); v {
+	case othersLane, connectionGone, commitUnknown, handlersDoing:
+		l.leaveConnection(ctx, v, failed, err)
 		return err
 	case unclaimable:
 		if err := l.chargeUnclaimable(ctx, failed.claiming, err); err != nil {
 			return l.mend(ctx, stop, err)
 		}
-	case commitUnknown:
-		l.log.WarnContext(ctx, "the reply to COMMIT was lost: the next claim shows what was committed",
-			slog.String("error", err.Error()))
-		return err
-	case handlersDoing:
-		l.suspicion.accuse(stuckJob(failed), err)
-		return err
 	case nobodysFault:
 		l.retryLater(ctx, stop, err)
 	case noRoom:
@@ -73,25 +62,48 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 		if l.stall(ctx, stop, err) {
 			return err
 		}
-	case cutOff:
-		l.pace.forgetConflicts()
-		l.suspicion.cutOff(failed.jobs)
-	case oneOfThem:
-		l.log.DebugContext(ctx, "batch failed: looking for the job",
-			slog.Int("batch", len(failed.jobs)), slog.String("error", err.Error()))
-		l.pace.forgetConflicts()
-		l.suspicion.search(len(failed.jobs))
-	case itsDoing:
-		l.pace.found()
-		l.suspicion.search(1)
-		l.suspicion.accuse(failed.jobs[0], l.explain(err, e))
-	case unwritable:
-		l.suspicion.culprit.unwritable = err
+	default:
+		l.suspect(ctx, v, failed, e)
 	}
 	if l.lost() {
 		return err
 	}
 	return nil
+}
+
+// leaveConnection does what is to be done before the lane goes on on another connection, or stands by.
+func (l *lane) leaveConnection(ctx context.Context, v verdict, failed *batchError, err error) {
+	switch v {
+	case connectionGone:
+		if failed.claiming > 0 || len(failed.jobs) > 0 {
+			l.pace.lost()
+		}
+	case commitUnknown:
+		l.log.WarnContext(ctx, "the reply to COMMIT was lost: the next claim shows what was committed",
+			slog.String("error", err.Error()))
+	case handlersDoing:
+		l.suspicion.accuse(stuckJob(failed), err)
+	}
+}
+
+// suspect looks for the job that failed a batch, or accuses it.
+func (l *lane) suspect(ctx context.Context, v verdict, failed *batchError, e evidence) {
+	switch v {
+	case cutOff:
+		l.pace.forgetConflicts()
+		l.suspicion.cutOff(failed.jobs)
+	case oneOfThem:
+		l.log.DebugContext(ctx, "batch failed: looking for the job",
+			slog.Int("batch", len(failed.jobs)), slog.String("error", failed.Error()))
+		l.pace.forgetConflicts()
+		l.suspicion.search(len(failed.jobs))
+	case itsDoing:
+		l.pace.found()
+		l.suspicion.search(1)
+		l.suspicion.accuse(failed.jobs[0], l.explain(failed, e))
+	case unwritable:
+		l.suspicion.culprit.unwritable = failed
+	}
 }
 
 // stuckJob is the job whose handler left the connection or the transaction unusable.

@@ -61,8 +61,8 @@ func (p *pace) settled() {
 	p.limit *= 2
 }
 
-// lost: a connection was lost with a batch. Once may be a restart. When it happens again before anything has settled, it
-// may be too much for something in between, so the next batch is half as big.
+// lost: a connection was lost with a batch. Once may be a restart. When it happens again before anything has settled,
+// it may be too much for something in between, so the next batch is half as big.
 func (p *pace) lost() {
 	if p.losses++; p.losses > 1 {
 		p.limit = max(1, p.limit/2)

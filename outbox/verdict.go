@@ -173,8 +173,8 @@ func refused(err error) bool {
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23")
 }
 
-// unreadable tells whether an error of a claim may come from a job's row: from its data (22), a limit (54), damage (XX),
-// or from what pgx makes of it.
+// unreadable tells whether an error of a claim may come from a job's row: from its data (22), a limit (54),
+// damage (XX), or from what pgx makes of it.
 func unreadable(err error) bool {
 	code := retry.SQLState(err)
 	return code == "" || slices.ContainsFunc([]string{"22", "54", "XX"}, func(class string) bool {

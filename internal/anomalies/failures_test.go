@@ -56,8 +56,8 @@ func TestTransferDiesHalfWay(t *testing.T) {
 			s.Error("the service is dead and has committed")
 		}
 		s.ask("order", jobs.Transfer{From: ada, To: bob, Amount: 100, Currency: "EUR"})
-		// The worker dies in the middle: the job is claimed, and it waits for the second account.
-		release := s.holdAccount(bob)
+		// The worker dies in the middle: the transfer is written, and its entries wait for somebody's lock.
+		release := s.holdEntries()
 		died := make(chan error, 1)
 		go func() { died <- s.worker(0).Drain(s.Context()) }()
 		lane := s.stuckLane()

@@ -132,15 +132,26 @@ func (s *stage) wantDone(ends [2]error) {
 	}
 }
 
-// holdAccount has another session lock an account, so that the lane stops in the middle of the batch that needs it.
+// holdAccount has another session lock an account: what needs it waits, and what needs that.
 func (s *stage) holdAccount(account string) (release func()) {
+	s.Helper()
+	return s.lock(`SELECT FROM lastseat.accounts WHERE id = $1 FOR UPDATE`, account)
+}
+
+// holdEntries has another session lock the table of entries, so that the lane stops in the middle of a batch.
+func (s *stage) holdEntries() (release func()) {
+	s.Helper()
+	return s.lock(`LOCK TABLE lastseat.entries IN SHARE MODE`)
+}
+
+func (s *stage) lock(sql string, args ...any) (release func()) {
 	s.Helper()
 	tx, err := s.pool.Begin(s.Context())
 	if err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(s.Context())) })
-	if _, err := tx.Exec(s.Context(), `SELECT FROM lastseat.accounts WHERE id = $1 FOR UPDATE`, account); err != nil {
+	if _, err := tx.Exec(s.Context(), sql, args...); err != nil {
 		s.Fatal(err)
 	}
 	return func() {
@@ -149,6 +160,14 @@ func (s *stage) holdAccount(account string) (release func()) {
 			s.Error(err)
 		}
 	}
+}
+
+// laneTaken waits for a worker to take the lane.
+func (s *stage) laneTaken() {
+	s.Helper()
+	s.eventually("a worker takes the lane", func() bool {
+		return s.int(`SELECT count(*) FROM lastseat.lanes WHERE holder IS NOT NULL`) > 0
+	})
 }
 
 // stuckLane waits for a lane that waits for a lock, and returns its backend.

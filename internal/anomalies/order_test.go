@@ -50,7 +50,7 @@ func TestOutOfOrder(t *testing.T) {
 		ada, shop := s.account("ada", 0), s.account("shop", 0)
 		s.ask("deposit", jobs.Transfer{From: "bank", To: ada, Amount: 100, Currency: "EUR"})
 		s.ask("withdrawal", jobs.Transfer{From: ada, To: shop, Amount: 100, Currency: "EUR"})
-		release := s.holdAccount(ada) // the deposit is claimed, and can't be done yet
+		release := s.holdAccount(ada) // the deposit waits for its account, and the withdrawal for the deposit
 		var workers sync.WaitGroup
 		for range 2 {
 			workers.Go(func() {
@@ -59,7 +59,7 @@ func TestOutOfOrder(t *testing.T) {
 				}
 			})
 		}
-		s.stuckLane()
+		s.laneTaken()
 		s.wantCodes([]string{"deposit", "withdrawal"}, "", "")
 		release()
 		workers.Wait()
