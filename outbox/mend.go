@@ -71,7 +71,7 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	return nil
 }
 
-// leaveConnection does what is to be done before the lane goes on on another connection, or stands by.
+// leaveConnection does what is to be done before the lane continues on another connection, or stands by.
 func (l *lane) leaveConnection(ctx context.Context, v verdict, failed *batchError, err error) {
 	switch v {
 	case connectionGone:
