@@ -60,9 +60,9 @@ func TestPostgresRestarts(t *testing.T) {
 		"--wait", "45s").exits(t, 0)
 
 	// Both have a transaction open when the server goes: the standby's drain waits for the lane.
-	release := lockAccount(t, pool, "ada")
+	release := holdBatch(t, pool)
 	give(t, pool, "in the middle")
-	blocked(t, pool)
+	held(t, pool)
 	drain := start(t, on(url), "worker", "run", "--drain")
 	clitest.Eventually(t, "the drain to connect", func() bool {
 		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity
@@ -95,29 +95,36 @@ func TestPostgresRestarts(t *testing.T) {
 	run.exits(t, 0)
 }
 
-// lockAccount keeps a batch that touches the account from going on, until release is called.
-func lockAccount(t *testing.T, pool *pgxpool.Pool, account string) (release func()) {
+// holdBatch keeps a batch that writes entries from going on, until release is called. No lock does that: the lane
+// passes by what somebody has locked.
+func holdBatch(t *testing.T, pool *pgxpool.Pool) (release func()) {
 	t.Helper()
 	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close(t.Context()) })
-	if _, err := conn.Exec(t.Context(), `BEGIN`); err != nil {
+	if _, err := conn.Exec(t.Context(), `
+		SELECT pg_advisory_lock(42);
+		CREATE FUNCTION public.held() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			WHILE NOT pg_try_advisory_xact_lock_shared(42) LOOP PERFORM pg_sleep(0.01); END LOOP;
+			RETURN NULL;
+		END $$;
+		CREATE TRIGGER held BEFORE INSERT ON lastseat.entries FOR EACH STATEMENT EXECUTE FUNCTION public.held()`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Exec(t.Context(), `SELECT FROM lastseat.accounts WHERE id = $1 FOR UPDATE`, account); err != nil {
-		t.Fatal(err)
+	return func() { // the server may be gone, and the lock with it
+		_, _ = conn.Exec(t.Context(), `SELECT pg_advisory_unlock(42)`)
+		_, _ = conn.Exec(t.Context(), `DROP TRIGGER held ON lastseat.entries`)
 	}
-	return func() { _ = conn.Close(t.Context()) }
 }
 
-// blocked waits until a batch is in hand that can't go on.
-func blocked(t *testing.T, pool *pgxpool.Pool) {
+// held waits until a batch is in hand that can't go on.
+func held(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
-	clitest.Eventually(t, "a batch to wait for the account", func() bool {
+	clitest.Eventually(t, "a batch to be held", func() bool {
 		return testdb.Scalar[bool](t, pool, `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE datname = current_database() AND application_name = 'lastseat lane' AND wait_event_type = 'Lock')`)
+			WHERE datname = current_database() AND application_name = 'lastseat lane' AND wait_event = 'PgSleep')`)
 	})
 }
 
@@ -130,9 +137,9 @@ func TestDrainIsCutOff(t *testing.T) {
 	open(t, pool)
 	give(t, pool, "k1", "k2", "k3")
 	cable := newProxy(t)
-	release := lockAccount(t, pool, "ada")
+	release := holdBatch(t, pool)
 	drain := start(t, on(cable.to(t, direct)), "worker", "run", "--drain")
-	blocked(t, pool)
+	held(t, pool)
 	cable.cut()
 	release()
 	if code := drain.wait(t); code != 69 && code != 75 {

@@ -23,9 +23,9 @@ func busyWorker(t *testing.T, environ ...string) (p *process, pool *pgxpool.Pool
 		keys = append(keys, fmt.Sprintf("k%d", n))
 	}
 	give(t, pool, keys...)
-	release = lockAccount(t, pool, "ada")
+	release = holdBatch(t, pool)
 	p = start(t, on(url, append(environ, "LASTSEAT_BATCH=10")...), "worker", "run", "-o", "json")
-	blocked(t, pool)
+	held(t, pool)
 	return p, pool, release
 }
 
