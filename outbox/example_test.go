@@ -116,7 +116,7 @@ func (pointsSettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) 
 		}
 	}
 	// the read set, in the order of its keys
-	rows, err := tx.Query(ctx, `SELECT customer, points FROM members WHERE customer = ANY ($1)
+	rows, err := tx.Query(ctx, `SELECT customer, points FROM public.members WHERE customer = ANY ($1)
 		ORDER BY customer FOR UPDATE`, customers)
 	if err != nil {
 		return nil, err
@@ -132,7 +132,8 @@ func (pointsSettler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) 
 		results[i] = applyPoints(points, request)
 	}
 	// the write set: one statement, with the number of rows that it has to change
-	batch.Write.Queue(`UPDATE members m SET points = n.points FROM unnest($1::text[], $2::bigint[]) n (customer, points)
+	batch.Write.Queue(`UPDATE public.members m SET points = n.points
+		FROM unnest($1::text[], $2::bigint[]) n (customer, points)
 		WHERE m.customer = n.customer`,
 		slices.Collect(maps.Keys(points)), slices.Collect(maps.Values(points))).Exec(outbox.ExpectRows(len(points)))
 	return results, nil

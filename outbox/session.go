@@ -19,6 +19,7 @@ const sessionSQL = `
 		('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_bitmapscan', 'off'),
 		('jit', 'off'), ('plan_cache_mode', 'force_generic_plan'), ('lock_timeout', '250ms'), ('statement_timeout', '0'),
 		('idle_in_transaction_session_timeout', $1), ('idle_session_timeout', $2),
+		('default_transaction_read_only', 'off'),
 		('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3')
 	) AS setting(name, value)`
 

@@ -93,6 +93,7 @@ func TestDuplicates(t *testing.T) {
 	for _, call := range []string{
 		`transfer('plain', 'bank', 'ada', 5, 'EUR')`,
 		`transfer('plain', 'bank', 'ada', 5, 'EUR', NULL, NULL)`,
+		`transfer('plain', 'bank', 'ada', 5, 'EUR', '')`,
 		`transfer('plain', 'bank', 'ada', 5, 'EUR', metadata => '{}')`,
 		`enqueue('payment.transfer', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank"}')`,
 		`enqueue('payment.transfer', 'plain',
@@ -126,7 +127,6 @@ func TestDuplicates(t *testing.T) {
 		`transfer('plain', 'bank', 'ada', 6, 'EUR')`,
 		`transfer('plain', 'ada', 'bank', 5, 'EUR')`,
 		`transfer('plain', 'bank', 'ben', 5, 'EUR')`,
-		`transfer('plain', 'bank', 'ada', 5, 'EUR', '')`,
 		`enqueue('toy', 'plain', '{"currency": "EUR", "amount": 5, "to": "ada", "from": "bank"}')`,
 		`enqueue('toy', 'own', '{"a": "1"}')`,
 	} {

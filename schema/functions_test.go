@@ -217,6 +217,13 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp A
 BEGIN
     PERFORM set_config('test.begun', key, false);
 END $$;
+
+CREATE OR REPLACE FUNCTION lastseat.canonical_payment_mint(args jsonb)
+RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN args - 'expires_at';
+END $$;
 `
 	wantContract(t, second(ask(t, pool, `enqueue('payment.mint', 'k', '{}')`)), "LS002", `there is no kind "payment.mint"`)
 	files := changed(t, map[string]func(string) string{"functions/mint.sql": func(string) string { return mint }})
@@ -230,7 +237,7 @@ END $$;
 	if got := scalar[string](t, conn, `SELECT current_setting('test.begun')`); got != "k" {
 		t.Errorf("its row was begun for %q, want k", got)
 	}
-	// like every kind with a row of its own, it keeps the first expiry
+	// what its canonical form leaves out makes no other request: the first expiry is kept
 	if r := mustAsk(t, conn,
 		`enqueue('payment.mint', 'k', '{"to": "ada", "expires_at": "2031-01-01T00:00:00Z"}')`); !r.Duplicate {
 		t.Error("the same with another expiry is no duplicate")
