@@ -79,7 +79,9 @@ func (p *program) importFile(ctx context.Context, name string, options importOpt
 	}
 	defer closePool(pool)
 	progress := cli.NewProgress(p.streams.Err, size)
-	imported := &importer{pool: pool, openAccounts: options.openAccounts, opened: make(map[string]bool)}
+	imported := &importer{
+		pool: pool, openAccounts: options.openAccounts, opened: make(map[string]bool), progress: progress,
+	}
 	err = imported.all(ctx, progress.Reader(file), options)
 	progress.Finish()
 	if err != nil && imported.counts.Lines > 0 {
@@ -136,6 +138,8 @@ type importer struct {
 	opened       map[string]bool // accounts known to be open
 	seen         seenKeys
 	counts       counts
+	rows         int // that are in
+	progress     *cli.Progress
 }
 
 func (im *importer) all(ctx context.Context, file io.Reader, options importOptions) error {
@@ -182,6 +186,8 @@ func (im *importer) write(ctx context.Context, records []importfile.Record) erro
 		}
 	}
 	im.counts.Lines = records[len(records)-1].Line
+	im.rows += len(records)
+	im.progress.Rows(im.rows)
 	maps.Copy(im.opened, c.opened)
 	return nil
 }

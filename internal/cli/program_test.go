@@ -181,6 +181,7 @@ func TestProgressIsForTerminals(t *testing.T) {
 	if _, err := got.ReadFrom(progress.Reader(&in)); err != nil || got.String() != "0123456789" {
 		t.Errorf("read %q, %v", got.String(), err)
 	}
+	progress.Rows(1)
 	if progress.Finish(); stderr.Len() != 0 {
 		t.Errorf("on a stream that is no terminal there is %q", stderr.String())
 	}

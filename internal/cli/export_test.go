@@ -1,0 +1,4 @@
+package cli
+
+// NewProgressOn is NewProgress on something that is no terminal.
+var NewProgressOn = newProgress
