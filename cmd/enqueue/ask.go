@@ -26,6 +26,18 @@ func (a *asking) flags(cmd *cobra.Command) {
 	cli.Require(cmd, "key")
 }
 
+// shortestWait is how long a command waits for the outcome at least, however long it took to ask.
+const shortestWait = 100 * time.Millisecond
+
+// limit ends the context of the transaction that asks when --wait is over, counted from the beginning of the command: a
+// link that answers each statement late would take many times as long otherwise. It never asks for less than a second.
+func (a *asking) limit(ctx context.Context, begun time.Time) (context.Context, context.CancelFunc) {
+	if a.wait == 0 {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, begun.Add(max(time.Second, a.wait)))
+}
+
 // argsOf returns the arguments of the request; it may read them from the database.
 type argsOf func(tx pgx.Tx) (outbox.Args, error)
 
@@ -42,15 +54,17 @@ func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 	if asking.wait > 0 {
 		p.patience = min(usualPatience, max(time.Second, asking.wait))
 	}
-	ctx := cmd.Context()
+	ctx, begun := cmd.Context(), time.Now()
 	pool, err := p.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer closePool(pool)
+	asked, cancel := asking.limit(ctx, begun)
+	defer cancel()
 	var receipt outbox.Receipt
 	var outcomes []outbox.Outcome
-	err = txn.Run(ctx, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
+	err = txn.Run(asked, pool, txn.Options{}, func(ctx context.Context, tx pgx.Tx) error {
 		args, err := argsOf(tx)
 		if err != nil {
 			return err
@@ -65,7 +79,8 @@ func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 		return err
 	}
 	if asking.wait > 0 {
-		return p.await(ctx, pool, asking.wait, receipt.Duplicate, asking.key)
+		left := max(asking.wait-time.Since(begun), min(asking.wait, shortestWait))
+		return p.await(ctx, pool, waiting{asking.wait, left}, receipt.Duplicate, asking.key)
 	}
 	return p.output.PrintOutcome(p.streams.Out, outcomes[0], receipt.Duplicate)
 }

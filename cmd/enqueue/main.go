@@ -88,10 +88,12 @@ func closePool(pool *pgxpool.Pool) {
 	}
 }
 
-// explain says that the database was silent, where the error says no more than that the connection is closed.
+// explain says that the database was silent, where the error says no more than that the connection is closed or that
+// the time is up.
 func (p *program) explain(err error) error {
 	coded := (*cli.Error)(nil)
-	if err == nil || !p.silent.Load() || errors.Is(err, outbox.ErrCommitUnknown) || errors.As(err, &coded) ||
+	silent := p.silent.Load() || errors.Is(err, context.DeadlineExceeded)
+	if err == nil || !silent || errors.Is(err, outbox.ErrCommitUnknown) || errors.As(err, &coded) ||
 		errors.As(err, new(*pgconn.ConnectError)) {
 		return err
 	}

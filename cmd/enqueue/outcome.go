@@ -70,17 +70,20 @@ The exit code is 0 if all were applied, 3 if one was rejected or failed, and 75 
 				return err
 			}
 			defer closePool(pool)
-			return p.await(cmd.Context(), pool, timeout, false, keys...)
+			return p.await(cmd.Context(), pool, waiting{timeout, timeout}, false, keys...)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait")
 	return cmd
 }
 
+// waiting is how long a command waits for outcomes: what the user has asked for, and what is left of it.
+type waiting struct{ asked, left time.Duration }
+
 // await waits for outcomes and prints them; its error has the exit code that they ask for.
-func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Duration, duplicate bool,
+func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout waiting, duplicate bool,
 	keys ...string) error {
-	limited, cancel := context.WithTimeout(ctx, timeout)
+	limited, cancel := context.WithTimeout(ctx, timeout.left)
 	defer cancel()
 	outcomes, err := outbox.Wait(limited, pool, keys...)
 	if err := p.printAll(outcomes, duplicate); err != nil {
@@ -88,7 +91,7 @@ func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout time.Du
 	}
 	if limited.Err() != nil && errors.Is(err, limited.Err()) {
 		return &cli.Error{Code: cli.ExitUnknown, Err: fmt.Errorf("not settled after %v: ask again with the same key; "+
-			"worker doctor tells whether one is at work", timeout)}
+			"worker doctor tells whether one is at work", timeout.asked)}
 	}
 	if err != nil {
 		return err

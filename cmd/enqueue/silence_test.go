@@ -17,6 +17,14 @@ import (
 // connection stays open and carries no answer any more; the server hears all. An empty trigger: from the beginning.
 func swallowing(t *testing.T, base, trigger string) string {
 	t.Helper()
+	return proxied(t, base, func(client net.Conn, server string) {
+		swallow(client, server, []byte(strings.ToLower(trigger)))
+	})
+}
+
+// proxied returns the URL of a proxy to the server of base, which serves each connection with serve.
+func proxied(t *testing.T, base string, serve func(client net.Conn, server string)) string {
+	t.Helper()
 	at, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +42,7 @@ func swallowing(t *testing.T, base, trigger string) string {
 			if err != nil {
 				return
 			}
-			go swallow(client, server, []byte(strings.ToLower(trigger)))
+			go serve(client, server)
 		}
 	}()
 	return at.String()
@@ -126,3 +134,55 @@ func TestSilence(t *testing.T) {
 		})
 	}
 }
+
+// A link on which each answer comes just in time does not make --wait last many times as long: the command gives up in
+// the middle of asking, and the same command again asks once.
+func TestWaitIsForAll(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	args := []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1.00", "--currency", "EUR"}
+	slow := proxied(t, s.url, func(client net.Conn, server string) { delay(client, server, "begin", 700*time.Millisecond) })
+	got := inTime(t, slow, append(args, "--wait", "1s")...)
+	got.Fails(t, 75, "has not answered", "run the same command again")
+	s.enqueue(t, args...).Succeeds(t)
+	s.asked(t, "k", 1)
+}
+
+// delay passes on what client and server say. From the moment at which the client says trigger, each answer takes long.
+func delay(client net.Conn, server, trigger string, long time.Duration) {
+	defer func() { _ = client.Close() }()
+	upstream, err := new(net.Dialer).Dial("tcp", server)
+	if err != nil {
+		return
+	}
+	defer func() { _ = upstream.Close() }()
+	var slow atomic.Bool
+	go func() {
+		heard := readerFunc(func(b []byte) (int, error) {
+			n, err := client.Read(b)
+			if bytes.Contains(bytes.ToLower(b[:n]), []byte(trigger)) {
+				slow.Store(true)
+			}
+			return n, err
+		})
+		_, _ = io.Copy(upstream, heard)
+		_ = upstream.Close()
+	}()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := upstream.Read(buf)
+		if err != nil {
+			return
+		}
+		if slow.Load() {
+			time.Sleep(long)
+		}
+		if _, err := client.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+type readerFunc func(b []byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
