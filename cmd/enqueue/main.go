@@ -66,7 +66,7 @@ Exit codes:
 		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
 		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(),
 		p.bookCommand(),
-		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.retryCommand(),
+		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.listCommand(), p.retryCommand(),
 		p.balanceCommand(), p.paymentCommand(), p.statementCommand(),
 		p.reservationCommand(), p.availabilityCommand(), p.occupiedCommand(),
 	)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -63,15 +64,24 @@ type outcome struct {
 	Duplicate   bool            `json:"duplicate"`
 }
 
-// PrintOutcome writes an outcome. duplicate says that the key had been used before, for the same request.
-func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) error {
+// OutcomeLine is an outcome as it stands in JSON output.
+func OutcomeLine(of outbox.Outcome, duplicate bool) any { return outcomeLine(of, duplicate) }
+
+func outcomeLine(of outbox.Outcome, duplicate bool) outcome {
 	line := outcome{
 		Key: of.Key, Kind: of.Kind, Status: of.Status, Detail: of.Detail, Attempts: of.Attempts, JobID: of.JobID,
 		RequestedAt: of.RequestedAt, SettledAt: of.SettledAt, Duplicate: duplicate,
 	}
-	text := fmt.Sprintf("%s  %s  %s", Word(of.Key), of.Kind, of.Status)
 	if of.Code != "" {
 		line.Code = &of.Code
+	}
+	return line
+}
+
+// PrintOutcome writes an outcome. duplicate says that the key had been used before, for the same request.
+func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) error {
+	text := fmt.Sprintf("%s  %s  %s", Word(of.Key), of.Kind, of.Status)
+	if of.Code != "" {
 		text += "  " + of.Code
 	}
 	if of.Detail != nil {
@@ -80,7 +90,7 @@ func (o *Output) PrintOutcome(w io.Writer, of outbox.Outcome, duplicate bool) er
 	if duplicate {
 		text += "  (duplicate)"
 	}
-	return o.Print(w, line, text)
+	return o.Print(w, outcomeLine(of, duplicate), text)
 }
 
 // Word quotes an id that might look like two words, take a line of its own, or move a terminal's cursor.
@@ -97,4 +107,14 @@ func OneLine(text string) string {
 		return quoted
 	}
 	return text
+}
+
+// printable keeps control characters away from the terminal, and leaves the rest as it is.
+func printable(text string) string {
+	return strings.Join(strings.FieldsFunc(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\n'
+		}
+		return r
+	}, text), func(r rune) bool { return r == '\n' }), " ")
 }

@@ -1,0 +1,216 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// Filter says which requests to list. Where a list is empty, all are wanted.
+type Filter struct {
+	Statuses, Codes, Kinds []string
+
+	Since time.Duration // settled, or asked for while pending, no longer ago than this by the database's clock; 0: ever
+	From  time.Time     // and no earlier than this; zero: ever
+	Limit int           // at most so many, at least 1
+}
+
+func (f Filter) wants(status outbox.Status) bool {
+	return len(f.Statuses) == 0 || slices.Contains(f.Statuses, string(status))
+}
+
+// wantsSettled tells whether a status other than pending is wanted, and a pending one could not do.
+func (f Filter) wantsSettled() bool {
+	return f.wants(outbox.Applied) || f.wants(outbox.Rejected) || f.wants(outbox.Failed)
+}
+
+// List calls each for requests: first those that are pending, then those that are settled, each with the newest first.
+//
+// requests has no index by time or status, because settling would have to maintain it. What is pending is found by the
+// jobs that are still there. What is settled is found along the log of outcomes, backwards from its end: List reads every
+// outcome down to Since, From or Limit by its key, and no further. What was deleted from the log is not found.
+func List(ctx context.Context, db db, filter Filter, each func(outbox.Outcome) error) error {
+	for _, list := range []*[]string{&filter.Statuses, &filter.Codes, &filter.Kinds} {
+		if len(*list) == 0 {
+			*list = nil // which is NULL in SQL
+		}
+	}
+	return read(ctx, db, func(tx pgx.Tx) error {
+		from := filter.From
+		if filter.Since > 0 {
+			var ago time.Time
+			if err := tx.QueryRow(ctx, `SELECT now() - $1::interval`, filter.Since).Scan(&ago); err != nil {
+				return fmt.Errorf("ask for the time: %w", err)
+			}
+			if ago.After(from) {
+				from = ago
+			}
+		}
+		l := &listing{tx: tx, filter: filter, from: from, left: filter.Limit, each: each}
+		if filter.wants(outbox.Pending) && len(filter.Codes) == 0 { // what is pending has no code
+			if err := l.pending(ctx); err != nil {
+				return fmt.Errorf("list pending requests: %w", err)
+			}
+		}
+		if filter.wantsSettled() {
+			if err := l.settled(ctx); err != nil {
+				return fmt.Errorf("list settled requests: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+type listing struct {
+	tx     pgx.Tx
+	filter Filter
+	from   time.Time // zero: ever
+	left   int
+	each   func(outbox.Outcome) error
+}
+
+// query calls each for the rows of a statement about requests r.
+func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) error {
+	rows, err := l.tx.Query(ctx, `
+		SELECT r.key, r.kind, r.status, coalesce(r.code, ''), r.detail, r.attempts, r.job_id, r.requested_at,
+		       r.settled_at `+sql, args)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var o outbox.Outcome
+		err := rows.Scan(&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt)
+		if err != nil {
+			return err
+		}
+		o.RequestedAt = o.RequestedAt.UTC()
+		if o.SettledAt != nil {
+			utc := o.SettledAt.UTC()
+			o.SettledAt = &utc
+		}
+		l.left--
+		if err := l.each(o); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+const pendingSQL = `
+	FROM lastseat.river_job j, LATERAL (
+		SELECT q.* FROM lastseat.requests q WHERE q.key = j.args ->> 'key' OFFSET 0) r
+	WHERE j.state IN ('available', 'running', 'retryable', 'scheduled', 'pending')
+	  AND r.job_id = j.id AND r.status = 'pending'
+	  AND (@kinds::text[] IS NULL OR r.kind = ANY (@kinds::text[]))
+	  AND (@from::timestamptz IS NULL OR r.requested_at >= @from::timestamptz)
+	ORDER BY j.id DESC LIMIT @limit`
+
+func (l *listing) pending(ctx context.Context) error {
+	return l.query(ctx, pendingSQL, pgx.NamedArgs{"kinds": l.filter.Kinds, "from": l.earliest(), "limit": l.left})
+}
+
+// earliest is from as a parameter; nil: ever.
+func (l *listing) earliest() *time.Time {
+	if l.from.IsZero() {
+		return nil
+	}
+	return &l.from
+}
+
+const (
+	// logSQL has the place of each row of the log before a place, and its keys if it is not too old. The log is in the order
+	// of transaction ids, and settled_at is when a transaction began.
+	logSQL = `
+	SELECT l.timeline, l.xid::text, l.number, l.settled_at,
+	       CASE WHEN @from::timestamptz IS NULL OR l.settled_at >= @from::timestamptz THEN l.keys END
+	FROM lastseat.outcome_log l
+	WHERE (l.timeline, l.xid, l.number) < (@timeline::integer, @xid::text::xid8, @number::bigint)
+	ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT @rows`
+
+	// settledSQL leaves out what was settled again since, by a retry: another row of the log has it.
+	settledSQL = `
+	FROM unnest(@keys::text[], @times::timestamptz[]) WITH ORDINALITY AS logged(key, settled_at, n), LATERAL (
+		SELECT q.* FROM lastseat.requests q WHERE q.key = logged.key OFFSET 0) r
+	WHERE r.settled_at = logged.settled_at AND r.status <> 'pending'
+	  AND (@statuses::text[] IS NULL OR r.status = ANY (@statuses::text[]))
+	  AND (@codes::text[] IS NULL OR r.code = ANY (@codes::text[]))
+	  AND (@kinds::text[] IS NULL OR r.kind = ANY (@kinds::text[]))
+	ORDER BY logged.n LIMIT @limit`
+
+	// longestTransaction is how much older an outcome may be than those that stand behind it in the log: it was settled by
+	// a transaction that began long before it wrote anything.
+	longestTransaction = 10 * time.Minute
+
+	fewestRows, mostRows = 20, 1000 // of the log, read at a time
+	pageKeys             = 10_000   // about so many keys are read at a time
+)
+
+// place is where a row stands in the log.
+type place struct {
+	timeline int
+	xid      string
+	number   int64
+}
+
+// logged is a page of the log, with the newest key first.
+type logged struct {
+	next  place
+	rows  int
+	keys  []string
+	times []time.Time
+	over  bool // everything before it is too old
+}
+
+func (l *listing) settled(ctx context.Context) error {
+	at, rows := place{math.MaxInt32, "18446744073709551615", math.MaxInt64}, fewestRows
+	for l.left > 0 {
+		page, err := l.page(ctx, at, rows)
+		if err != nil {
+			return err
+		}
+		if len(page.keys) > 0 {
+			err := l.query(ctx, settledSQL, pgx.NamedArgs{
+				"keys": page.keys, "times": page.times, "statuses": l.filter.Statuses, "codes": l.filter.Codes,
+				"kinds": l.filter.Kinds, "limit": l.left,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if page.over || page.rows < rows {
+			return nil
+		}
+		at = page.next
+		rows = min(mostRows, max(fewestRows, pageKeys*page.rows/max(1, len(page.keys))))
+	}
+	return nil
+}
+
+func (l *listing) page(ctx context.Context, before place, most int) (*logged, error) {
+	rows, err := l.tx.Query(ctx, logSQL, pgx.NamedArgs{
+		"from": l.earliest(), "timeline": before.timeline, "xid": before.xid, "number": before.number, "rows": most,
+	})
+	if err != nil {
+		return nil, err
+	}
+	page := &logged{}
+	var at time.Time
+	var keys []string
+	scan := []any{&page.next.timeline, &page.next.xid, &page.next.number, &at, &keys}
+	_, err = pgx.ForEachRow(rows, scan, func() error {
+		page.rows++
+		page.over = page.over || !l.from.IsZero() && at.Before(l.from.Add(-longestTransaction))
+		for _, key := range slices.Backward(keys) {
+			page.keys, page.times = append(page.keys, key), append(page.times, at)
+		}
+		return nil
+	})
+	return page, err
+}
