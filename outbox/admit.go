@@ -21,9 +21,6 @@ func (b *batch) admit(ctx context.Context) error {
 	var fresh, again []*claimed
 	first := make(map[string]*claimed) // of the fresh ones, by key
 	for _, c := range b.jobs {
-		if _, known := b.kinds.byName[c.Kind]; !known {
-			c.fate = unknown
-		}
 		own := c.request.jobID == c.ID
 		if own && c.request.status == Pending {
 			continue

@@ -41,7 +41,6 @@ const (
 	invalid               // rejected: it has no usable key, or is too large
 	duplicate             // finished without effect: another job or an earlier run settles its request
 	misuse                // discarded with an error: its key belongs to a request with other arguments
-	unknown               // a failed attempt: this worker does not have its kind
 	postponed             // left alone: another transaction is asking for its key right now
 	charge                // a failed attempt, for what it did in an earlier batch
 )

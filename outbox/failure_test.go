@@ -155,26 +155,6 @@ func TestRetryThroughRiver(t *testing.T) {
 	})
 }
 
-func TestUnknownKindIsTriedAgainLater(t *testing.T) {
-	t.Parallel()
-	inBothForms(t, func(t *testing.T, b *bench) {
-		if _, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{
-			{Key: "a", Args: toy{}}, {Key: "odd", Args: outbox.RawArgs{Of: "no.such", JSON: []byte(`{}`)}},
-			{Key: "b", Args: toy{}},
-		}); err != nil {
-			t.Fatal(err)
-		}
-		b.drain(outbox.Settings{})
-		if !slices.Equal(b.played(), []string{"a", "b"}) {
-			t.Errorf("played %v", b.played())
-		}
-		if message := one[string](b, `SELECT errors[1] ->> 'error' FROM lastseat.river_job`); !strings.Contains(message,
-			"no.such") {
-			t.Error(message)
-		}
-	})
-}
-
 // A settler that keeps no promise: its results are refused, not recorded.
 func TestNonsenseFromASettler(t *testing.T) {
 	t.Parallel()

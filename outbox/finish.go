@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river/rivertype"
 )
 
 // finish queues the outcomes of the requests and the end of their jobs.
@@ -21,8 +20,6 @@ func (b *batch) finish() error {
 		case c.fate == misuse:
 			reason := fmt.Sprintf("key %q was used for another request (LS001)", c.Key)
 			b.queueFailure(c, c.attemptError(reason, ""), true)
-		case c.fate == unknown:
-			b.queueAttempt(c, &rivertype.UnknownJobKindError{Kind: c.Kind})
 		case c.fate == duplicate:
 			done = append(done, c.row)
 		case result.err != nil:

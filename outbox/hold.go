@@ -56,13 +56,17 @@ func (l *lane) take(ctx context.Context) (held bool, err error) {
 	}
 	held, err = l.takeRow(ctx)
 	if held {
-		l.waits, l.admitted = 0, true
+		l.waits, l.admitted, l.taken = 0, true, time.Now()
+		l.lacking.forget()
 		l.log.InfoContext(ctx, "lane taken")
 	}
 	return held, err
 }
 
-const preferSQL = `SELECT pg_try_advisory_lock(lastseat.lane_lock($1, $2, $3))`
+const (
+	preferSQL   = `SELECT pg_try_advisory_lock(lastseat.lane_lock($1, $2, $3))`
+	unpreferSQL = `SELECT pg_advisory_unlock(lastseat.lane_lock($1, $2, $3))`
+)
 
 // prefer says whether this session may try to take the lane. The lane's advisory lock is a preference: one session
 // holds it and the others stand by, until Postgres frees it with the session. Any login can take an advisory lock, so

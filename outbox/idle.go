@@ -70,6 +70,9 @@ func (l *lane) nap(ctx, stop context.Context) error {
 		if err := l.sweep(ctx, stop); err != nil {
 			return err
 		}
+		if err := l.others(ctx, false, true); err != nil {
+			return err
+		}
 	}
 }
 

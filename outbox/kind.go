@@ -154,6 +154,15 @@ func (k *Kinds) Register(settler Settler, kinds ...Kind) {
 	}
 }
 
+// names are those of all kinds.
+func (k *Kinds) names() []string {
+	names := make([]string, 0, len(k.byName))
+	for name := range k.byName {
+		names = append(names, name)
+	}
+	return names
+}
+
 // isStrict tells whether a kind needs SERIALIZABLE.
 func (k *Kinds) isStrict(name string) bool {
 	registered, known := k.byName[name]

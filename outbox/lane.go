@@ -42,6 +42,10 @@ type lane struct {
 	waiting   waiting
 	strict    bool // batches are SERIALIZABLE if the settings say so: the last one had a kind that needs it
 
+	taken   time.Time // when it took the lane
+	lacking lacking
+	refused refusals
+
 	nextSchedule time.Time // when the lane looks again for scheduled jobs that have come due
 }
 
@@ -81,15 +85,18 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 		if err != nil || !held {
 			return err
 		}
-		err = l.turns(ctx, stop, drain)
-		if err == nil {
+		switch err = l.turns(ctx, stop, drain); {
+		case err == nil:
 			l.leave(ctx)
-		}
-		if !errors.Is(err, errFenced) {
+			return nil
+		case errors.Is(err, errGaveWay):
+			_ = retry.Sleep(stop, 3*standbyInterval) // until others have tried to take it
+		case errors.Is(err, errFenced):
+			l.log.WarnContext(ctx, "another worker has the lane: standing by")
+			_ = retry.Sleep(stop, standbyInterval)
+		default:
 			return err
 		}
-		l.log.WarnContext(ctx, "another worker has the lane: standing by")
-		_ = retry.Sleep(stop, standbyInterval)
 	}
 	return nil
 }
@@ -124,9 +131,12 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 	case settled:
 		l.unswept()
 		l.sayWho(ctx)
-		return false, nil
+		return false, l.others(ctx, drain, false)
 	}
 	l.sayWho(ctx)
+	if err := l.others(ctx, drain, true); err != nil {
+		return false, err
+	}
 	due, err := l.due(ctx, l.conn)
 	switch {
 	case err != nil:
@@ -135,6 +145,15 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 		return l.drained(ctx)
 	}
 	return false, l.idle(ctx, stop, due)
+}
+
+// others looks after jobs of kinds that this worker lacks. rests: it has none of its own to settle.
+func (l *lane) others(ctx context.Context, drain, rests bool) error {
+	l.sayRefused(ctx)
+	if err := l.lookAround(ctx); err != nil || drain {
+		return err
+	}
+	return l.giveWay(ctx, rests)
 }
 
 // drained tells whether nothing is left that is due: no scheduled job, and nothing to sweep.

@@ -162,6 +162,7 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 		return 0
 	}
 	n := l.stats.count(b)
+	l.refused.count(b)
 	if n > 0 {
 		l.stalls = 0
 		if b.charged != nil {

@@ -15,43 +15,51 @@ type share struct {
 	chain    *chain
 }
 
+// kindFilterSQL picks the jobs j whose kind the worker has. As an expression it offers the planner no index: from the
+// plain column it may make a walk through all jobs of these kinds, the finished ones included.
+const kindFilterSQL = `
+		  AND j.kind || '' = ANY (@kinds::text[])`
+
 // laneFilterSQL picks the jobs j of one of several lanes, by the hash of what their kind is ordered by.
 const laneFilterSQL = `
 		  AND abs(hashtextextended(coalesce(j.args ->> (
 		        SELECT o.arg FROM unnest(@kinds::text[], @order_by::text[]) AS o(kind, arg) WHERE o.kind = j.kind
 		      ), j.args ->> 'key', ''), 0) % @lanes) = @lane`
 
-// filterSQL is empty if the lane has the whole queue.
+// filterSQL picks the jobs j that are the lane's to settle.
 func (s *share) filterSQL() string {
 	if s.settings.Lanes > 1 {
-		return laneFilterSQL
+		return kindFilterSQL + laneFilterSQL
 	}
-	return ""
+	return kindFilterSQL
 }
 
 // args are the named arguments of a statement that looks at the first limit jobs of the lane.
 func (s *share) args(limit int) pgx.NamedArgs {
-	args := pgx.NamedArgs{"queue": s.settings.Queue, "limit": limit}
+	kinds := s.kinds.names()
+	args := pgx.NamedArgs{"queue": s.settings.Queue, "limit": limit, "kinds": kinds}
 	if s.settings.Lanes > 1 {
-		var kinds, orderBy []string
-		for name, registered := range s.kinds.byName {
-			kinds, orderBy = append(kinds, name), append(orderBy, registered.kind.OrderBy)
+		orderBy := make([]string, len(kinds))
+		for i, name := range kinds {
+			orderBy[i] = s.kinds.byName[name].kind.OrderBy
 		}
-		args["kinds"], args["order_by"], args["lanes"], args["lane"] = kinds, orderBy, s.settings.Lanes, s.number
+		args["order_by"], args["lanes"], args["lane"] = orderBy, s.settings.Lanes, s.number
 	}
 	return args
 }
 
 const dueSQL = `
 	SELECT EXISTS (SELECT FROM lastseat.river_job j
-	               WHERE j.state = 'available' AND j.queue = $1 AND j.scheduled_at <= now())
-	   AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = $1 AND q.paused_at IS NOT NULL)`
+	               WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()` + kindFilterSQL + `)
+	   AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
 
-// due tells whether any job of the queue waits, including jobs that another session has locked and those of other
-// lanes.
+// due tells whether any job of the queue waits whose kind the worker has, including jobs that another session has
+// locked and those of other lanes.
 func (s *share) due(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var due bool
-	if err := conn.QueryRow(ctx, dueSQL, s.settings.Queue).Scan(&due); err != nil {
+	if err := conn.QueryRow(ctx, dueSQL, pgx.NamedArgs{
+		"queue": s.settings.Queue, "kinds": s.kinds.names(),
+	}).Scan(&due); err != nil {
 		return false, fmt.Errorf("look for jobs: %w", err)
 	}
 	return due, nil

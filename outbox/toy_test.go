@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(deadlyURL); url != "" {
 		os.Exit(drainOrDie(url))
 	}
+	if url := os.Getenv(workerURL); url != "" {
+		os.Exit(runKinds(url, os.Getenv(workerURL+"_KINDS")))
+	}
 	os.Exit(testdb.MainMigrated(m))
 }
 

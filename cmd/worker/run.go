@@ -54,7 +54,7 @@ const waitingSQL = `
 	SELECT count(*) FROM lastseat.river_job WHERE queue = $1
 	  AND state IN ('available', 'retryable', 'scheduled', 'pending')`
 
-// printStats prints what was done and, after a drain, how many jobs are left because they are not due yet.
+// printStats prints what was done and, after a drain, how many jobs are left.
 func (p *program) printStats(ctx context.Context, pool *pgxpool.Pool, s outbox.Snapshot, drained bool) error {
 	text := fmt.Sprintf("%d applied, %d rejected, %d duplicates, %d failed attempts; %d batches, %d conflicts retried",
 		s.Applied, s.Rejected, s.Duplicates, s.Failures, s.Batches, s.Conflicts)
@@ -69,7 +69,7 @@ func (p *program) printStats(ctx context.Context, pool *pgxpool.Pool, s outbox.S
 		return err
 	}
 	if value.Waiting > 0 {
-		text += fmt.Sprintf("; %d wait for a later time or another attempt", value.Waiting)
+		text += fmt.Sprintf("; %d wait for a later time, another attempt, or a worker that has their kind", value.Waiting)
 	}
 	return p.output.Print(p.streams.Out, value, text)
 }

@@ -14,6 +14,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if url := os.Getenv(ownWorkerURL); url != "" {
+		os.Exit(runOwnWorker(url))
+	}
 	code := testdb.MainMigrated(m)
 	if built != "" {
 		_ = os.RemoveAll(built)
