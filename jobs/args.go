@@ -10,6 +10,8 @@ import (
 
 	"github.com/bojanz/currency"
 	"github.com/tidwall/gjson"
+
+	"github.com/lastseat/lastseat/internal/naming"
 )
 
 // The rules of arguments, for jobs that were inserted directly, bypassing the SQL functions. They are those of the SQL
@@ -39,8 +41,11 @@ func eachArg(args []byte, set func(name string, value gjson.Result) (known bool,
 }
 
 func idArg(name string, value gjson.Result, id *string) error {
-	if n := utf8.RuneCountInString(value.Str); value.Type != gjson.String || n < 1 || n > 200 {
+	if n := utf8.RuneCountInString(value.Str); value.Type != gjson.String || n < 1 || n > naming.Longest {
 		return fmt.Errorf("%q is %.50s: an id is text of 1 to 200 characters", name, value.Raw)
+	}
+	if fault := naming.Check(value.Str); fault != "" {
+		return fmt.Errorf("%q %s: %s", name, fault, naming.Rule)
 	}
 	*id = value.Str
 	return nil

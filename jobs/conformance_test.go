@@ -36,7 +36,7 @@ var conformance = []conforming{
 		`{"from":"a","to":"b","amount":1e3,"currency":"EUR","description":"d","metadata":{"x":[1,null]}}`,
 		`{"from":"a","to":"b","amount":1,"currency":"EUR","description":null,"metadata":null}`,
 		`{"from":"a","to":"b","amount":1,"currency":"EUR","description":"","metadata":{}}`,
-		`{"from":"\u00fc","to":" ","amount":0.1e1,"currency":"EUR","description":"\u0007\n\"\\\/ 😀"}`,
+		`{"from":"\u00fc","to":"東京\u3000駅","amount":0.1e1,"currency":"EUR","description":"\u0007\n\"\\\/ 😀"}`,
 		`{"from":"x","from":"a","to":"b","amount":"7","amount":1,"currency":"EUR"}`, // the last one counts
 		`{"from":"😀","to":"\ud83d\ude00 ","amount":1,"currency":"\u0045UR"}`,
 		`{"from":"a ","to":"a","amount":1,"currency":"EUR"}`,
@@ -98,7 +98,7 @@ var conformance = []conforming{
 	{jobs.KindReverse, "", jobs.CodeReversed, []string{`{"transfer":"t\u00fc DOOR"}`}},
 	{jobs.KindReverse, "", jobs.CodeAlreadyReversed, []string{`{"transfer":"taken back"}`}},
 	{jobs.KindReverse, "LS003", jobs.CodePaymentNotFound, []string{`{"transfer":"p"}`, `{"transfer":"p capture"}`,
-		`{"transfer":"reversal"}`, `{"transfer":"nobody"}`, `{"transfer":" "}`, `{"transfer":"` + x200 + `"}`}},
+		`{"transfer":"reversal"}`, `{"transfer":"nobody"}`, `{"transfer":"` + x200 + `"}`}},
 	{jobs.KindReverse, "LS002", outbox.CodeInvalidArgs, concat(idRefused("transfer", ``),
 		[]string{`{"transfer":"t","amount":1}`, `{"payment":"p"}`, `{"transfer":"t","payment":null}`})},
 	{jobs.KindVoid, "LS002", outbox.CodeInvalidArgs, concat(idRefused("payment", ``),
@@ -138,11 +138,11 @@ var amountsRefused = []string{
 func moneyRefused(more string) []string {
 	var all []string
 	for _, id := range []string{``, `"from":null,`, `"from":"",`, `"from":1,`, `"from":["a"],`, `"from":"b",`,
-		`"from":"` + x201 + `",`, `"From":"a",`} {
+		`"from":"` + x201 + `",`, `"From":"a",`, `"from":"a\u200b",`} {
 		all = append(all, `{`+more+id+`"to":"b","amount":1,"currency":"EUR"}`)
 	}
 	for _, id := range []string{``, `"to":null,`, `"to":"",`, `"to":false,`, `"to":"` + strings.Repeat("ü", 201) + `",`,
-		`"to":"\u0061",`} {
+		`"to":"\u0061",`, `"to":"\u2066b",`} {
 		all = append(all, `{`+more+id+`"from":"a","amount":1,"currency":"EUR"}`)
 	}
 	for _, amount := range amountsRefused {
@@ -159,7 +159,9 @@ func moneyRefused(more string) []string {
 
 func idRefused(name, more string) []string {
 	all := []string{`{` + strings.TrimPrefix(more, ",") + `}`}
-	for _, id := range []string{`null`, `""`, `1`, `{}`, `["p"]`, `true`, `"` + x201 + `"`} {
+	for _, id := range []string{`null`, `""`, `1`, `{}`, `["p"]`, `true`, `"` + x201 + `"`, `" "`, `"p\u200b"`,
+		`"\u202ep"`, `"p\n"`, `"p\u00a0p"`, `"p\u0378"`, `"\u0301"`, `"p\ufe0f"`, `"p\ue000"`, `"\u3164"`, `"p\ufffd"`,
+		`"p\udb40\udc41"`} {
 		all = append(all, `{"`+name+`":`+id+more+`}`)
 	}
 	return all
@@ -268,7 +270,7 @@ func itemsRefused() []string {
 		`[{"resource":""}]`, `[{"resource":7}]`,
 		`[{"resource":["seat"]}]`, `[{"resource":"` + x201 + `"}]`, `[{"Resource":"seat"}]`,
 		`[{"resource":"seat","typo":1}]`, `[{"resource":"seat","typo":null}]`, `[{"resource":"seat","":null}]`,
-		`[{"resource":"seat","key":"k"}]`, `[{"resource":"seat","Quantity":1}]`,
+		`[{"resource":"seat","key":"k"}]`, `[{"resource":"seat"},{"resource":"s\u200beat"}]`, `[{"resource":"seat","Quantity":1}]`,
 		`[{"resource":"seat","during":7}]`, `[{"resource":"seat","during":{}}]`,
 		`[{"resource":"seat","during":["2026-12-01T10:00:00Z","2026-12-01T11:30:00Z"]}]`,
 		`[{"resource":"seat","during":true}]`}
@@ -321,7 +323,7 @@ func init() {
 		conforming{jobs.KindHold, "LS002", outbox.CodeInvalidArgs, concat(times, idRefused("reservation", `,`+oneItem),
 			each(itemsRefused(), hold), each(duringRefused, during), []string{
 				`{}`, `{"reservation":"ID"}`, `{` + held + `,"wait":1}`, `{` + held + `,"wait":"true"}`, `{` + held +
-					`,"wait":[]}`, `{` + held + `,"customer":""}`, `{` + held + `,"customer":7}`, `{` + held + `,"customer":{}}`,
+					`,"wait":[]}`, `{` + held + `,"customer":""}`, `{` + held + `,"customer":"\u2028x"}`, `{` + held + `,"customer":7}`, `{` + held + `,"customer":{}}`,
 				`{` + held + `,"customer":"` + x201 + `"}`,
 				`{` + held + `,"typo":1}`, `{` + held + `,"typo":null}`, `{` + held + `,"amount":1}`,
 			})},
@@ -414,7 +416,7 @@ func TestRangesOfEveryTimeZone(t *testing.T) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	for _, id := range []string{"a", "b", "ü", " ", "a ", "😀", "😀 ", "e\u0301", "é", "top", "poor", x200} {
+	for _, id := range []string{"a", "b", "ü", "東京\u3000駅", "a ", "😀", "😀 ", "e\u0301", "é", "top", "poor", x200} {
 		exec(t, pool, `SELECT lastseat.open_account($1, 'EUR', CASE WHEN $1 <> 'poor' THEN NULL ELSE 0 END)`, id)
 	}
 	for _, door := range []string{"sql", "go", "raw"} {

@@ -113,7 +113,7 @@ func invalidReason(c *claimed) string {
 		return fmt.Sprintf("the arguments are %d bytes, at most %d are allowed", c.size, maxArgs)
 	}
 	return `args has to be a JSON object with "key": ` +
-		`text of 1 to 200 characters, not beginning with lastseat: or river_job:`
+		`text of 1 to 200 characters that can be seen, not beginning with lastseat: or river_job:`
 }
 
 type panicError struct {

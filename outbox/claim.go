@@ -58,7 +58,9 @@ const (
 		     LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string'
 		                     AND char_length(j.args ->> 'key') BETWEEN 1 AND 200
 		                     AND NOT starts_with(j.args ->> 'key', 'river_job:')
-		                     AND NOT starts_with(j.args ->> 'key', 'lastseat:'), false)) AS k(usable)
+		                     AND NOT starts_with(j.args ->> 'key', 'lastseat:')
+		                     AND (j.args ->> 'key' !~ '[^!-~]' OR lastseat.name_fault(j.args ->> 'key') IS NULL),
+		                     false)) AS k(usable)
 		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()
 		  AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
 	claimOrderSQL = `

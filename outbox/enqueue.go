@@ -137,14 +137,10 @@ func contractual(err error) bool {
 	return errors.As(err, new(*requestError))
 }
 
-// encodeArgs refuses what Postgres would refuse with a less helpful message.
+// encodeArgs refuses what Postgres would refuse with a less helpful message, and what encoding/json would change.
 func encodeArgs(request Request) (string, error) {
 	if request.Args == nil {
 		return "", fmt.Errorf("%w: no arguments", ErrInvalid)
-	}
-	args, err := json.Marshal(request.Args)
-	if err != nil {
-		return "", fmt.Errorf("%w: encode arguments: %w", ErrInvalid, err)
 	}
 	for what, text := range map[string]string{"key": request.Key, "kind": request.Args.Kind()} {
 		if strings.ContainsRune(text, 0) {
@@ -153,6 +149,13 @@ func encodeArgs(request Request) (string, error) {
 		if !utf8.ValidString(text) {
 			return "", fmt.Errorf("%w: the %s %q is not UTF-8", ErrInvalid, what, text)
 		}
+	}
+	args, err := json.Marshal(request.Args)
+	if err != nil {
+		return "", fmt.Errorf("%w: encode arguments: %w", ErrInvalid, err)
+	}
+	if name, value := brokenText(request.Args, args); name != "" {
+		return "", fmt.Errorf("%w: %s is %.100q, which is not UTF-8", ErrInvalid, name, value)
 	}
 	return string(args), nil
 }

@@ -56,11 +56,11 @@ func (e *requestError) Error() string {
 	return printable(fmt.Sprintf("%s (%s)", strings.Join(parts, ". "), e.pg.Code))
 }
 
-// printable keeps an error on one line, and control characters that somebody put into an id away from the terminal.
+// printable keeps an error on one line, and shows characters that can't be seen, or that a terminal obeys.
 func printable(text string) string {
 	var b strings.Builder
 	for _, r := range text {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
 			continue
 		}

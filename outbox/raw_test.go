@@ -70,7 +70,8 @@ func TestRawJobWithoutAUsableKey(t *testing.T) {
 	inBothForms(t, func(t *testing.T, b *bench) {
 		ids := make(map[string]int64)
 		for _, args := range []string{`{}`, `[]`, `[1, 2]`, `"text"`, `7`, `null`, `{"key": 7}`, `{"key": ""}`,
-			`{"key": null}`, `{"key": "` + strings.Repeat("x", 201) + `"}`} {
+			`{"key": null}`, `{"key": "` + strings.Repeat("x", 201) + `"}`, `{"key": "  "}`, `{"key": "order\u200b7"}`,
+			`{"key": "order-7\n"}`, `{"key": "\u202e7-redro"}`} {
 			ids[args] = b.raw(args)
 		}
 		b.enqueue("good")

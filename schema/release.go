@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "164ce8b6a46e057a2e9bfd5398334e3c2b8f697a788a7201654cad33e0ef09e1"
+	functionsDigest  = "5b421bb2d015d5edae74d3cfd74de34173092b757bb4cfa01a4ddad10ce5e714"
 )
 
 //go:embed migrations/*.sql functions/*.sql

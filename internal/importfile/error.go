@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/lastseat/lastseat/internal/naming"
 )
 
 // Error says what is wrong with a file, in one line that names the value and what to do.
@@ -37,17 +39,17 @@ func quote(s string) string {
 	return strconv.Quote(string([]rune(s)[:longest])) + fmt.Sprintf("... (%d characters)", utf8.RuneCountInString(s))
 }
 
-// longestID is the limit of the database for ids and keys, in characters.
-const longestID = 200
-
 // checkID says what is wrong with an id or a key, or nothing. That it is UTF-8 without NUL is known: lines
 // and checkEscapes see to that.
 func checkID(name, id string) string {
 	if id == "" {
-		return fmt.Sprintf("%s is empty: give it 1 to %d characters", name, longestID)
+		return fmt.Sprintf("%s is empty: give it 1 to %d characters", name, naming.Longest)
 	}
-	if n := utf8.RuneCountInString(id); n > longestID {
-		return fmt.Sprintf("%s %s is too long: give it 1 to %d characters", name, quote(id), longestID)
+	if n := utf8.RuneCountInString(id); n > naming.Longest {
+		return fmt.Sprintf("%s %s is too long: give it 1 to %d characters", name, quote(id), naming.Longest)
+	}
+	if fault := naming.Check(id); fault != "" {
+		return fmt.Sprintf("%s %s: %s", name, fault, naming.Rule)
 	}
 	return ""
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/lastseat/lastseat/internal/naming"
 )
 
 const (
@@ -132,9 +134,12 @@ func TestErrorsOfRows(t *testing.T) {
 		{transfersHeader + "k1,a,b,1.001,EUR,\n", 2,
 			`amount "1.001" has 3 decimals and EUR has 2 decimals: amounts are never rounded, write the one you mean`},
 		// The amount stands two lines below the start of its row.
-		{"description,key,from_account,to_account,amount,currency\n\n\"x\n\",k1,\"a\n\",b,?,EUR\n", 5,
+		{"description,metadata,key,from_account,to_account,amount,currency\n\n\"x\n\",\"{\n}\",k1,a,b,?,EUR\n", 5,
 			`amount "?" is not a plain decimal: write digits and at most one '.' between them, such as 12.50 for EUR`},
 		{accountsHeader + ",EUR,\n", 2, "account is empty: give it 1 to 200 characters"},
+		{accountsHeader + "shop\u200b,EUR,\n", 2, `account has U+200B as character 5, after "shop": ` + naming.Rule},
+		{"{\"kind\":\"x\",\"key\":\"\\u202ek\",\"args\":{}}\n", 1, "key has U+202E as character 1: " + naming.Rule},
+		{"{\"kind\":\"x\",\"key\":\" \",\"args\":{}}\n", 1, "key has nothing in it that can be seen: " + naming.Rule},
 		{accountsHeader + "a,EURO,\n", 2, `currency "EURO" is not an ISO 4217 code: write three letters, such as EUR`},
 		{accountsHeader + "a,EUR,-1.00\n", 2,
 			`overdraft "-1.00" is less than 0: write how far below zero the account may go`},

@@ -18,11 +18,67 @@ known: the names of its arguments.
 
 Errors: LS002.';
 
+-- Printable ASCII is let pass by the regular expression; the tables of names.sql are for the rest. jobs/args.go has the
+-- same (internal/naming), to the letter.
+CREATE OR REPLACE FUNCTION lastseat.name_fault(name text)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    seen  int4multirange;
+    code  integer;
+    place integer;
+BEGIN
+    IF name !~ '[^!-~]' OR name IS NULL THEN
+        RETURN NULL;
+    END IF;
+    seen := visible_characters();
+    SELECT ascii(c.letter), c.place INTO code, place
+    FROM string_to_table(name, NULL) WITH ORDINALITY AS c(letter, place)
+    WHERE NOT (seen @> ascii(c.letter) OR ascii(c.letter) IN (32, 12288) OR marks_characters() @> ascii(c.letter))
+    ORDER BY c.place LIMIT 1;
+    IF FOUND THEN
+        RETURN format('has U+%s as character %s',
+            CASE WHEN code < 65536 THEN lpad(upper(to_hex(code)), 4, '0') ELSE upper(to_hex(code)) END, place)
+            || CASE WHEN place > 1 THEN format(', after "%s"', right(left(name, place - 1), 20)) ELSE '' END;
+    ELSIF NOT EXISTS (SELECT FROM string_to_table(name, NULL) AS letter WHERE seen @> ascii(letter)) THEN
+        RETURN 'has nothing in it that can be seen';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.name_fault IS
+'What is wrong with the characters of a key or an id; null: nothing. Letters, digits, punctuation and symbols that can '
+'be seen are allowed, the marks on them, and the spaces U+0020 and U+3000; at least one has to be no space. Not allowed '
+'are control, formatting, invisible, private and unassigned characters (of Unicode 15), and U+FFFD. For the worker.
+
+name: the key or id.';
+GRANT EXECUTE ON FUNCTION lastseat.name_fault TO lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.check_name(what text, name text)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF name ~ '[^!-~]' AND name_fault(name) IS NOT NULL THEN
+        RAISE EXCEPTION '% %', what, name_fault(name)
+            USING ERRCODE = 'LS002',
+                  HINT = 'Keys and ids hold letters, digits, punctuation, symbols and spaces (U+0020), and no character '
+                         'that can''t be seen.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_name IS 'Refuses a key or an id with characters that it can''t have.
+
+what: what it is, for the message.
+name: the key or id.
+
+Errors: LS002.';
+
 CREATE OR REPLACE FUNCTION lastseat.check_id_arg(name text, value jsonb)
 RETURNS void
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF jsonb_typeof(value) = 'string' AND char_length(value #>> '{}') BETWEEN 1 AND 200 THEN
+        IF value #>> '{}' ~ '[^!-~]' THEN
+            PERFORM check_name('"' || name || '"', value #>> '{}');
+        END IF;
         RETURN;
     END IF;
     RAISE EXCEPTION '"%" is %', name, CASE

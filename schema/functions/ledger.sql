@@ -15,6 +15,7 @@ BEGIN
             ELSE format('%s characters long', char_length(open_account.id)) END
             USING ERRCODE = 'LS002', HINT = 'An account id has 1 to 200 characters.';
     END IF;
+    PERFORM check_name('the account id', open_account.id);
     IF open_account.overdraft_limit < 0 THEN
         RAISE EXCEPTION 'the overdraft limit of account "%" is %', open_account.id, open_account.overdraft_limit
             USING ERRCODE = 'LS002', HINT = 'A limit is 0 or more minor units; null means unbounded.';

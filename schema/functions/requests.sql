@@ -16,9 +16,11 @@ BEGIN
     ELSIF char_length(key) > 200 THEN
         RAISE EXCEPTION 'the key "%..." is % characters long', left(key, 20), char_length(key)
             USING ERRCODE = 'LS002', HINT = 'A key has 1 to 200 characters.';
+    ELSIF key ~ '[^!-~]' THEN
+        PERFORM check_name('the key', key);
     END IF;
 END $$;
-COMMENT ON FUNCTION lastseat.check_key IS 'Refuses a key that is missing, too long, or reserved for the worker.
+COMMENT ON FUNCTION lastseat.check_key IS 'Refuses a key that is missing, too long, or reserved for the worker, or has characters that can''t be seen.
 
 key: the key.
 
@@ -253,8 +255,9 @@ EXCEPTION WHEN OTHERS THEN
     IF state NOT LIKE 'LS%' OR n = 0 THEN
         RAISE;
     END IF;
-    RAISE EXCEPTION 'request % (%): %', n,
-        coalesce('key "' || left(enqueue_many.requests -> (n - 1) ->> 'key', 50) || '"', 'no key'), message
+    RAISE EXCEPTION 'request % (%): %', n, CASE
+            WHEN name_fault(left(enqueue_many.requests -> (n - 1) ->> 'key', 50)) IS NOT NULL THEN 'bad key'
+            ELSE coalesce('key "' || left(enqueue_many.requests -> (n - 1) ->> 'key', 50) || '"', 'no key') END, message
         USING ERRCODE = state, DETAIL = detail, HINT = hint;
 END $$;
 COMMENT ON FUNCTION lastseat.enqueue_many IS

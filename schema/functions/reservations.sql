@@ -51,6 +51,8 @@ BEGIN
     FROM jsonb_array_elements(args -> 'items') WITH ORDINALITY AS asked(value, place)
     WHERE NOT EXISTS (SELECT FROM resources r WHERE r.id = asked.value ->> 'resource') ORDER BY asked.place LIMIT 1;
     IF FOUND THEN
+        PERFORM check_id_arg(format('resource of item %s', asked.place), asked.value -> 'resource')
+        FROM jsonb_array_elements(args -> 'items') WITH ORDINALITY AS asked(value, place);
         RAISE EXCEPTION 'there is no resource "%"', bad
             USING ERRCODE = 'LS003', HINT = format('Define it first: SELECT lastseat.define_resource(%L, 1).', bad);
     END IF;

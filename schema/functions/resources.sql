@@ -65,6 +65,7 @@ BEGIN
             USING ERRCODE = 'LS003',
                   HINT = format('Define it first: SELECT lastseat.define_limit(%L, 4).', define_resource.limit_group);
     END IF;
+    PERFORM check_name('the resource id', define_resource.id);
     INSERT INTO resources (id, capacity, overbook, limit_group)
     VALUES (define_resource.id, define_resource.capacity, define_resource.overbook, define_resource.limit_group)
     ON CONFLICT (id) DO NOTHING;
