@@ -55,8 +55,12 @@ fuzz: go postgres ## every fuzz target for FUZZTIME (10s)
 	TMPDIR=$$(scripts/tmpdir) scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: go postgres ## the lane beside a hand-written worker and River, and what asking costs; ARGS=-help for its flags
+bench: go postgres ## from asking to the outcome: the lane, workers by hand and River; ARGS=-help for its flags
 	go run ./internal/bench $(ARGS)
+
+.PHONY: bench-quick
+bench-quick: go postgres ## the same with less of everything, in less than two minutes
+	go run ./internal/bench -quick $(ARGS)
 
 .PHONY: bench-contention
 bench-contention: go postgres ## locks, versions, SERIALIZABLE and the lane, from 1 to 10,000 accounts; ARGS=-short to try it

@@ -45,6 +45,11 @@ func (a *asking) label() string {
 	return label
 }
 
+// essential is what is measured if little time is given: as many as go, without a worker.
+func (a *asking) essential() bool {
+	return a.worker == noWorker && !a.alwaysNotify && a.every == 0 && (a.connections > 1 || a.batch > 1) && a.beside < 9
+}
+
 func askings() []asking {
 	const pace = 10 * time.Millisecond
 	function, always := "lastseat.transfer", "lastseat.transfer, always notifying"
@@ -74,14 +79,19 @@ type answer struct {
 	requests int
 	elapsed  time.Duration
 	waits    []time.Duration // of transactions
+
+	committed func([]ticket) // called after each commit; nil: nobody asks
 }
 
 func (a *answer) rate() float64 { return float64(a.requests) / a.elapsed.Seconds() }
 
 // wait is how long the given part of the transactions took at most.
-func (a *answer) wait(part float64) time.Duration {
-	sorted := slices.Sorted(slices.Values(a.waits))
-	return sorted[min(len(sorted)-1, int(part*float64(len(sorted))))]
+func (a *answer) wait(share float64) time.Duration { return part(a.waits, share) }
+
+// part is how long the given part of all took at most.
+func part(waits []time.Duration, share float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(waits))
+	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
 }
 
 // interview measures all askings. Those without a worker that differ in their way only take turns in one database; of
@@ -98,7 +108,9 @@ func interview(ctx context.Context, server *server, o options, progress io.Write
 				group = all[i : n+1]
 			}
 			i += len(group)
-			group = slices.DeleteFunc(slices.Clone(group), func(a *answer) bool { return !o.only.MatchString(a.label()) })
+			group = slices.DeleteFunc(slices.Clone(group), func(a *answer) bool {
+				return !o.only.MatchString(a.label()) || o.quick && !a.essential()
+			})
 			if len(group) == 0 {
 				continue
 			}
@@ -144,7 +156,7 @@ func measureAsking(ctx context.Context, server *server, o options, group []*answ
 		return err
 	}
 	defer drop()
-	pool, err := openPool(ctx, databaseURL, false)
+	pool, err := openPool(ctx, databaseURL)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (w *handWorker[T]) Work(ctx context.Context, job *river.Job[T]) error {
 			return err
 		})
 		if err == nil {
-			w.progress.done()
+			w.progress.done(job.JobRow)
 			return nil
 		}
 		if !conflict(err) && !errors.Is(err, errTooEarly) || try == maxTries {
@@ -93,32 +93,41 @@ type account struct {
 
 func settleTransfer(ctx context.Context, tx pgx.Tx, job *river.Job[transferArgs]) error {
 	args := &job.Args
-	rows, err := tx.Query(ctx, lockSQL, []string{args.From, args.To})
+	from, to, err := lockTwo(ctx, tx, args.From, args.To)
 	if err != nil {
-		return fmt.Errorf("lock accounts: %w", err)
+		return err
 	}
-	var from, to, row account
+	batch := &pgx.Batch{}
+	status, code := "rejected", refusal(from, to, args)
+	if code == "" {
+		status, code = "applied", jobs.CodeTransferred
+		queueTransfer(batch, from, to, args)
+	}
+	return writeWithOutcome(ctx, tx, batch, pgx.NamedArgs{"key": args.Key, "status": status, "code": code,
+		"attempt": job.Attempt, "detail": nil})
+}
+
+// lockTwo locks and reads two accounts. One that does not exist is empty.
+func lockTwo(ctx context.Context, tx pgx.Tx, giver, taker string) (from, to *account, err error) {
+	from, to = &account{}, &account{}
+	rows, err := tx.Query(ctx, lockSQL, []string{giver, taker})
+	if err != nil {
+		return nil, nil, fmt.Errorf("lock accounts: %w", err)
+	}
+	var row account
 	_, err = pgx.ForEachRow(rows, []any{&row.id, &row.currency, &row.balance, &row.held, &row.overdraft, &row.entries},
 		func() error {
-			if row.id == args.From {
-				from = row
+			if row.id == giver {
+				*from = row
 			} else {
-				to = row
+				*to = row
 			}
 			return nil
 		})
 	if err != nil {
-		return fmt.Errorf("lock accounts: %w", err)
+		return nil, nil, fmt.Errorf("lock accounts: %w", err)
 	}
-
-	batch := &pgx.Batch{}
-	status, code := "rejected", refusal(&from, &to, args)
-	if code == "" {
-		status, code = "applied", jobs.CodeTransferred
-		queueTransfer(batch, &from, &to, args)
-	}
-	return writeWithOutcome(ctx, tx, batch, pgx.NamedArgs{"key": args.Key, "status": status, "code": code,
-		"attempt": job.Attempt, "detail": nil})
+	return from, to, nil
 }
 
 func writeWithOutcome(ctx context.Context, tx pgx.Tx, batch *pgx.Batch, outcome pgx.NamedArgs) error {

@@ -1,15 +1,17 @@
-// Command bench measures what the ordered lane is for: the same requests, on the same Postgres, in one run, settled by
+// Command bench measures how fast it is from the business transaction to the outcome, beside what one would write
+// without Lastseat. All of it is one run on one Postgres:
 //
-//   - the lane, at SERIALIZABLE and at READ COMMITTED;
-//   - a River worker as most people would write it: a transaction for each job, sorted row locks, JobCompleteTx;
-//   - the same at SERIALIZABLE, tried again after a conflict;
-//   - a River worker that does nothing, which is as fast as River's machinery gets.
+//   - end to end: 16 connections ask while the worker settles, with the latency of an outcome at parts of the full rate;
+//   - settling alone: the lane, a River worker with a transaction for each job, one with a transaction for a hundred, a
+//     River job that does nothing, and set-based SQL on one connection;
+//   - asking alone: what the functions cost beside plain INSERTs and COPY, and what a worker makes them wait for;
+//   - clients that wait for each outcome, beside a transaction with row locks that writes the same rows;
+//   - the write-ahead log of a transfer.
 //
-// The requests are transfers, the steps of payments, or those of reservations. A second table is about those who ask:
-// what the functions cost beside plain INSERTs and COPY, and what a worker makes them wait for.
-//
-// All start from copies of one database, so every contestant finds the same pages. What each has done is checked before
-// its time counts: the ledger has to be whole, and every request settled. A contestant that fails ends the run.
+// Every contestant runs at its own best: River does nothing in a plain schema, the others write by hand to our tables
+// without our triggers, with several numbers of workers. All start from vacuumed copies of one database, so every
+// contestant finds the same pages. What each has done is checked before its time counts: the ledger has to be whole, and
+// every request settled. A contestant that fails ends the run.
 //
 // The Postgres is that of DATABASE_URL, in databases made for the run and dropped after it, or a private one with fsync
 // on. The program itself works on the same cores, which a worker on a machine of its own would not.
@@ -25,6 +27,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -48,6 +51,8 @@ type options struct {
 	asks, backlog            int
 	warm                     int // jobs that a contestant settles, uncounted, before its first measurement; 0: none
 	rounds, batch            int
+	pace                     time.Duration // how long is asked at a part of the full rate
+	quick                    bool
 	only                     *regexp.Regexp
 	limit                    time.Duration
 	profile                  string
@@ -74,12 +79,17 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		o.only, err = regexp.Compile(text)
 		return err
 	})
+	flags.DurationVar(&o.pace, "pace", 5*time.Second, "how long clients wait, or ask at a part of the full rate")
+	flags.BoolVar(&o.quick, "quick", false, "less of everything and the main contestants only: under two minutes")
 	short := flags.Bool("short", false, "few jobs: to see that it works, not how fast")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if *short {
 		o.jobs, o.slowJobs, o.accounts, o.asks, o.backlog, o.warm = 200, 200, 100, 100, 1_000, 0
+		o.pace = 100 * time.Millisecond
+	} else if o.quick {
+		o.jobs, o.slowJobs, o.asks, o.warm, o.pace = 20_000, 2_000, 4_000, 0, 2*time.Second
 	}
 	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < nights || o.rounds < 1 || o.batch < 0 || o.asks < 100 ||
 		o.backlog < 1 || flags.NArg() > 0 {
@@ -109,16 +119,39 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	results, err := contest(ctx, server, o, stderr)
+	report, err := o.report(ctx, server, stderr)
 	if err != nil {
 		return err
 	}
-	answers, err := interview(ctx, server, o, stderr)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(stdout, "%s\n%s\n%s", about, table(results), answersTable(answers))
+	_, err = fmt.Fprintf(stdout, "%s\n%s", about, report)
 	return err
+}
+
+// report measures everything, and returns the tables.
+func (o options) report(ctx context.Context, server *server, progress io.Writer) (string, error) {
+	rides, err := travel(ctx, server, o, progress)
+	if err != nil {
+		return "", err
+	}
+	results, err := contest(ctx, server, o, progress)
+	if err != nil {
+		return "", err
+	}
+	answers, err := interview(ctx, server, o, progress)
+	if err != nil {
+		return "", err
+	}
+	stays, err := waitAll(ctx, server, o, progress)
+	if err != nil {
+		return "", err
+	}
+	log, err := accountOfLog(ctx, server, o, progress)
+	if err != nil {
+		return "", err
+	}
+	return strings.Join([]string{
+		ridesTable(rides), table(results), answersTable(answers), staysTable(stays), logTable(log),
+	}, "\n"), nil
 }
 
 // contest measures all contestants, round by round: what disturbs the machine for a while then disturbs several.

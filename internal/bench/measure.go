@@ -14,18 +14,20 @@ type contestant struct {
 	name, workload string
 	jobs           int
 	baseline       baseline
+	on             ground
 	work           func(ctx context.Context, pool *pgxpool.Pool, jobs int) (tally, error)
 	verify         func(filling) []check
 }
 
-// baseline says for which ratio of the table a contestant is the 1.
+// baseline says in which ratio of the table a contestant may be the 1: the fastest one of its name and workload is.
 type baseline int
 
 const (
 	noBaseline baseline = iota
-	transfersBaseline
-	handWrittenBaseline
+	oneByOneBaseline
+	batchBaseline
 	noopBaseline
+	setBasedBaseline
 )
 
 // tally is what a contestant says of its work.
@@ -45,30 +47,49 @@ func (m measurement) rate() float64          { return float64(m.jobs) / m.elapse
 func (m measurement) retriesPerJob() float64 { return float64(m.retries) / float64(m.jobs) }
 func (m measurement) walPerJob() float64     { return float64(m.wal) / float64(m.jobs) }
 
-// contestants are all that are measured, in the order of the table.
+// contestants are all that are measured, in the order of the table. Those by hand and River are measured with several
+// numbers of workers, and the best one of each counts.
 func contestants(o options) []contestant {
 	lane, relaxed := laneWorker(pgx.Serializable, o.batch), laneWorker(pgx.ReadCommitted, o.batch)
-	byHand, strict := handWritten(pgx.ReadCommitted), handWritten(pgx.Serializable)
 	some, few := min(o.jobs, 2*o.slowJobs), min(o.jobs, o.slowJobs)
-	return []contestant{
-		{"lane", spread, o.jobs, transfersBaseline, lane, verifySettled},
-		{"lane", hot, o.jobs, noBaseline, lane, verifySettled},
-		{"lane, READ COMMITTED", spread, o.jobs, noBaseline, relaxed, verifySettled},
-		{"lane, READ COMMITTED", hot, o.jobs, noBaseline, relaxed, verifySettled},
-		{"hand-written", spread, o.jobs, handWrittenBaseline, byHand, verifySettled},
-		{"hand-written", hot, some, handWrittenBaseline, byHand, verifySettled},
-		{"hand-written, SERIALIZABLE", spread, few, noBaseline, strict, verifySettled},
-		{"hand-written, SERIALIZABLE", hot, few, noBaseline, strict, verifySettled},
-		// what is in the jobs makes no difference to it
-		{"River no-op", spread, o.jobs, noopBaseline, workNoop, verifyOnlyCompleted},
-		{"lane", mixed, o.jobs, noBaseline, lane, verifySettled},
-		{"lane", holds, o.jobs, noBaseline, lane, verifySettled},
-		{"lane", stays, o.jobs, noBaseline, lane, verifySettled},
-		{"lane", hotHold, o.jobs, noBaseline, lane, verifySettled},
-		{"hand-written", holds, some, handWrittenBaseline, byHand, verifySettled},
-		{"hand-written", stays, some, handWrittenBaseline, byHand, verifySettled},
-		{"hand-written", hotHold, some, handWrittenBaseline, byHand, verifySettled},
+	all := []contestant{
+		{"lane", spread, o.jobs, noBaseline, ours, lane, verifySettled},
+		{"set-based SQL, one connection", spread, o.jobs, setBasedBaseline, noTriggers, setBased, verifySettled},
 	}
+	for _, workers := range []int{100, 500, 1000} {
+		all = append(all, contestant{fmt.Sprintf("River no-op, %d workers", workers), spread, o.jobs, noopBaseline,
+			plainRiver, noop(workers).work, verifyOnlyCompleted})
+	}
+	for _, workers := range []int{10, 30} {
+		all = append(all, contestant{fmt.Sprintf("by hand, one by one, %d workers", workers), spread, some,
+			oneByOneBaseline, noTriggers, oneByOne(workers, pgx.ReadCommitted).work, verifySettled})
+	}
+	for _, workers := range []int{200, 500} {
+		all = append(all, contestant{fmt.Sprintf("by hand, batches of 100, %d workers", workers), spread, o.jobs,
+			batchBaseline, noTriggers, inBatches(workers).work, verifySettled})
+	}
+	byHand, strict := oneByOne(30, pgx.ReadCommitted).work, oneByOne(30, pgx.Serializable).work
+	all = append(all,
+		contestant{"lane", hot, o.jobs, noBaseline, ours, lane, verifySettled},
+		contestant{"by hand, one by one", hot, some, oneByOneBaseline, noTriggers, byHand, verifySettled},
+		contestant{"by hand, batches of 100", hot, o.jobs, batchBaseline, noTriggers, inBatches(500).work, verifySettled},
+	)
+	if o.quick {
+		return all
+	}
+	return append(all, []contestant{
+		{"lane, READ COMMITTED", spread, o.jobs, noBaseline, ours, relaxed, verifySettled},
+		{"lane, READ COMMITTED", hot, o.jobs, noBaseline, ours, relaxed, verifySettled},
+		{"by hand, one by one, SERIALIZABLE", spread, few, noBaseline, noTriggers, strict, verifySettled},
+		{"by hand, one by one, SERIALIZABLE", hot, few, noBaseline, noTriggers, strict, verifySettled},
+		{"lane", mixed, o.jobs, noBaseline, ours, lane, verifySettled},
+		{"lane", holds, o.jobs, noBaseline, ours, lane, verifySettled},
+		{"lane", stays, o.jobs, noBaseline, ours, lane, verifySettled},
+		{"lane", hotHold, o.jobs, noBaseline, ours, lane, verifySettled},
+		{"by hand, one by one", holds, some, oneByOneBaseline, noTriggers, byHand, verifySettled},
+		{"by hand, one by one", stays, some, oneByOneBaseline, noTriggers, byHand, verifySettled},
+		{"by hand, one by one", hotHold, some, oneByOneBaseline, noTriggers, byHand, verifySettled},
+	}...)
 }
 
 // measure has c settle jobs requests in a fresh database.
@@ -80,7 +101,7 @@ func measure(ctx context.Context, server *server, o options, c contestant, jobs 
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
-	f := filling{workload: c.workload, jobs: jobs, accounts: o.accounts}
+	f := filling{ground: c.on, workload: c.workload, jobs: jobs, accounts: o.accounts}
 	databaseURL, drop, err := server.copied(ctx, f)
 	if err != nil {
 		return m, err
@@ -90,7 +111,7 @@ func measure(ctx context.Context, server *server, o options, c contestant, jobs 
 	if err != nil {
 		return m, err
 	}
-	pool, err := openPool(ctx, databaseURL, false)
+	pool, err := openPool(ctx, databaseURL)
 	if err != nil {
 		return m, err
 	}
@@ -100,7 +121,7 @@ func measure(ctx context.Context, server *server, o options, c contestant, jobs 
 
 // watch has c work, and only that.
 func watch(ctx context.Context, databaseURL string, c contestant, jobs int) (m measurement, err error) {
-	pool, err := openPool(ctx, databaseURL, true)
+	pool, err := openPool(ctx, databaseURL)
 	if err != nil {
 		return m, err
 	}

@@ -18,10 +18,7 @@ import (
 	"github.com/lastseat/lastseat/schema"
 )
 
-const (
-	handWorkers = 30
-	noopWorkers = 100
-)
+const mostConnections = 50
 
 // The arguments of jobs as lastseat.enqueue wrote them.
 type (
@@ -45,9 +42,19 @@ type progress struct {
 	retries atomic.Int64
 	all     chan struct{} // closed when none is left
 	fail    context.CancelCauseFunc
+	seen    func(encoded []byte) // of each job whose transaction was committed, with its arguments; nil: nobody asks
 }
 
-func (p *progress) done() {
+func newProgress(n int, fail context.CancelCauseFunc) *progress {
+	p := &progress{all: make(chan struct{}), fail: fail}
+	p.left.Store(int64(n))
+	return p
+}
+
+func (p *progress) done(job *rivertype.JobRow) {
+	if p.seen != nil {
+		p.seen(job.EncodedArgs)
+	}
 	if p.left.Add(-1) == 0 {
 		close(p.all)
 	}
@@ -68,53 +75,61 @@ func (p *progress) HandlePanic(_ context.Context, job *rivertype.JobRow, value a
 
 // riverContestant has a River client work the queue with the workers that add adds.
 type riverContestant struct {
-	maxWorkers int
-	cooldown   time.Duration
-	add        func(*river.Workers, *pgxpool.Pool, *progress)
+	schema  string
+	workers int
+	add     func(*river.Workers, *pgxpool.Pool, *progress)
 }
 
-func (r riverContestant) work(ctx context.Context, pool *pgxpool.Pool, n int) (tally, error) {
-	watched, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	p := &progress{all: make(chan struct{}), fail: fail}
-	p.left.Store(int64(n))
+// start starts the client. It fetches as often as it may: the default, 100 ms, bounds the rate to the number of
+// workers in that time.
+func (r riverContestant) start(ctx context.Context, pool *pgxpool.Pool, p *progress) (stop func(), err error) {
 	workers := river.NewWorkers()
 	r.add(workers, pool, p)
-
-	began := time.Now()
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		Schema: schema.Name,
-		Queues: map[string]river.QueueConfig{outbox.Queue: {MaxWorkers: r.maxWorkers}},
-		// The default, 100 ms, bounds the rate to MaxWorkers in that time.
-		FetchCooldown:     r.cooldown,
+		Schema:            r.schema,
+		Queues:            map[string]river.QueueConfig{outbox.Queue: {MaxWorkers: r.workers}},
+		FetchCooldown:     time.Millisecond,
 		Workers:           workers,
 		ErrorHandler:      p,
 		Logger:            slog.New(slog.DiscardHandler),
 		ReindexerSchedule: river.NeverSchedule(),
 	})
 	if err != nil {
-		return tally{}, fmt.Errorf("make a river client: %w", err)
+		return nil, fmt.Errorf("make a river client: %w", err)
 	}
 	if err := client.Start(ctx); err != nil {
-		return tally{}, fmt.Errorf("start river: %w", err)
+		return nil, fmt.Errorf("start river: %w", err)
 	}
-	defer func() { _ = client.StopAndCancel(context.WithoutCancel(ctx)) }()
+	return func() { _ = client.StopAndCancel(context.WithoutCancel(ctx)) }, nil
+}
+
+func (r riverContestant) work(ctx context.Context, pool *pgxpool.Pool, n int) (tally, error) {
+	watched, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	p := newProgress(n, fail)
+	began := time.Now()
+	stop, err := r.start(ctx, pool, p)
+	if err != nil {
+		return tally{}, err
+	}
+	defer stop()
 	select {
 	case <-p.all:
 	case <-watched.Done():
 		return tally{}, context.Cause(watched)
 	}
-	err = awaitCompletion(watched, pool)
+	err = r.awaitCompletion(watched, pool)
 	return tally{elapsed: time.Since(began), retries: p.retries.Load()}, err
 }
 
 // awaitCompletion returns when River has written down that all jobs are done. Without JobCompleteTx it does so behind
 // the worker's back, many at once.
-func awaitCompletion(ctx context.Context, pool *pgxpool.Pool) error {
+func (r riverContestant) awaitCompletion(ctx context.Context, pool *pgxpool.Pool) error {
+	table := pgx.Identifier{r.schema, "river_job"}.Sanitize()
 	for {
 		var done bool
 		err := pool.QueryRow(ctx,
-			`SELECT NOT EXISTS (SELECT FROM lastseat.river_job WHERE state IN ('available', 'running'))`).Scan(&done)
+			`SELECT NOT EXISTS (SELECT FROM `+table+` WHERE state IN ('available', 'running'))`).Scan(&done)
 		if done || err != nil {
 			return err
 		}
@@ -122,29 +137,21 @@ func awaitCompletion(ctx context.Context, pool *pgxpool.Pool) error {
 	}
 }
 
-// handWritten is the worker that one writes without a lane, with care.
-func handWritten(isolation pgx.TxIsoLevel) func(context.Context, *pgxpool.Pool, int) (tally, error) {
-	return riverContestant{
-		maxWorkers: handWorkers,
-		cooldown:   5 * time.Millisecond,
-		add: func(workers *river.Workers, pool *pgxpool.Pool, p *progress) {
-			river.AddWorker(workers, &handWorker[transferArgs]{pool: pool, isolation: isolation, progress: p,
-				settle: settleTransfer})
-			river.AddWorker(workers, &handWorker[holdArgs]{pool: pool, isolation: isolation, progress: p, settle: settleHold})
-			river.AddWorker(workers, &handWorker[confirmArgs]{pool: pool, isolation: isolation, progress: p,
-				settle: settleConfirm})
-		},
-	}.work
+// oneByOne is the worker that most people would write, with care.
+func oneByOne(workers int, isolation pgx.TxIsoLevel) riverContestant {
+	return riverContestant{schema.Name, workers, func(added *river.Workers, pool *pgxpool.Pool, p *progress) {
+		river.AddWorker(added, &handWorker[transferArgs]{pool: pool, isolation: isolation, progress: p,
+			settle: settleTransfer})
+		river.AddWorker(added, &handWorker[holdArgs]{pool: pool, isolation: isolation, progress: p, settle: settleHold})
+		river.AddWorker(added, &handWorker[confirmArgs]{pool: pool, isolation: isolation, progress: p,
+			settle: settleConfirm})
+	}}
 }
 
-func workNoop(ctx context.Context, pool *pgxpool.Pool, n int) (tally, error) {
-	return riverContestant{
-		maxWorkers: noopWorkers,
-		cooldown:   time.Millisecond,
-		add: func(workers *river.Workers, _ *pgxpool.Pool, p *progress) {
-			river.AddWorker(workers, &noopWorker{progress: p})
-		},
-	}.work(ctx, pool, n)
+func noop(workers int) riverContestant {
+	return riverContestant{"public", workers, func(added *river.Workers, _ *pgxpool.Pool, p *progress) {
+		river.AddWorker(added, &noopWorker{progress: p})
+	}}
 }
 
 type noopWorker struct {
@@ -152,7 +159,7 @@ type noopWorker struct {
 	progress *progress
 }
 
-func (w *noopWorker) Work(context.Context, *river.Job[transferArgs]) error {
-	w.progress.done()
+func (w *noopWorker) Work(_ context.Context, job *river.Job[transferArgs]) error {
+	w.progress.done(job.JobRow)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"runtime"
@@ -14,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/lastseat/lastseat/internal/localpg"
 	"github.com/lastseat/lastseat/schema"
@@ -36,7 +39,7 @@ func openServer(ctx context.Context, databaseURL string) (*server, error) {
 	if s.url == "" {
 		var err error
 		// Durable, as it is without settings: a benchmark without fsync is about something else.
-		if s.local, err = localpg.Start(ctx, localpg.Options{}); err != nil {
+		if s.local, err = localpg.Start(ctx, localpg.Options{Settings: map[string]string{"max_connections": "300"}}); err != nil {
 			return nil, err
 		}
 		s.url = s.local.URL()
@@ -116,12 +119,12 @@ func (s *server) template(ctx context.Context, f filling) (string, error) {
 	if name, made := s.templates[f]; made {
 		return name, nil
 	}
-	name := fmt.Sprintf("%s_%s_%d", s.prefix, f.workload, f.jobs)
+	name := fmt.Sprintf("%s_%s%s_%d_%d", s.prefix, f.ground, f.workload, f.jobs, f.accounts)
 	if err := s.create(ctx, name, "template0"); err != nil {
 		return "", err
 	}
 	s.templates[f] = name // to be dropped, whatever comes
-	if _, err := schema.Up(ctx, withDatabase(s.url, name), false); err != nil {
+	if err := migrate(ctx, withDatabase(s.url, name), f.ground); err != nil {
 		return "", err
 	}
 	conn, err := pgx.Connect(ctx, withDatabase(s.url, name))
@@ -129,6 +132,25 @@ func (s *server) template(ctx context.Context, f filling) (string, error) {
 		return "", err
 	}
 	return name, errors.Join(f.fill(ctx, conn), conn.Close(ctx))
+}
+
+// migrate makes the tables.
+func migrate(ctx context.Context, databaseURL string, on ground) error {
+	if on != plainRiver {
+		_, err := schema.Up(ctx, databaseURL, false)
+		return err
+	}
+	pool, err := openPool(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	_, err = migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	return err
 }
 
 // create waits for sessions of the template that were closed a moment ago: they linger.
@@ -152,19 +174,17 @@ func (s *server) drop(ctx context.Context, name string) error {
 	return nil
 }
 
-func openPool(ctx context.Context, databaseURL string, forWork bool) (*pgxpool.Pool, error) {
+// openPool has room for the connections that ask, and for River's own for fetching, completing and leadership.
+func openPool(ctx context.Context, databaseURL string) (*pgxpool.Pool, error) {
+	return openPoolOf(ctx, databaseURL, mostConnections)
+}
+
+func openPoolOf(ctx context.Context, databaseURL string, connections int) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = handWorkers + 6 // and River's own: fetching, completing, leadership
-	if forWork {
-		// What the lane does for its own connection. A trigger's plan that was cached while entries was empty scans it
-		// ever after: 84 million rows read for 10,000 transfers.
-		for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
-			config.ConnConfig.RuntimeParams[way] = "off"
-		}
-	}
+	config.MaxConns = int32(connections)
 	return pgxpool.NewWithConfig(ctx, config)
 }
 

@@ -24,39 +24,97 @@ func (r result) median() measurement {
 	return sorted[len(sorted)/2]
 }
 
-var columns = []string{
-	"contestant", "workload", "jobs", "seconds", "jobs/s", "retries per job", "WAL bytes per job", "x hand-written",
-	"x no-op", "x transfers",
+var resultColumns = []string{
+	"contestant", "workload", "jobs", "seconds", "jobs/s", "retries per job", "WAL bytes per job", "x one by one",
+	"x batches", "x no-op", "x set-based",
 }
 
-// table is the results in Markdown. A ratio to the hand-written worker is one of the same workload.
+// table is the results in Markdown. A ratio is to the fastest contestant of that kind with the same workload; what is in
+// a no-op's jobs makes no difference to it.
 func table(results []result) string {
 	var text strings.Builder
 	line := func(cells []string) { fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | ")) }
-	line(columns)
-	line(append([]string{"---", "---"}, slices.Repeat([]string{"--:"}, len(columns)-2)...))
+	line(resultColumns)
+	line(append([]string{"---", "---"}, slices.Repeat([]string{"--:"}, len(resultColumns)-2)...))
 	for _, r := range results {
 		m := r.median()
-		line([]string{
+		cells := []string{
 			r.name, r.workload, thousands(float64(m.jobs)), fmt.Sprintf("%.2f", m.elapsed.Seconds()), thousands(m.rate()),
 			fmt.Sprintf("%.2f", m.retriesPerJob()), thousands(m.walPerJob()),
-			ratio(m, results, func(other contestant) bool {
-				return other.baseline == handWrittenBaseline && other.workload == r.workload
-			}),
-			ratio(m, results, func(other contestant) bool { return other.baseline == noopBaseline }),
-			ratio(m, results, func(other contestant) bool { return other.baseline == transfersBaseline }),
-		})
+		}
+		for kind := oneByOneBaseline; kind <= setBasedBaseline; kind++ {
+			cells = append(cells, ratio(m, results, func(other contestant) bool {
+				return other.baseline == kind && (other.workload == r.workload || kind == noopBaseline)
+			}))
+		}
+		line(cells)
 	}
 	return text.String()
 }
 
-// ratio is that of rates. Without the other, which -only may have left out, there is none.
+// ratio is that of rates, to the fastest. Without any, which -only may have left out, there is none.
 func ratio(m measurement, results []result, is func(contestant) bool) string {
-	i := slices.IndexFunc(results, func(r result) bool { return is(r.contestant) })
-	if i < 0 {
+	best := 0.0
+	for _, r := range results {
+		if is(r.contestant) {
+			best = max(best, r.median().rate())
+		}
+	}
+	if best == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f", m.rate()/results[i].median().rate())
+	return fmt.Sprintf("%.2f", m.rate()/best)
+}
+
+// ridesTable is the way from asking to the outcome, in Markdown.
+func ridesTable(rides []*ride) string {
+	var text strings.Builder
+	text.WriteString("| end to end | requests/s |")
+	for _, load := range loads {
+		fmt.Fprintf(&text, " %s: p50, p99 ms |", percents(load))
+	}
+	text.WriteString(" a bare commit: p50, p99 ms |\n| --- | --: |" + strings.Repeat(" --: |", len(loads)+1) + "\n")
+	for _, r := range rides {
+		fmt.Fprintf(&text, "| %s | %s |", r.name, thousands(r.rate()))
+		for _, load := range loads {
+			fmt.Fprintf(&text, " %s |", halfAndMost(r.waits[load]))
+		}
+		fmt.Fprintf(&text, " %s |\n", halfAndMost(r.commit))
+	}
+	return text.String()
+}
+
+// halfAndMost are p50 and p99, in milliseconds.
+func halfAndMost(waits []time.Duration) string {
+	if len(waits) == 0 {
+		return "-"
+	}
+	return milliseconds(part(waits, 0.5)) + ", " + milliseconds(part(waits, 0.99))
+}
+
+func percents(load float64) string {
+	if load == 0 {
+		return "idle"
+	}
+	return fmt.Sprintf("%.0f%%", 100*load)
+}
+
+// staysTable is what clients get who wait, in Markdown. A ratio is to the line before.
+func staysTable(stays []*stay) string {
+	var text strings.Builder
+	text.WriteString("| waiting clients | where | clients | transfers/s | p50 ms | p99 ms | x rate | x p50 |\n" +
+		"| --- | --- | --: | --: | --: | --: | --: | --: |\n")
+	for i, s := range stays {
+		ratios := "- | -"
+		if i > 0 && s.lane && !stays[i-1].lane {
+			other := stays[i-1]
+			ratios = fmt.Sprintf("%.2f | %.2f", s.rate()/other.rate(),
+				part(s.waits, 0.5).Seconds()/part(other.waits, 0.5).Seconds())
+		}
+		fmt.Fprintf(&text, "| %s | %s | %d | %s | %s | %s | %s |\n", s.name, s.where(), s.clients, thousands(s.rate()),
+			milliseconds(part(s.waits, 0.5)), milliseconds(part(s.waits, 0.99)), ratios)
+	}
+	return text.String()
 }
 
 var answerColumns = []string{

@@ -19,7 +19,7 @@ type check struct {
 	args []any
 }
 
-const notDoneSQL = `SELECT count(*) FROM lastseat.river_job WHERE state <> 'completed'`
+const notDoneSQL = `SELECT count(*) FROM %s WHERE state <> 'completed'`
 
 // verifySettled is true of a database whose requests were all applied, once.
 func verifySettled(f filling) []check {
@@ -35,7 +35,7 @@ func verifySettled(f filling) []check {
 
 func allApplied(f filling) []check {
 	return []check{
-		{what: "jobs left", sql: notDoneSQL},
+		{what: "jobs left", sql: fmt.Sprintf(notDoneSQL, "lastseat.river_job")},
 		{what: "requests applied", want: f.jobs, sql: `
 			SELECT count(*) FROM lastseat.requests r
 			JOIN (VALUES ('payment.transfer', 'transferred'), ('payment.authorize', 'authorized'),
@@ -183,9 +183,8 @@ func (f filling) reservationChecks() []check {
 // verifyOnlyCompleted is true of a database whose jobs were done and had no effect.
 func verifyOnlyCompleted(f filling) []check {
 	return []check{
-		{what: "jobs left", sql: notDoneSQL},
-		{what: "jobs completed", want: f.jobs, sql: `SELECT count(*) FROM lastseat.river_job WHERE state = 'completed'`},
-		{what: "transfers", sql: `SELECT count(*) FROM lastseat.transfers`},
+		{what: "jobs left", sql: fmt.Sprintf(notDoneSQL, riverTable)},
+		{what: "jobs completed", want: f.jobs, sql: `SELECT count(*) FROM ` + riverTable + ` WHERE state = 'completed'`},
 	}
 }
 
