@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -160,6 +161,9 @@ func (p *places) refuseItems(items []*item, customer string) *outbox.Result {
 	}
 	asked := make(map[string]int64, len(items))
 	perGroup := make(map[string]int64)
+	if faultpoint.Sabotaged(faultpoint.NoCapacity) {
+		return nil
+	}
 	for i, it := range items {
 		r := p.resources[it.resource]
 		if it.during != nil {

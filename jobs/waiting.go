@@ -5,6 +5,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"github.com/lastseat/lastseat/internal/faultpoint"
 )
 
 // line is what a batch knows of the waiting lines, one for each resource. A reservation that waits for several
@@ -93,6 +95,7 @@ func (p *places) grant(freed map[string]bool) {
 		p.moveUp(r.items)
 		p.hold(r)
 		p.line.granted = append(p.line.granted, r.id)
+		faultpoint.Reached(faultpoint.InGrant)
 	}
 }
 

@@ -3,9 +3,12 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/faultpoint"
 )
 
 // claimed is a job that the lane has locked, with what is known of its request.
@@ -86,7 +89,11 @@ const mostBytes = 16 << 20
 
 // claim locks up to limit jobs of the lane, in order. Jobs that another session has locked are left out.
 func (b *batch) claim(ctx context.Context, limit int) error {
-	rows, err := b.tx.Query(ctx, claimSQL+b.filterSQL()+claimOrderSQL, b.args(limit))
+	order := claimOrderSQL
+	if faultpoint.Sabotaged(faultpoint.Unordered) {
+		order = strings.ReplaceAll(order, ".priority, ", ".id % 3, ")
+	}
+	rows, err := b.tx.Query(ctx, claimSQL+b.filterSQL()+order, b.args(limit))
 	if err != nil {
 		return fmt.Errorf("claim: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -19,7 +20,7 @@ var ErrCommitUnknown = errors.New("the reply to COMMIT was lost")
 func Commit(ctx context.Context, tx pgx.Tx) error {
 	err := tx.Commit(ctx)
 	answered := retry.SQLState(err) != "" || errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed)
-	if err != nil && !answered {
+	if err != nil && !answered && !faultpoint.Sabotaged(faultpoint.LostIsRefused) {
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -72,7 +73,7 @@ const (
 // holds it and the others stand by, until Postgres frees it with the session. Any login can take an advisory lock, so
 // it decides nothing: a session that is not a worker's is passed by.
 func (l *lane) prefer(ctx context.Context) (free bool, err error) {
-	if l.preferred {
+	if l.preferred || faultpoint.Sabotaged(faultpoint.NoLane) {
 		return true, nil
 	}
 	err = l.conn.QueryRow(ctx, preferSQL, l.settings.Queue, l.number, l.settings.Lanes).Scan(&l.preferred)

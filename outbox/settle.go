@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/retry"
 )
@@ -40,12 +41,14 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 		}
 	}()
 	b := l.newBatch(tx)
+	faultpoint.Reached(faultpoint.BeforeClaim)
 	if err := b.claim(ctx, b.asked); err != nil {
 		return false, false, &batchError{claiming: b.asked, err: err}
 	}
 	if len(b.jobs) == 0 {
 		return false, false, nil
 	}
+	faultpoint.Reached(faultpoint.AfterClaim)
 	if l.strict = b.isStrict(); l.strict && !strict && l.settings.Isolation == pgx.Serializable {
 		return false, true, nil
 	}
@@ -127,7 +130,12 @@ func (b *batch) settle(ctx context.Context) error {
 	if err := b.apply(ctx); err != nil || len(b.jobs) == 0 { // all of them wait
 		return err
 	}
-	if err := b.finish(); err != nil {
+	faultpoint.Reached(faultpoint.AfterApply)
+	if faultpoint.Sabotaged(faultpoint.CompletionFirst) {
+		if err := completeFirst(ctx, b); err != nil {
+			return err
+		}
+	} else if err := b.finish(); err != nil {
 		return err
 	}
 	if err := b.send(ctx); err != nil {
@@ -136,9 +144,11 @@ func (b *batch) settle(ctx context.Context) error {
 	if err := b.chain.write(ctx, b.tx, b.history, b.jobs[0].now); err != nil {
 		return err
 	}
+	faultpoint.Reached(faultpoint.BeforeCommit)
 	if err := Commit(ctx, b.tx); err != nil {
 		return &commitError{err}
 	}
+	faultpoint.Reached(faultpoint.AfterCommit)
 	b.chain.committed()
 	return nil
 }

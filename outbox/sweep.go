@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/retry"
 )
@@ -170,6 +171,9 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	if err := tx.QueryRow(ctx, sql+reachedOrderSQL, args).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
 		return false, fmt.Errorf("look up how far the lane is: %w", err)
 	}
+	if faultpoint.Sabotaged(faultpoint.SweepByClock) {
+		sweep.Until = sweep.Now
+	}
 	swept, more, err := callSweeper(ctx, s.sweeper, tx, sweep)
 	if err != nil || swept == 0 {
 		return false, err
@@ -181,6 +185,7 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	if err := l.chain.write(ctx, tx, sweep.History, sweep.Now); err != nil {
 		return false, err
 	}
+	faultpoint.Reached(faultpoint.InSweep)
 	if err := Commit(ctx, tx); err != nil {
 		return false, &commitError{err}
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -106,6 +107,8 @@ func judgeJobs(err error, e evidence) verdict {
 		return databaseCondition
 	case e.charging:
 		return judgeCharge(err, e)
+	case faultpoint.Sabotaged(faultpoint.Blameless):
+		return nobodysFault
 	case e.jobs == 1:
 		return itsDoing
 	}
