@@ -16,11 +16,13 @@ type batch struct {
 	jobs    []*claimed // locked, in order
 	full    bool       // the transaction has no room for more jobs like these
 	charged *culprit   // what the batch charges its only job with, instead of settling it; mostly nil
-	asked   int        // how many jobs the claim asked for
-	deadly  []int64    // what the lane's row says of deadly jobs from now on; nil: the same as before
-	results []Result   // one for each job; of a job whose fate is another than settle it may be empty
-	write   *pgx.Batch // what is still to be sent
-	history *history.Log
+	// unentered: the request of the job that is charged can't be written.
+	unentered bool
+	asked     int        // how many jobs the claim asked for
+	deadly    []int64    // what the lane's row says of deadly jobs from now on; nil: the same as before
+	results   []Result   // one for each job; of a job whose fate is another than settle it may be empty
+	write     *pgx.Batch // what is still to be sent
+	history   *history.Log
 
 	limit   int                    // how many of the jobs may be settled
 	waiting []*claimed             // jobs that wait for a row, in order; they are none of jobs any more

@@ -103,7 +103,19 @@ func (l *lane) suspect(ctx context.Context, v verdict, failed *batchError, e evi
 		l.suspicion.accuse(failed.jobs[0], l.explain(failed, e))
 	case unwritable:
 		l.suspicion.culprit.unwritable = failed
+	case leftAlone:
+		l.leaveOut(ctx, failed)
 	}
+}
+
+// leaveOut has the lane go on without a job for as long as the worker runs.
+func (l *lane) leaveOut(ctx context.Context, failed *batchError) {
+	c := failed.jobs[0]
+	l.leftOut = append(l.leftOut, c.ID)
+	l.suspicion.culprit, l.suspicion.among = nil, max(0, l.suspicion.among-1)
+	l.log.ErrorContext(ctx, "job left out: its row can be neither settled nor discarded; the worker leaves it alone "+
+		"until it is started again", slog.Int64("job_id", c.ID), slog.String("kind", c.Kind), slog.String("key", c.Key),
+		slog.String("cause", failed.charged.err.Error()), slog.String("error", failed.Error()))
 }
 
 // stuckJob is the job whose handler left the connection or the transaction unusable.

@@ -96,21 +96,38 @@ func (b *batch) isStrict() bool {
 
 // prepare decides which of the claimed jobs the batch is about.
 func (b *batch) prepare(ctx context.Context, l *lane) error {
-	if err := b.admit(ctx); err != nil {
-		return err
-	}
-	if time.Now().Before(l.waiting.careful) {
-		if err := b.lockRequests(ctx); err != nil {
-			return err
-		}
-	}
 	if known := &l.suspicion; known.among > 0 || slices.ContainsFunc(b.jobs, known.singles) {
 		b.setAside(&l.waiting, b.limit)
 	}
 	if len(b.jobs) > 0 {
 		b.cut(&l.suspicion)
 	}
+	err := b.enter(ctx)
+	if err == nil && time.Now().Before(l.waiting.careful) && !b.unentered {
+		err = b.lockRequests(ctx)
+	}
+	if err != nil {
+		return &batchError{jobs: b.jobs, charged: b.charged, err: err}
+	}
 	return nil
+}
+
+// enter admits the jobs. What comes of a job that is to be charged is certain, so an error of admitting it is none of
+// the batch: its request may be what can't be written.
+func (b *batch) enter(ctx context.Context) error {
+	if b.charged == nil {
+		return b.admit(ctx)
+	}
+	tx := b.tx
+	err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
+		b.tx = savepoint
+		return b.admit(ctx)
+	})
+	b.tx, b.jobs[0].fate = tx, charge
+	if err != nil && !tx.Conn().IsClosed() && !blameless(err) {
+		b.history, b.unentered, err = &history.Log{}, true, nil
+	}
+	return err
 }
 
 // meetLock: a batch has waited for a lock in vain. If that was a settler's, it is barred for a while. If not, it may be

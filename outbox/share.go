@@ -13,12 +13,17 @@ type share struct {
 	kinds    *Kinds
 	number   int // of the lane, from 0
 	chain    *chain
+	leftOut  []int64 // jobs that can't be settled, nor charged, nor discarded
 }
 
 // kindFilterSQL picks the jobs j whose kind the worker has. As an expression it offers the planner no index: from the
 // plain column it may make a walk through all jobs of these kinds, the finished ones included.
 const kindFilterSQL = `
 		  AND j.kind || '' = ANY (@kinds::text[])`
+
+// leftOutSQL leaves out the jobs whose rows can't be written.
+const leftOutSQL = `
+		  AND j.id <> ALL (@left_out::bigint[])`
 
 // laneFilterSQL picks the jobs j of one of several lanes, by the hash of what their kind is ordered by.
 const laneFilterSQL = `
@@ -29,7 +34,15 @@ const laneFilterSQL = `
 // filterSQL picks the jobs j that are the lane's to settle.
 func (s *share) filterSQL() string {
 	if s.settings.Lanes > 1 {
-		return kindFilterSQL + laneFilterSQL
+		return s.kindsSQL() + laneFilterSQL
+	}
+	return s.kindsSQL()
+}
+
+// kindsSQL picks the jobs j that the worker can settle, in whichever lane.
+func (s *share) kindsSQL() string {
+	if len(s.leftOut) > 0 {
+		return kindFilterSQL + leftOutSQL
 	}
 	return kindFilterSQL
 }
@@ -37,7 +50,7 @@ func (s *share) filterSQL() string {
 // args are the named arguments of a statement that looks at the first limit jobs of the lane.
 func (s *share) args(limit int) pgx.NamedArgs {
 	kinds := s.kinds.names()
-	args := pgx.NamedArgs{"queue": s.settings.Queue, "limit": limit, "kinds": kinds}
+	args := pgx.NamedArgs{"queue": s.settings.Queue, "limit": limit, "kinds": kinds, "left_out": s.leftOut}
 	if s.settings.Lanes > 1 {
 		orderBy := make([]string, len(kinds))
 		for i, name := range kinds {
@@ -48,18 +61,19 @@ func (s *share) args(limit int) pgx.NamedArgs {
 	return args
 }
 
-const dueSQL = `
+const (
+	dueSQL = `
 	SELECT EXISTS (SELECT FROM lastseat.river_job j
-	               WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()` + kindFilterSQL + `)
+	               WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()`
+	pausedSQL = `)
 	   AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
+)
 
-// due tells whether any job of the queue waits whose kind the worker has, including jobs that another session has
+// due tells whether any job of the queue waits that the worker can settle, including jobs that another session has
 // locked and those of other lanes.
 func (s *share) due(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var due bool
-	if err := conn.QueryRow(ctx, dueSQL, pgx.NamedArgs{
-		"queue": s.settings.Queue, "kinds": s.kinds.names(),
-	}).Scan(&due); err != nil {
+	if err := conn.QueryRow(ctx, dueSQL+s.kindsSQL()+pausedSQL, s.args(1)).Scan(&due); err != nil {
 		return false, fmt.Errorf("look for jobs: %w", err)
 	}
 	return due, nil

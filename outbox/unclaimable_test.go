@@ -104,3 +104,85 @@ func TestSessionEndedWithEveryBigBatch(t *testing.T) {
 		t.Errorf("%d attempts, played %v", n, b.played())
 	}
 }
+
+// A raw job whose request the database refuses to write is charged, though it has no request, and all others settle.
+func TestJobWhoseRequestIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"23514", "P0001"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			b.exec(fmt.Sprintf(`CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+				RAISE 'not this one' USING ERRCODE = '%s'; END $$`, code))
+			b.exec(`CREATE TRIGGER refuse BEFORE INSERT ON lastseat.requests FOR EACH ROW WHEN (NEW.key = 'bad')
+				EXECUTE FUNCTION public.refuse()`)
+			good := numbered("k", 40)
+			b.enqueue(good[:20]...)
+			id := b.raw(`{"key": "bad"}`)
+			b.raw(`{"key": "fine"}`)
+			b.enqueue(good[20:]...)
+			b.exec(`UPDATE lastseat.river_job SET max_attempts = 1 WHERE id = $1`, id)
+			b.drain(outbox.Settings{})
+			if got := b.played(); !slices.Equal(got, slices.Concat(good[:20], []string{"fine"}, good[20:])) {
+				t.Errorf("played %v", got)
+			}
+			left := b.keys(`SELECT id || ' ' || state || ' ' || (errors[1] ->> 'error') FROM lastseat.river_job`)
+			if len(left) != 1 || !strings.HasPrefix(left[0], fmt.Sprint(id, " discarded")) ||
+				!strings.Contains(left[0], "not this one") {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
+
+// A job that fails and whose row takes no change at all stays where it is, is named, and holds up nobody.
+func TestJobThatCannotEvenBeDiscarded(t *testing.T) {
+	t.Parallel()
+	inBothForms(t, func(t *testing.T, b *bench) {
+		b.settler.set(misbehave(map[string]func(context.Context, pgx.Tx) error{"bad": failing}))
+		b.enqueue("before", "bad", "after")
+		b.exec(`ALTER TABLE lastseat.river_job ADD CONSTRAINT stuck CHECK (args ->> 'key' <> 'bad' OR state = 'available'
+			AND attempt = 0)`)
+		told := &lines{}
+		b.drain(outbox.Settings{Logger: told.logger()})
+		if got := b.played(); !slices.Equal(got, []string{"before", "after"}) {
+			t.Errorf("played %v", got)
+		}
+		b.wantOutcome("bad", outbox.Pending, "")
+		if !told.with("job left out", "key=bad") {
+			t.Errorf("no line names the job: %v", told.all)
+		}
+	})
+}
+
+// A job whose arguments are damaged on the disk, in a queue of one lane and of several: no lane can read its lane from
+// it. It is left out, and all others settle, in order.
+func TestJobWithDamagedArguments(t *testing.T) {
+	t.Parallel()
+	for _, lanes := range []int{1, 3} {
+		t.Run(fmt.Sprint("lanes ", lanes), func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			if _, err := b.pool.Exec(t.Context(), `CREATE EXTENSION pg_surgery SCHEMA public`); err != nil {
+				t.Skipf("nothing to damage a row with: %v", err)
+			}
+			good := numbered("k", 60)
+			b.enqueue(good[:30]...)
+			b.exec(`SELECT lastseat.enqueue('toy', 'damaged', jsonb_build_object('note', (
+				SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300) n)))`)
+			b.enqueue(good[30:]...)
+			toast := one[string](b, `SELECT reltoastrelid::regclass::text FROM pg_class
+				WHERE oid = 'lastseat.river_job'::regclass`)
+			b.exec(fmt.Sprintf(`SELECT public.heap_force_kill('%s', ARRAY(SELECT ctid FROM %s))`, toast, toast))
+			told := &lines{}
+			b.drain(outbox.Settings{Lanes: lanes, Batch: 16, Logger: told.logger()})
+			played := b.played()
+			if slices.Sort(played); !slices.Equal(played, good) {
+				t.Errorf("%d played: %v", len(played), played)
+			}
+			if !told.with("job left out", "job_id=31") {
+				t.Errorf("no line names the job: %v", told.all)
+			}
+		})
+	}
+}

@@ -42,6 +42,8 @@ const (
 	handlersDoing verdict = "a handler's doing"
 	// unwritable: the job's row can't take a failed attempt. Its next turn discards it.
 	unwritable verdict = "its failed attempt can't be written"
+	// leftAlone: the job's row can't even be discarded. The lane leaves it where it is, and goes on.
+	leftAlone verdict = "its row can't be written"
 )
 
 // evidence is what a verdict rests on besides the error.
@@ -124,13 +126,16 @@ func judgeCutOff(e evidence) verdict {
 	return cutOff
 }
 
-// judgeCharge: a row that refuses its failed attempt will go on refusing it. Another error of writing it, a missing
-// right for example, may go away; and if even discarding the job is refused, nothing is left but to wait.
+// judgeCharge: a row that refuses its failed attempt, or is damaged, will go on so. Another error of writing it, a
+// missing right for example, may go away.
 func judgeCharge(err error, e evidence) verdict {
-	if refused(err) && !e.discarding {
-		return unwritable
+	switch {
+	case !refused(err):
+		return databaseCondition
+	case e.discarding:
+		return leftAlone
 	}
-	return databaseCondition
+	return unwritable
 }
 
 const (
@@ -170,10 +175,13 @@ func fromOutside(err error, connected bool) bool {
 	return !connected && !unavailable(err) || code == stateHeldTooLong || code == stateCanceled
 }
 
-// refused tells whether the row itself refuses what is written to it (classes 22 and 23).
+// refused tells whether the row itself refuses what is written to it: its types and constraints (22, 23), somebody's
+// trigger (P0), damage (XX).
 func refused(err error) bool {
 	code := retry.SQLState(err)
-	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23")
+	return slices.ContainsFunc([]string{"22", "23", "P0", "XX"}, func(class string) bool {
+		return strings.HasPrefix(code, class)
+	})
 }
 
 // unreadable tells whether an error of a claim may come from a job's row: from its data (22), a limit (54),

@@ -116,7 +116,10 @@ func TestJudgeBySuspicion(t *testing.T) {
 
 		{"attempt refused by a constraint", state("23514"), charging, unwritable},
 		{"attempt refused as data", state("22003"), charging, unwritable},
-		{"discarding refused, too", state("23514"), discarding, databaseCondition},
+		{"discarding refused, too", state("23514"), discarding, leftAlone},
+		{"attempt on a damaged row", state("XX001"), charging, unwritable},
+		{"discarding of a damaged row", state("XX001"), discarding, leftAlone},
+		{"no right to discard", state("42501"), discarding, databaseCondition},
 		{"no right to write the attempt", state("42501"), charging, databaseCondition},
 		{"conflict over the attempt", state("40001"), charging, nobodysFault},
 		{"attempt cancelled", state("57014"), charging, databaseCondition},
