@@ -8,7 +8,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/bojanz/currency"
 	"github.com/tidwall/gjson"
 
 	"github.com/lastseat/lastseat/internal/naming"
@@ -61,9 +60,13 @@ func amountArg(name string, value gjson.Result, amount *int64) error {
 	return nil
 }
 
+// currencyFormat is the form of a currency's code, as in the table currencies. Whether there is one of that code, the
+// accounts tell: none is in a currency that there is not.
+var currencyFormat = regexp.MustCompile(`^[A-Z][A-Z0-9]{2,11}$`)
+
 func currencyArg(name string, value gjson.Result, code *string) error {
-	if value.Type != gjson.String || !currency.IsValid(value.Str) || value.Str == "" {
-		return fmt.Errorf("%q is %.50s: a currency is an active ISO 4217 code in upper case", name, value.Raw)
+	if value.Type != gjson.String || !currencyFormat.MatchString(value.Str) || value.Str == "XXX" || value.Str == "XTS" {
+		return fmt.Errorf("%q is %.50s: a currency is a code in upper case, such as EUR", name, value.Raw)
 	}
 	*code = value.Str
 	return nil

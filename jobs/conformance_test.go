@@ -44,6 +44,8 @@ var conformance = []conforming{
 	}},
 	{jobs.KindTransfer, "", jobs.CodeOutOfRange, []string{`{"from":"top","to":"` + x200 +
 		`","amount":9223372036854775807,"currency":"EUR"}`}},
+	{jobs.KindTransfer, "LS002", jobs.CodeCurrencyMismatch, []string{ // no account is in a currency that there is not
+		`{"from":"a","to":"b","amount":1,"currency":"EUX"}`, `{"from":"a","to":"b","amount":1,"currency":"EURO"}`}},
 	{jobs.KindTransfer, "", jobs.CodeCurrencyMismatch, []string{`{"from":"a","to":"b","amount":1,"currency":"USD"}`}},
 	{jobs.KindTransfer, "LS003", jobs.CodeAccountNotFound, []string{
 		`{"from":"a","to":"nobody","amount":1,"currency":"EUR"}`,
@@ -148,7 +150,8 @@ func moneyRefused(more string) []string {
 	for _, amount := range amountsRefused {
 		all = append(all, `{`+more+`"from":"a","to":"b","amount":`+amount+`,"currency":"EUR"}`)
 	}
-	for _, currency := range []string{`null`, `"eur"`, `"EUX"`, `""`, `7`, `["EUR"]`, `"EUR "`, `"XXX"`, `"EURO"`} {
+	for _, currency := range []string{`null`, `"eur"`, `"EU"`, `""`, `7`, `["EUR"]`, `"EUR "`, `"XXX"`, `"XTS"`,
+		`"EURO-1"`, `"1EUR"`, `"EURABCDEFGHIJ"`} {
 		all = append(all, `{`+more+`"from":"a","to":"b","amount":1,"currency":`+currency+`}`)
 	}
 	return append(all, `{`+more+`"from":"a","to":"b","currency":"EUR"}`, `{`+more+`"from":"a","to":"b","amount":1}`,

@@ -55,6 +55,64 @@ func TestOpenAccount(t *testing.T) {
 	}
 }
 
+// Points, tokens and the codes of tomorrow are defined; a currency that was withdrawn opens no account, and moves.
+func TestCurrencies(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	defined, again := receipt{"POINTS", "currency.define", "applied", false}, receipt{"POINTS", "currency.define", "applied", true}
+	for _, step := range []struct {
+		call string
+		want receipt
+	}{
+		{`define_currency('POINTS', 0)`, defined}, {`define_currency('POINTS', 0)`, again},
+		{`define_currency('EUR', 2)`, receipt{"EUR", "currency.define", "applied", true}},
+		{`define_currency('ETH', 18)`, receipt{"ETH", "currency.define", "applied", false}},
+		{`open_account('p1', 'POINTS')`, receipt{"p1", "account.open", "applied", false}},
+		{`open_account('p2', 'POINTS', NULL)`, receipt{"p2", "account.open", "applied", false}},
+		{`open_account('xcg', 'XCG')`, receipt{"xcg", "account.open", "applied", false}},
+		{`open_account('xad', 'XAD')`, receipt{"xad", "account.open", "applied", false}},
+		{`transfer('k', 'p2', 'p1', 5, 'POINTS')`, receipt{"k", "payment.transfer", "pending", false}},
+	} {
+		if got := mustAsk(t, pool, step.call); got != step.want {
+			t.Errorf("%s: %v, want %v", step.call, got, step.want)
+		}
+	}
+	for call, want := range map[string][]string{
+		`define_currency('EUR', 3)`:      {"LS001", `"EUR" has 2 digits`},
+		`define_currency('XXX', 2)`:      {"LS002", `"XXX"`},
+		`define_currency('XTS', 2)`:      {"LS002", `"XTS"`},
+		`define_currency('eur', 2)`:      {"LS002", `"eur"`},
+		`define_currency('PT', 2)`:       {"LS002", `"PT"`},
+		`define_currency(NULL, 2)`:       {"LS002", `currency is null`},
+		`define_currency('TOKEN', 19)`:   {"LS002", `19 digits`},
+		`define_currency('TOKEN', NULL)`: {"LS002", `null digits`},
+		`open_account('x', 'TOKEN')`:     {"LS002", `"TOKEN"`},
+		`open_account('x', 'BGN')`:       {"LS002", `"BGN" was withdrawn on 2026-01-01`},
+		`open_account('x', 'ANG')`:       {"LS002", `"ANG" was withdrawn on 2025-03-31`},
+	} {
+		_, err := ask(t, pool, call)
+		wantContract(t, err, want[0], want[1:]...)
+	}
+	if got := scalar[string](t, pool, `SELECT string_agg(concat_ws(' ', x, c.digits, c.withdrawn), ', ' ORDER BY x)
+		FROM unnest('{BGN,EUR,POINTS,TOKEN}'::text[]) x, lastseat.currency(x) c`); got != "BGN 2 2026-01-01, EUR 2, POINTS 0" {
+		t.Errorf("the currencies are %s", got)
+	}
+	// An account from before.
+	mustAsk(t, pool, `define_currency('BGN', 2)`)
+	mustAsk(t, pool, `open_account('sofia', 'BGN', NULL)`)
+	mustAsk(t, pool, `open_account('varna', 'BGN')`)
+	exec(t, pool, `UPDATE lastseat.currencies SET withdrawn = '2026-01-01' WHERE code = 'BGN'`)
+	mustAsk(t, pool, `transfer('out', 'sofia', 'varna', 5, 'BGN')`)
+	mustAsk(t, pool, `authorize('hold', 'p', 'sofia', 'varna', 5, 'BGN')`)
+	if got := mustAsk(t, pool, `open_account('varna', 'BGN')`); !got.Duplicate {
+		t.Errorf("opened again it is %v, want a duplicate", got)
+	}
+	_, err := ask(t, pool, `open_account('plovdiv', 'BGN')`)
+	wantContract(t, err, "LS002", "withdrawn")
+	_, err = pool.Exec(t.Context(), `UPDATE lastseat.currencies SET minor_units = 3 WHERE code = 'POINTS'`)
+	wantRefusal(t, err, "23000")
+}
+
 func TestTransferMakesTwoRows(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)

@@ -354,6 +354,7 @@ var benign = map[string]string{
 	"items": `'[{"resource": "seat"}]'`, "expires_at": `now()`, "id": `'new'`, "capacity": `1`, "limit_group": `NULL`,
 	"per_customer": `1`, "keys": `'{k}'`, "account": `'ada'`, "at": `now()`, "resources": `'{seat}'`, "prefix": `'s'`,
 	"resource": `'seat'`, "from": `now()`, "to": `now()`, "requests": `'[]'`,
+	"digits": `2`,
 }
 
 const benignText = `'some text'`

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "5b421bb2d015d5edae74d3cfd74de34173092b757bb4cfa01a4ddad10ce5e714"
+	functionsDigest  = "4e0e2cf77b67592e78766dd8da13ba297a8c0338b290d95f8430537282beb9ab"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -6,6 +6,8 @@ import (
 
 	"github.com/bojanz/currency"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/money"
 )
 
 // doors are the functions that ask for something, readings those that look.
@@ -14,7 +16,8 @@ var (
 		"authorize(text,text,text,text,bigint,text,timestamp with time zone)",
 		"book(text,text,jsonb,text,text,bigint,text,text,text,jsonb)", "cancel(text,text)", "capture(text,text,bigint)",
 		"confirm(text,text)",
-		"define_limit(text,bigint)", "define_resource(text,bigint,bigint,text)", "extend(text,text,timestamp with time zone)",
+		"define_currency(text,integer)", "define_limit(text,bigint)", "define_resource(text,bigint,bigint,text)",
+		"extend(text,text,timestamp with time zone)",
 		"hold(text,text,jsonb,timestamp with time zone,text,boolean)",
 		"enqueue(text,text,jsonb,timestamp with time zone,text)", "enqueue_many(jsonb)",
 		"open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
@@ -22,7 +25,7 @@ var (
 	}
 	readings = []string{
 		"account(text)", "availability(text,text,bigint)", "availability(text[])",
-		"balance_at(text,timestamp with time zone)",
+		"balance_at(text,timestamp with time zone)", "currency(text)",
 		"occupied(text,timestamp with time zone,timestamp with time zone)", "outcome(text)", "outcomes(text[])",
 		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "schema_version()",
 		"statement(text,timestamp with time zone,timestamp with time zone,bigint,bigint)",
@@ -242,9 +245,15 @@ func TestCurrenciesAreTheLibrarys(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want []row
+	want = append(want, row{"XAD", 2}, row{"XCG", 2}) // newer than the library
 	for _, code := range currency.GetCurrencyCodes() {
 		digits, _ := currency.GetDigits(code)
 		want = append(want, row{code, digits})
+	}
+	for _, known := range got {
+		if digits, err := money.Digits(known.Code); err != nil || digits != int(known.MinorUnits) {
+			t.Errorf("%s has %d digits in the table, the command line has %d, %v", known.Code, known.MinorUnits, digits, err)
+		}
 	}
 	slices.SortFunc(want, func(a, b row) int { return slices.Compare([]byte(a.Code), []byte(b.Code)) })
 	if !slices.Equal(got, want) {

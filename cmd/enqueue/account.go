@@ -21,6 +21,9 @@ func (p *program) accountCommand() *cobra.Command {
 		Example: "  enqueue account --id customer:7 --currency EUR --overdraft 100.00",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.know(cmd, account.Currency); err != nil {
+				return err
+			}
 			limit, err := parseOverdraft(overdraft, account.Currency)
 			if err != nil {
 				return err
@@ -32,7 +35,7 @@ func (p *program) accountCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&account.ID, "id", "", "the account's id, any text of 1 to 200 characters")
-	cmd.Flags().StringVar(&account.Currency, "currency", "", "the ISO 4217 code, such as EUR")
+	cmd.Flags().StringVar(&account.Currency, "currency", "", "its code, such as EUR")
 	cmd.Flags().StringVar(&overdraft, "overdraft", "0", "how far below zero the balance may go, or unlimited")
 	cli.Require(cmd, "id", "currency")
 	return cmd

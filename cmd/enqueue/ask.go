@@ -92,12 +92,15 @@ func (m *moving) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&m.from, "from", "", "the account to take the money from")
 	cmd.Flags().StringVar(&m.to, "to", "", "the account to pay the money to")
 	cmd.Flags().StringVar(&m.amount, "amount", "", "the amount in the currency's unit, such as 12.50")
-	cmd.Flags().StringVar(&m.currency, "currency", "", "the ISO 4217 code, such as EUR")
+	cmd.Flags().StringVar(&m.currency, "currency", "", "its code, such as EUR")
 	cli.Require(cmd, "from", "to", "amount", "currency")
 }
 
 // minor is the amount in minor units.
-func (m *moving) minor() (int64, error) {
+func (m *moving) minor(cmd *cobra.Command, p *program) (int64, error) {
+	if err := p.know(cmd, m.currency); err != nil {
+		return 0, err
+	}
 	if _, err := money.Digits(m.currency); err != nil {
 		return 0, cli.BadData("--currency: %w", err)
 	}

@@ -78,6 +78,7 @@ func (p *program) importFile(ctx context.Context, name string, options importOpt
 		return err
 	}
 	defer closePool(pool)
+	options.file.Know = func(code string) error { return know(ctx, pool, code) }
 	progress := cli.NewProgress(p.streams.Err, size)
 	imported := &importer{
 		pool: pool, openAccounts: options.openAccounts, opened: make(map[string]bool), progress: progress,

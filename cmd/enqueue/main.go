@@ -62,7 +62,7 @@ Exit codes:
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root), patience: usualPatience}
 	root.AddCommand(
-		p.accountCommand(), p.transferCommand(), p.reverseCommand(),
+		p.accountCommand(), p.currencyCommand(), p.transferCommand(), p.reverseCommand(),
 		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
 		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(),
 		p.bookCommand(),

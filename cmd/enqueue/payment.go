@@ -25,7 +25,7 @@ give a different time; the first one is kept.`,
 			"--currency EUR --expires-in 15m",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			amount, err := moving.minor()
+			amount, err := moving.minor(cmd, p)
 			if err == nil {
 				err = expiring.check(cmd)
 			}
@@ -81,6 +81,9 @@ func (p *program) partCommand(cmd *cobra.Command, args func(payment string, amou
 		return p.ask(cmd, asking, func(tx pgx.Tx) (outbox.Args, error) {
 			known, err := jobs.PaymentOf(cmd.Context(), tx, payment)
 			if err != nil {
+				return nil, err
+			}
+			if err := know(cmd.Context(), tx, known.Currency); err != nil {
 				return nil, err
 			}
 			amount, err := parseAmount(part, known.Currency)

@@ -150,7 +150,7 @@ To undo a booking, run both enqueue cancel for the reservation and enqueue rever
 			if err != nil {
 				return err
 			}
-			amount, err := moving.minor()
+			amount, err := moving.minor(cmd, p)
 			if err != nil {
 				return err
 			}

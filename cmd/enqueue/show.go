@@ -25,6 +25,9 @@ func (p *program) balanceCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if err := know(cmd.Context(), pool, balance.Currency); err != nil {
+					return err
+				}
 				shown := shownBalance{Balance: balance, Available: available(balance)}
 				return p.output.Print(p.streams.Out, shown, shown.String())
 			})
@@ -42,6 +45,9 @@ func (p *program) paymentCommand() *cobra.Command {
 			return p.look(cmd, func(pool *pgxpool.Pool) error {
 				payment, err := jobs.PaymentOf(cmd.Context(), pool, args[0])
 				if err != nil {
+					return err
+				}
+				if err := know(cmd.Context(), pool, payment.Currency); err != nil {
 					return err
 				}
 				return p.output.Print(p.streams.Out, payment, describePayment(payment))

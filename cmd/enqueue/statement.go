@@ -72,6 +72,9 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 				return err
 			}
 		}
+		if err := know(ctx, tx, account.Currency); err != nil {
+			return err
+		}
 		w := newStatement(format, out, account.Currency)
 		err = jobs.Statement(ctx, tx, id, period, func(e jobs.Entry) error {
 			balance = e.BalanceAfter

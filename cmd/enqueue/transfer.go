@@ -17,7 +17,7 @@ func (p *program) transferCommand() *cobra.Command {
 		Example: "  enqueue transfer --key order-1042 --from customer:7 --to shop --amount 12.50 --currency EUR --wait 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			amount, err := moving.minor()
+			amount, err := moving.minor(cmd, p)
 			if err != nil {
 				return err
 			}

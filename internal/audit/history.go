@@ -53,7 +53,7 @@ var historyChecks = []Check{
 	{
 		Name: "history.currencies",
 		Rule: "every currency is as it was defined, and none is made up or missing",
-		run:  compare(definitionRows("currencies", "code", "minor_units")),
+		run:  compare(definitionRows("currencies", "code", "minor_units", "withdrawn")),
 	},
 	{
 		Name: "history.limits",

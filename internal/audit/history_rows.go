@@ -129,7 +129,11 @@ func definitionRows(name string, columns ...string) table {
 			err := rows.Scan(&id, &values)
 			row := kept{id: id, name: id, digest: history.Texts(values)}
 			if err == nil && name == "currencies" {
-				row.shipped = slices.Contains(schema.Shipped(), "currency "+id+" "+*values[1])
+				line := "currency " + id + " " + *values[1]
+				if withdrawn := values[2]; withdrawn != nil {
+					line += " " + *withdrawn
+				}
+				row.shipped = slices.Contains(schema.Shipped(), line)
 			}
 			return row, err
 		},

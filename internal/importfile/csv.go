@@ -13,7 +13,8 @@ type csvTable struct {
 	schema *schema
 	feed   *feed
 	csv    *csv.Reader
-	open   bool           // a last line without a line end is taken for whole
+	open   bool // a last line without a line end is taken for whole
+	know   func(string) error
 	before int            // lines of the file before the first that csv saw
 	fields []string       // the row that was read last
 	column map[string]int // position of each column of the header
@@ -21,7 +22,8 @@ type csvTable struct {
 
 // newCSVTable reads the header. lines stands before it.
 func newCSVTable(lines *lines, options Options) (*csvTable, error) {
-	t := &csvTable{feed: &feed{lines: lines}, before: lines.n - 1, open: options.UnendedLastLine}
+	t := &csvTable{feed: &feed{lines: lines}, before: lines.n - 1, open: options.UnendedLastLine,
+		know: options.Know}
 	t.csv = csv.NewReader(t.feed)
 	t.csv.ReuseRecord = true
 	t.csv.FieldsPerRecord = -1 // counted here, to say more than that it is wrong

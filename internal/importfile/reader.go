@@ -74,6 +74,8 @@ type Reader struct {
 // Options of a [Reader].
 type Options struct {
 	UnendedLastLine bool // take the last row of a CSV file even though its line does not end
+	// Know makes a currency known to package money that is not in its list, if the database has it; nil: none is.
+	Know func(code string) error
 }
 
 // NewReader finds out what the file holds: JSON Lines where the first byte that isn't space is '{', else

@@ -177,7 +177,14 @@ func (r *row) id(column string) string {
 
 func (r *row) currency() string {
 	code := r.text("currency")
-	if _, err := money.Digits(code); err != nil {
+	_, err := money.Digits(code)
+	if know := r.table.know; err != nil && know != nil {
+		if err := know(code); err != nil && r.err == nil {
+			r.err = err // of the database, not of the file
+		}
+		_, err = money.Digits(code)
+	}
+	if err != nil {
 		r.failf("currency", "%s", err)
 	}
 	return code

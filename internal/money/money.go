@@ -4,8 +4,8 @@
 // decimals. This package is the only place where one becomes the other. It never rounds and never
 // guesses: what does not mean exactly one number of minor units is an error.
 //
-// How many decimals a currency has is ISO 4217's, as github.com/bojanz/currency carries it. That is not
-// always what a locale would print: HUF has 2 and ISK has 0.
+// How many decimals a currency has is ISO 4217's, which is not always what a locale would print: HUF has 2 and ISK has 0.
+// Currencies that were defined in a database ([Define]) have as many as it says.
 package money
 
 import (
@@ -13,18 +13,28 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	"github.com/bojanz/currency"
+	"sync"
 )
 
-// Digits is the number of decimals that ISO 4217 gives a currency: 2 for EUR, 0 for JPY, 3 for KWD,
-// 4 for CLF. Codes are upper case, as the standard has them; anything else is an error that names the code.
+// defined are the digits of currencies that a database has and ISO 4217 hasn't, by their codes.
+var defined sync.Map
+
+// Define makes a currency known that was defined in the database: what ISO 4217 lists stays as it is.
+func Define(code string, digits int) { defined.Store(code, digits) }
+
+// Digits is the number of decimals of a currency: 2 for EUR, 0 for JPY, 3 for KWD, 4 for CLF. Codes are upper case;
+// anything else is an error that names the code.
 func Digits(code string) (int, error) {
-	if digits, ok := currency.GetDigits(code); ok {
-		return int(digits), nil
+	if digits, ok := listed[code]; ok {
+		return digits, nil
 	}
-	if upper := strings.ToUpper(code); upper != code && currency.IsValid(upper) {
-		return 0, fmt.Errorf("currency %s: write it in upper case: %s", quote(code), upper)
+	if digits, ok := defined.Load(code); ok {
+		return digits.(int), nil
+	}
+	if upper := strings.ToUpper(code); upper != code {
+		if _, err := Digits(upper); err == nil {
+			return 0, fmt.Errorf("currency %s: write it in upper case: %s", quote(code), upper)
+		}
 	}
 	return 0, fmt.Errorf("currency %s is not an ISO 4217 code: write three letters, such as EUR", quote(code))
 }

@@ -8,6 +8,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp A
 #variable_conflict use_column
 DECLARE
     known accounts;
+    gone  date;
 BEGIN
     IF open_account.id IS NULL OR char_length(open_account.id) NOT BETWEEN 1 AND 200 THEN
         RAISE EXCEPTION 'the account id is %', CASE
@@ -21,6 +22,14 @@ BEGIN
             USING ERRCODE = 'LS002', HINT = 'A limit is 0 or more minor units; null means unbounded.';
     END IF;
     PERFORM check_currency(open_account.currency);
+    SELECT c.withdrawn INTO gone FROM currencies c
+    WHERE c.code = open_account.currency AND c.withdrawn <= (now() AT TIME ZONE 'UTC')::date;
+    IF FOUND AND NOT EXISTS (SELECT FROM accounts a WHERE a.id = open_account.id) THEN
+        RAISE EXCEPTION 'the currency "%" was withdrawn on %', open_account.currency, to_char(gone, 'YYYY-MM-DD')
+            USING ERRCODE = 'LS002',
+                  HINT = 'Accounts that are open in it pay and are paid as before. To open new ones, '
+                         'define it: SELECT lastseat.define_currency(...).';
+    END IF;
 
     INSERT INTO accounts (id, currency, overdraft_limit)
     VALUES (open_account.id, open_account.currency, open_account.overdraft_limit)
@@ -42,7 +51,7 @@ END $$;
 COMMENT ON FUNCTION lastseat.open_account IS 'Opens an account immediately, in the caller''s transaction.
 
 id: the account''s id, 1 to 200 characters.
-currency: ISO 4217, in upper case: EUR.
+currency: its code, in upper case: EUR, or one that was defined.
 overdraft_limit: how far below zero it may go, in minor units; null: no limit.
 if_missing: true: leave an account that is open already as it is, whatever its currency and limit.
 
@@ -55,14 +64,71 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 BEGIN
     IF code IS NULL OR NOT EXISTS (SELECT FROM currencies c WHERE c.code = check_currency.code) THEN
         RAISE EXCEPTION 'the currency is %', coalesce('"' || code || '"', 'null')
-            USING ERRCODE = 'LS002', HINT = 'A currency is an active ISO 4217 code in upper case: EUR, USD, JPY.';
+            USING ERRCODE = 'LS002', HINT = 'A currency is an ISO 4217 code in upper case: EUR, USD, JPY; or one that you '
+                                            'define: SELECT lastseat.define_currency(''POINTS'', 0).';
     END IF;
 END $$;
-COMMENT ON FUNCTION lastseat.check_currency IS 'Refuses a code that is not an active currency.
+COMMENT ON FUNCTION lastseat.check_currency IS 'Refuses a code that is no currency here.
 
 code: the currency.
 
 Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.define_currency(code text, digits integer)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    known currencies;
+BEGIN
+    IF define_currency.code IS NULL OR define_currency.code !~ '^[A-Z][A-Z0-9]{2,11}$'
+       OR define_currency.code IN ('XXX', 'XTS') THEN
+        RAISE EXCEPTION 'the currency is %', coalesce('"' || left(define_currency.code, 50) || '"', 'null')
+            USING ERRCODE = 'LS002',
+                  HINT = 'A code has 3 to 12 capital letters and digits, a letter first: POINTS. XXX and XTS mean none.';
+    ELSIF define_currency.digits IS NULL OR define_currency.digits NOT BETWEEN 0 AND 18 THEN
+        RAISE EXCEPTION 'the currency "%" has % digits', define_currency.code,
+            coalesce(define_currency.digits::text, 'null')
+            USING ERRCODE = 'LS002', HINT = 'How many decimals it has, 0 to 18: with 2, an amount of 1250 is 12.50.';
+    END IF;
+    INSERT INTO currencies (code, minor_units) VALUES (define_currency.code, define_currency.digits)
+    ON CONFLICT (code) DO NOTHING;
+    IF FOUND THEN
+        RETURN ROW(define_currency.code, 'currency.define', 'applied', false)::receipt;
+    END IF;
+    SELECT * INTO STRICT known FROM currencies c WHERE c.code = define_currency.code;
+    IF known.minor_units <> define_currency.digits THEN
+        RAISE EXCEPTION 'the currency "%" has % digits', known.code, known.minor_units
+            USING ERRCODE = 'LS001', HINT = 'Amounts are in its minor units, so they stay. Define another currency.';
+    ELSIF known.withdrawn IS NULL THEN
+        RETURN ROW(known.code, 'currency.define', 'applied', true)::receipt;
+    END IF;
+    UPDATE currencies c SET withdrawn = NULL WHERE c.code = known.code AND c.withdrawn IS NOT NULL;
+    RETURN ROW(known.code, 'currency.define', 'applied', NOT FOUND)::receipt;
+END $$;
+COMMENT ON FUNCTION lastseat.define_currency IS
+'Defines a currency that accounts can have, immediately, in the caller''s transaction: points, tokens, a code that is '
+'newer than this release. One that was withdrawn is in use again.
+
+code: 3 to 12 capital letters and digits, a letter first; not XXX or XTS.
+digits: its decimals, 0 to 18: with 2, an amount of 1250 is 12.50. An amount is at most 9223372036854775807, so 18 '
+'leaves no more than 9.2 of it.
+
+Errors: LS001 it is there with other digits; LS002.';
+GRANT EXECUTE ON FUNCTION lastseat.define_currency TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.currency(code text)
+RETURNS TABLE (digits integer, withdrawn date)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT c.minor_units::integer, c.withdrawn FROM currencies c WHERE c.code = currency.code;
+END $$;
+COMMENT ON FUNCTION lastseat.currency IS
+'A currency: one row, or none. Its decimals, and from which day on no account is opened in it; null: it is in use.
+
+code: the currency''s code.';
+GRANT EXECUTE ON FUNCTION lastseat.currency TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
 CREATE OR REPLACE FUNCTION lastseat.check_account(id text)
 RETURNS void

@@ -4,12 +4,13 @@
 CREATE OR REPLACE FUNCTION lastseat.check_transfer_args(args jsonb)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    giver text; -- the currencies of the accounts
+    taker text;
 BEGIN
-    PERFORM check_id_arg('from', args -> 'from');
-    PERFORM check_id_arg('to', args -> 'to');
     PERFORM check_amount_arg('amount', args -> 'amount');
-    PERFORM check_currency(args ->> 'currency');
     IF args ->> 'from' = args ->> 'to' THEN
+        PERFORM check_id_arg('from', args -> 'from');
         RAISE EXCEPTION '"from" and "to" are the same account, "%"', args ->> 'from'
             USING ERRCODE = 'LS002', HINT = 'Money moves between two accounts.';
     ELSIF jsonb_typeof(args -> 'description') NOT IN ('string', 'null') THEN
@@ -19,9 +20,16 @@ BEGIN
         RAISE EXCEPTION '"metadata" is %', left(args ->> 'metadata', 50)
             USING ERRCODE = 'LS002', HINT = 'Metadata is a JSON object.';
     END IF;
-    -- One query for both: a call for each costs more than the query. The calls tell which one does not exist.
-    IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = args ->> 'from')
-       OR NOT EXISTS (SELECT FROM accounts a WHERE a.id = args ->> 'to') THEN
+    -- Almost always both accounts are there, one of them in the currency: then all three are valid, and one query has
+    -- told so. The calls tell which of them is not.
+    SELECT (SELECT a.currency FROM accounts a WHERE a.id = args ->> 'from'),
+           (SELECT a.currency FROM accounts a WHERE a.id = args ->> 'to') INTO giver, taker;
+    IF giver IS NULL OR taker IS NULL OR (args ->> 'currency' IN (giver, taker)) IS NOT TRUE
+       OR jsonb_typeof(args -> 'from') <> 'string' OR jsonb_typeof(args -> 'to') <> 'string'
+       OR jsonb_typeof(args -> 'currency') <> 'string' THEN
+        PERFORM check_id_arg('from', args -> 'from');
+        PERFORM check_id_arg('to', args -> 'to');
+        PERFORM check_currency(args ->> 'currency');
         PERFORM check_account(args ->> 'from');
         PERFORM check_account(args ->> 'to');
     END IF;
@@ -78,7 +86,7 @@ key: the caller''s idempotency key, 1 to 200 characters. The same key with the s
 from_account: the account whose balance goes down.
 to_account: the account whose balance goes up; another account of the same currency.
 amount: minor units, 1 or more: 12.50 EUR is 1250.
-currency: ISO 4217, that of both accounts.
+currency: that of both accounts.
 description: the text that a statement shows; or null.
 metadata: a JSON object of your own: kept, never read.
 
@@ -232,7 +240,7 @@ payment: the payment''s id, 1 to 200 characters, used once.
 from_account: the account that pays.
 to_account: the account that is paid.
 amount: minor units, 1 or more: 12.50 EUR is 1250.
-currency: ISO 4217, that of both accounts.
+currency: that of both accounts.
 expires_at: when the hold is released unless the payment is captured; null: 7 days after the request. A retry may '
 'send a different expires_at; the first one is kept.
 

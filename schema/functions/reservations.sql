@@ -354,7 +354,7 @@ items: as for hold.
 from_account: the account that pays.
 to_account: the account that is paid.
 amount: minor units, 1 or more: 12.50 EUR is 1250.
-currency: ISO 4217, that of both accounts.
+currency: that of both accounts.
 customer: the customer, for limits; or null.
 description: the text that a statement shows; or null.
 metadata: a JSON object of your own: kept, never read.

@@ -7,13 +7,20 @@
 -- 270 ms for 50,000 transfers). The statement-level triggers prove the same once for a whole batch.
 
 CREATE TABLE lastseat.currencies (
-    code        text COLLATE "C" PRIMARY KEY CHECK (code ~ '^[A-Z]{3}$'),
-    minor_units smallint NOT NULL CHECK (minor_units BETWEEN 0 AND 4)
+    code        text COLLATE "C" PRIMARY KEY CHECK (code ~ '^[A-Z][A-Z0-9]{2,11}$' AND code NOT IN ('XXX', 'XTS')),
+    minor_units smallint NOT NULL CHECK (minor_units BETWEEN 0 AND 18),
+    withdrawn   date
 );
 COMMENT ON TABLE lastseat.currencies IS
-    'ISO 4217: the currencies that an account can have. An amount is an integer of minor units.';
-COMMENT ON COLUMN lastseat.currencies.code IS 'ISO 4217: EUR.';
-COMMENT ON COLUMN lastseat.currencies.minor_units IS 'Decimals of the currency: 12.50 EUR is 1250.';
+    'The currencies that an account can have: those of ISO 4217 (list one of SIX, of 2026-01-01, without metals and units '
+    'that have no minor unit), and those that were defined here. An amount is an integer of minor units.';
+COMMENT ON COLUMN lastseat.currencies.code IS 'ISO 4217: EUR. Or one of your own: POINTS.';
+COMMENT ON COLUMN lastseat.currencies.minor_units IS 'Decimals of the currency: 12.50 EUR is 1250. Never changes.';
+COMMENT ON COLUMN lastseat.currencies.withdrawn IS
+    'From this day on no account is opened in it; its accounts still pay and are paid. Null: it is in use.';
+CREATE TRIGGER fixed BEFORE UPDATE OF code, minor_units ON lastseat.currencies
+    FOR EACH ROW WHEN ((OLD.code, OLD.minor_units) IS DISTINCT FROM (NEW.code, NEW.minor_units))
+    EXECUTE FUNCTION lastseat.refuse_change('Amounts are in its minor units. Define another currency.');
 
 CREATE TABLE lastseat.accounts (
     id              text COLLATE "C" PRIMARY KEY CHECK (char_length(id) BETWEEN 1 AND 200),
@@ -118,7 +125,10 @@ CREATE TRIGGER chain AFTER INSERT ON lastseat.entries REFERENCING NEW TABLE AS n
 CREATE TRIGGER noted AFTER INSERT OR UPDATE OF id, currency, overdraft_limit, created_at ON lastseat.accounts
     FOR EACH ROW EXECUTE FUNCTION lastseat.note_definition('id', 'currency', 'overdraft_limit', 'created_at');
 
--- The active currencies of ISO 4217; a test compares them with the table that the command line uses.
+-- ISO 4217 as of 2026-01-01, with amendments 176 (XCG for ANG, 2025-03-31) and 179 (XAD), and without BGN, which the euro
+-- replaced that day. https://www.six-group.com/en/products-services/financial-information/data-standards.html has the
+-- list. A release that adds codes inserts them ON CONFLICT DO NOTHING: somebody may have defined one. The command line
+-- has the same list (internal/money).
 INSERT INTO lastseat.currencies (code, minor_units) VALUES
     ('AED', 2), ('AFN', 2), ('ALL', 2), ('AMD', 2), ('ANG', 2), ('AOA', 2), ('ARS', 2), ('AUD', 2), ('AWG', 2),
     ('AZN', 2), ('BAM', 2), ('BBD', 2), ('BDT', 2), ('BGN', 2), ('BHD', 3), ('BIF', 0), ('BMD', 2), ('BND', 2),
@@ -137,8 +147,10 @@ INSERT INTO lastseat.currencies (code, minor_units) VALUES
     ('SHP', 2), ('SLE', 2), ('SOS', 2), ('SRD', 2), ('SSP', 2), ('STN', 2), ('SVC', 2), ('SYP', 2), ('SZL', 2),
     ('THB', 2), ('TJS', 2), ('TMT', 2), ('TND', 3), ('TOP', 2), ('TRY', 2), ('TTD', 2), ('TWD', 2), ('TZS', 2),
     ('UAH', 2), ('UGX', 0), ('USD', 2), ('USN', 2), ('UYI', 0), ('UYU', 2), ('UYW', 4), ('UZS', 2), ('VED', 2),
-    ('VES', 2), ('VND', 0), ('VUV', 0), ('WST', 2), ('XAF', 0), ('XCD', 2), ('XOF', 0), ('XPF', 0), ('YER', 2),
+    ('VES', 2), ('VND', 0), ('VUV', 0), ('WST', 2), ('XAD', 2), ('XAF', 0), ('XCD', 2), ('XCG', 2), ('XOF', 0), ('XPF', 0), ('YER', 2),
     ('ZAR', 2), ('ZMW', 2), ('ZWG', 2);
+UPDATE lastseat.currencies SET withdrawn = '2025-03-31' WHERE code = 'ANG';
+UPDATE lastseat.currencies SET withdrawn = '2026-01-01' WHERE code = 'BGN';
 -- What is shipped is not noted: worker audit knows it.
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.currencies
-    FOR EACH ROW EXECUTE FUNCTION lastseat.note_definition('code', 'minor_units');
+    FOR EACH ROW EXECUTE FUNCTION lastseat.note_definition('code', 'minor_units', 'withdrawn');
