@@ -22,7 +22,7 @@ const (
 // claim, because another session has locked them or they belong to another lane; mostly such a job was committed
 // just after the claim looked.
 func (l *lane) idle(ctx, stop context.Context, due bool) error {
-	if due {
+	if due || l.borrowed {
 		return l.breathe(ctx, stop)
 	}
 	var taken bool

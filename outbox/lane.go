@@ -23,6 +23,9 @@ type lane struct {
 	stats *Stats
 	conn  *pgx.Conn // nil: left to a handler that did not come back
 
+	borrowed bool    // conn was made for River's part of the worker, and hears no notifications
+	backend  backend // the session of conn, or the last one
+
 	pace      pace
 	suspicion suspicion
 	caution   caution

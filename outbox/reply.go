@@ -17,10 +17,17 @@ import (
 // swallow what they say while the connection stays up. A deadline that pgx has set itself goes first.
 type replyConn struct {
 	net.Conn
-	limit time.Duration
 
 	mu     sync.Mutex
-	theirs bool // pgx has set a deadline
+	limit  time.Duration // 0: none
+	theirs bool          // pgx has set a deadline
+}
+
+// limitTo sets the limit of a connection that was made without one.
+func (c *replyConn) limitTo(limit time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = limit
 }
 
 func (c *replyConn) SetDeadline(t time.Time) error {
@@ -34,10 +41,11 @@ func (c *replyConn) SetDeadline(t time.Time) error {
 func (c *replyConn) arm(set func(time.Time) error) (ours bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.theirs {
+	ours = !c.theirs && c.limit > 0
+	if ours {
 		_ = set(time.Now().Add(c.limit))
 	}
-	return !c.theirs
+	return ours
 }
 
 func (c *replyConn) Read(p []byte) (int, error) {
@@ -52,25 +60,31 @@ func (c *replyConn) Write(p []byte) (int, error) {
 	return n, c.explain(ours, err)
 }
 
-// explain turns a timeout of ours into an error that ends the connection: pgx would go on after a timeout.
+// explain turns a timeout of ours into an error that ends the connection: pgx would go on after a timeout. It closes the
+// connection, for pgx would wait for a last answer for 15 s, and the session may hold the lane so long.
 func (c *replyConn) explain(ours bool, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ours && !c.theirs && errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.Close()
 		return fmt.Errorf("the server has not answered for %v: the connection is given up", c.limit)
 	}
 	return err
 }
 
-// limitReplies has every connection of config give up on a server that does not answer.
-func (l *lane) limitReplies(config *pgx.ConnConfig) {
+// replyLimit is how long the lane waits for an answer.
+func (l *lane) replyLimit() time.Duration {
 	limit := l.settings.ReplyLimit
 	for _, registered := range l.kinds.byName {
 		if h, ok := (*registered.settler).(*handling); ok {
 			limit = max(limit, h.timeout+2*handlerGrace)
 		}
 	}
-	limit += l.settings.Poll // an idle lane hears nothing for so long
+	return limit + l.settings.Poll // an idle lane hears nothing for so long
+}
+
+// limitReplies has every connection of config give up on a server that does not answer for so long.
+func limitReplies(config *pgx.ConnConfig, limit time.Duration) {
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
@@ -81,20 +95,46 @@ func (l *lane) limitReplies(config *pgx.ConnConfig) {
 	}
 }
 
-// endLastSQL ends the lane's last session, as the lane's row has it. Not while it waits for a standby server: what it
-// commits would become visible before it is safe.
-const endLastSQL = `
-	SELECT pg_terminate_backend(a.pid) FROM lastseat.lanes l JOIN pg_stat_activity a ON a.pid = l.pid
-	WHERE l.queue = $1 AND l.lane = $2 AND l.holder = $3 AND a.pid <> pg_backend_pid()
+// replyConnOf is the part of a connection that limits replies, or nil.
+func replyConnOf(conn *pgx.Conn) *replyConn {
+	switch c := conn.PgConn().Conn().(type) {
+	case *replyConn:
+		return c
+	case interface{ NetConn() net.Conn }: // TLS
+		inner, _ := c.NetConn().(*replyConn)
+		return inner
+	}
+	return nil
+}
+
+// backend is a session of the server: a pid alone may be another one's by now.
+type backend struct {
+	pid   int
+	began time.Time
+}
+
+const (
+	ownBackendSQL = `SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()`
+
+	// endLastSQL ends the lane's last session. Not while it waits for a standby server: what it commits would become
+	// visible before it is safe.
+	endLastSQL = `
+	SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a
+	WHERE a.pid = $1 AND a.backend_start = $2 AND a.pid <> pg_backend_pid()
 	  AND a.datname = current_database() AND a.application_name = '` + laneName + `'
 	  AND a.wait_event IS DISTINCT FROM 'SyncRep'`
+)
 
-// endLast ends the lane's last session, which the server may not have missed yet.
-func (l *lane) endLast(ctx context.Context) {
-	if l.holder == "" {
-		return
+// endLast ends the lane's last session, which the server may not have missed yet: it may hold the lane's lock, or be in
+// the middle of taking the lane.
+func (l *lane) endLast(ctx context.Context) error {
+	if last := l.backend; last.pid != 0 {
+		if _, err := l.conn.Exec(ctx, endLastSQL, last.pid, last.began); err != nil {
+			l.log.DebugContext(ctx, "the lane's last session could not be ended", slog.String("error", err.Error()))
+		}
 	}
-	if _, err := l.conn.Exec(ctx, endLastSQL, l.settings.Queue, l.number, l.holder); err != nil {
-		l.log.DebugContext(ctx, "the lane's last session could not be ended", slog.String("error", err.Error()))
+	if err := l.conn.QueryRow(ctx, ownBackendSQL).Scan(&l.backend.pid, &l.backend.began); err != nil {
+		return fmt.Errorf("find the lane's session: %w", err)
 	}
+	return nil
 }

@@ -32,6 +32,7 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open river's pool: %w", err)
 	}
+	w.river = pool
 	defer func() {
 		if err != nil {
 			pool.Close()
@@ -77,6 +78,8 @@ func (w *Worker) riverPool(ctx context.Context) (*pgxpool.Pool, error) {
 	config := w.pool.Config()
 	config.MaxConns, config.MinConns = 4, 0
 	config.MinIdleConns = 0
+	observeErrors(&config.ConnConfig.Config) // a lane may need one of them
+	limitReplies(config.ConnConfig, 0)
 	return pgsession.NewPool(ctx, config)
 }
 

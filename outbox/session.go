@@ -30,8 +30,13 @@ func (l *lane) prepareSession(ctx context.Context) error {
 	if _, err := l.conn.Exec(ctx, sessionSQL, inTransaction, idle); err != nil {
 		return fmt.Errorf("prepare the lane's session: %w", err)
 	}
-	l.endLast(ctx)
+	if err := l.endLast(ctx); err != nil {
+		return err
+	}
 	l.newHolder()
+	if l.borrowed {
+		return nil // notifications would pile up in it
+	}
 	if _, err := l.conn.Exec(ctx, `LISTEN "lastseat.river_insert"`); err != nil {
 		return fmt.Errorf("listen for jobs: %w", err)
 	}

@@ -142,6 +142,9 @@ const (
 	stateReadOnly    = "25006" // default_transaction_read_only was on when the connection was made
 	stateHeldTooLong = "25P03" // idle_in_transaction_session_timeout
 	stateOutOfMemory = "53200"
+
+	stateTooManyConnections = "53300"
+
 	stateLockTimeout = "55P03"
 	stateCanceled    = "57014"
 	stateTooMuch     = "54000" // at COMMIT: the notification queue is full

@@ -282,7 +282,7 @@ func (b *batch) leaveWaiting() {
 func (l *lane) breathe(ctx, stop context.Context) error {
 	pause := l.pace.glance()
 	switch {
-	case len(l.waiting.jobs) == 0:
+	case len(l.waiting.jobs) == 0 || l.borrowed:
 		_ = retry.Sleep(stop, pause)
 		return nil
 	case l.settings.Lanes > 1 && l.waiting.turns > patience:

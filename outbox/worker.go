@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
@@ -21,6 +22,7 @@ type Worker struct {
 	settings Settings
 	kinds    *Kinds
 	pool     *pgxpool.Pool
+	river    *pgxpool.Pool // of River's part; nil: there is none
 	stats    Stats
 }
 
@@ -94,14 +96,37 @@ func (w *Worker) connect(ctx context.Context, l *lane) error {
 		config.ConnectTimeout = 10 * time.Second
 	}
 	observeErrors(&config.Config)
-	l.limitReplies(config)
+	limitReplies(config, l.replyLimit())
 	config.OnNotification = l.heardRing
 	conn, err := pgsession.Connect(ctx, config)
+	l.borrowed = false
+	if retry.SQLState(err) == stateTooManyConnections && w.river != nil {
+		l.borrowed = true
+		conn, err = w.borrow(ctx, l, err)
+	}
 	if err != nil {
 		return fmt.Errorf("connect a lane: %w", err)
 	}
 	l.conn = conn
 	return nil
+}
+
+// borrow takes a connection out of River's pool for good, where all connections that the server allows are taken: River
+// can wait, payments can't.
+func (w *Worker) borrow(ctx context.Context, l *lane, why error) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, longestPause)
+	defer cancel()
+	pooled, err := w.river.Acquire(ctx)
+	if err != nil {
+		return nil, errors.Join(why, err)
+	}
+	conn := pooled.Hijack()
+	if limited := replyConnOf(conn); limited != nil {
+		limited.limitTo(l.replyLimit())
+	}
+	l.log.WarnContext(ctx, "the server has no connection left: the lane goes on with one that was River's",
+		slog.String("error", why.Error()))
+	return conn, nil
 }
 
 // permanent errors don't go away by themselves: no right, no such table, a wrong password. Where the lane has worked

@@ -76,5 +76,6 @@ func (p *program) newWorker(pool *pgxpool.Pool, loaded config.Config) *outbox.Wo
 	return outbox.NewWorker(pool, kinds, outbox.Settings{
 		Lanes: loaded.Lanes, Batch: loaded.Batch, TxRetries: loaded.TxRetries, Isolation: pgx.TxIsoLevel(loaded.Isolation),
 		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: p.logger(loaded),
+		HoldLimit: loaded.HoldLimit, ReplyLimit: loaded.ReplyLimit,
 	})
 }

@@ -27,6 +27,8 @@ type Config struct {
 	KeepCompleted time.Duration `env:"LASTSEAT_KEEP_COMPLETED" envDefault:"0s"`
 	Poll          time.Duration `env:"LASTSEAT_POLL" envDefault:"1s"`
 	StopTimeout   time.Duration `env:"LASTSEAT_STOP_TIMEOUT" envDefault:"10s"`
+	HoldLimit     time.Duration `env:"LASTSEAT_HOLD_LIMIT" envDefault:"30s"`
+	ReplyLimit    time.Duration `env:"LASTSEAT_REPLY_LIMIT" envDefault:"30s"`
 	LogLevel      slog.Level    `env:"LASTSEAT_LOG_LEVEL" envDefault:"info"`
 	LogFormat     string        `env:"LASTSEAT_LOG_FORMAT" envDefault:"text"`
 	SealKey       string        `env:"LASTSEAT_SEAL_KEY"`        // signs what worker audit --seal prints
@@ -135,6 +137,8 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	check("LASTSEAT_KEEP_COMPLETED", c.KeepCompleted >= 0, "is %v: 0s or longer", c.KeepCompleted)
 	check("LASTSEAT_POLL", c.Poll >= 10*time.Millisecond, "is %v: 10ms or longer", c.Poll)
 	check("LASTSEAT_STOP_TIMEOUT", c.StopTimeout > 0, "is %v: longer than 0s", c.StopTimeout)
+	check("LASTSEAT_HOLD_LIMIT", c.HoldLimit >= 100*time.Millisecond, "is %v: 100ms or longer", c.HoldLimit)
+	check("LASTSEAT_REPLY_LIMIT", c.ReplyLimit >= 100*time.Millisecond, "is %v: 100ms or longer", c.ReplyLimit)
 	for name, key := range map[string]string{"LASTSEAT_SEAL_KEY": c.SealKey, "LASTSEAT_SEAL_PUBLIC_KEY": c.SealPublicKey} {
 		check(name, key == "" || sealKey.MatchString(key), "is not 64 hexadecimal digits: openssl rand -hex 32 makes a key")
 	}

@@ -20,6 +20,7 @@ const url = "postgres://lastseat_worker:hunter2@db.example:5432/shop"
 var defaults = config.Config{
 	DatabaseURL: url, Lanes: 1, Batch: 2000, TxRetries: 5, Isolation: config.Isolation(pgx.Serializable),
 	Poll: time.Second, StopTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
+	HoldLimit: 30 * time.Second, ReplyLimit: 30 * time.Second,
 }
 
 // mistakes loads what has to be refused.
@@ -73,11 +74,13 @@ func TestEveryVariableIsRead(t *testing.T) {
 		DatabaseURL: url, Lanes: 64, Batch: 10_000, TxRetries: 100, Isolation: config.Isolation(pgx.ReadCommitted),
 		KeepCompleted: time.Hour,
 		Poll:          10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
+		HoldLimit: 100 * time.Millisecond, ReplyLimit: time.Minute,
 	}
 	got, err := config.Load([]string{
 		"DATABASE_URL=" + url, "LASTSEAT_LANES=64", "LASTSEAT_BATCH=10000", "LASTSEAT_TX_RETRIES=100",
 		"LASTSEAT_ISOLATION=Read Committed",
 		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG",
+		"LASTSEAT_HOLD_LIMIT=100ms", "LASTSEAT_REPLY_LIMIT=1m",
 		"LASTSEAT_LOG_FORMAT=json",
 	}, true)
 	if err != nil || got != want {
@@ -100,6 +103,8 @@ var bad = map[string][]string{
 	"LASTSEAT_KEEP_COMPLETED": {"-1s", "0s or longer"},
 	"LASTSEAT_POLL":           {"1", `is "1"`}, // no unit
 	"LASTSEAT_STOP_TIMEOUT":   {"0s", "longer than 0s"},
+	"LASTSEAT_HOLD_LIMIT":     {"99ms", "100ms or longer"},
+	"LASTSEAT_REPLY_LIMIT":    {"0s", "100ms or longer"},
 	"LASTSEAT_LOG_LEVEL":      {"loud", `is "loud"`},
 	"LASTSEAT_LOG_FORMAT":     {"xml", `"text" or "json"`},
 
