@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "4e0e2cf77b67592e78766dd8da13ba297a8c0338b290d95f8430537282beb9ab"
+	functionsDigest  = "e901dd00afddba5ab5ed211bce2706e26260d0cb089cfccaa730903af677c01f"
 )
 
 //go:embed migrations/*.sql functions/*.sql

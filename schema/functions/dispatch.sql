@@ -80,7 +80,7 @@ BEGIN
             END IF;
         END CASE;
     END IF;
-    RETURN sha256(convert_to(kind || ' ' || args::text, 'UTF8'));
+    RETURN mark_of(kind, args);
 END $function$
 $template$, forms);
 END $dispatch$;

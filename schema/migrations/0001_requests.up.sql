@@ -29,6 +29,12 @@ CREATE TRIGGER lastseat_kind BEFORE UPDATE OF kind ON lastseat.river_job
 GRANT USAGE ON SEQUENCE lastseat.river_job_id_seq, lastseat.river_notification_id_seq TO lastseat_worker;
 GRANT EXECUTE ON FUNCTION lastseat.river_job_state_in_bitmask(bit, lastseat.river_job_state) TO lastseat_worker;
 
+-- River makes these, and none of its statements reads the first one. The second one serves lists of jobs that are filtered
+-- by metadata, which only a client's own code asks for; our table holds the jobs that wait or have failed, so a scan will
+-- do. Every job that is inserted would pay for both, and their pending lists would stall bulk inserts for 240 ms at a
+-- time (docs/decisions/012-river-indexes.md).
+DROP INDEX lastseat.river_job_args_index, lastseat.river_job_metadata_index;
+
 CREATE TABLE lastseat.requests (
     key          text COLLATE "C" PRIMARY KEY
                  -- The worker's own keys hold a kind and an id of up to 200 characters, so they may be longer.
