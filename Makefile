@@ -47,8 +47,22 @@ test-versions: go ## all tests on each of Postgres 14 to 18; VERSIONS="14 18" PA
 	done
 
 .PHONY: soak
-soak: go postgres ## all tests, those that inject faults for long
+soak: go postgres ## all tests, those that inject faults for long, then make chaos
 	SOAK=1 $(TEST) -count=1 -timeout 2h ./...
+	@$(MAKE) chaos
+
+# Each run adds to what is known: internal/chaos/results.json, and docs/reliability.md, which is made of it.
+TIME ?= 10m
+SEED ?= $(shell date +%s)
+
+.PHONY: chaos
+chaos: go postgres ## the fault bench for TIME (10m): TIME=1h SEED=7 ARGS="-faults kill"; a seed repeats its plans
+	TMPDIR=$$(scripts/tmpdir) go run ./internal/chaos/soak -time $(TIME) -seed $(SEED) -results internal/chaos/results.json \
+		-report docs/reliability.md $(ARGS)
+
+.PHONY: reliability
+reliability: go ## docs/reliability.md, from internal/chaos/results.json
+	@go run ./internal/chaos/soak -time 0 -results internal/chaos/results.json -report docs/reliability.md
 
 .PHONY: fuzz
 fuzz: go postgres ## every fuzz target for FUZZTIME (10s)

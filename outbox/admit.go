@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/lastseat/lastseat/internal/faultpoint"
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
@@ -45,13 +44,6 @@ func (b *batch) admit(ctx context.Context) error {
 	}
 	if err := b.record(ctx, fresh); err != nil {
 		return err
-	}
-	if faultpoint.Sabotaged(faultpoint.NoDuplicates) {
-		for _, c := range b.jobs {
-			if c.fate == duplicate {
-				c.fate = settle
-			}
-		}
 	}
 	return b.reopen(ctx, again)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"runtime/debug"
 	"time"
+
+	"github.com/lastseat/lastseat/internal/faultpoint"
 )
 
 // run is jobs that follow one another and share a settler: one call of it.
@@ -21,7 +23,7 @@ type run struct {
 func (b *batch) runs() []*run {
 	var runs []*run
 	for i, c := range b.jobs {
-		if c.fate != settle {
+		if c.fate != settle && (c.fate != duplicate || !faultpoint.Sabotaged(faultpoint.NoDuplicates)) {
 			continue
 		}
 		by := b.kinds.byName[c.Kind]

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/faultpoint"
 )
 
 // finish queues the outcomes of the requests and the end of their jobs.
@@ -22,6 +24,8 @@ func (b *batch) finish() error {
 			b.queueFailure(c, c.attemptError(reason, ""), true)
 		case c.fate == duplicate:
 			done = append(done, c.row)
+		case result.err != nil && faultpoint.Sabotaged(faultpoint.Blameless):
+			return result.err
 		case result.err != nil:
 			b.queueAttempt(c, result.err)
 		default:

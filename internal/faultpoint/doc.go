@@ -29,7 +29,7 @@ type Sabotage string
 const (
 	NoLane          Sabotage = "no-lane"          // every worker settles, fence and lock notwithstanding
 	Unordered       Sabotage = "unordered"        // the claim takes any jobs, not the first
-	NoDuplicates    Sabotage = "no-duplicates"    // a second job of a key is settled like the first
+	NoDuplicates    Sabotage = "no-duplicates"    // a second job of a key has its effect again
 	CompletionFirst Sabotage = "completion-first" // outcome and end of the job are committed before the effect
 	SweepByClock    Sabotage = "sweep-by-clock"   // what has run out is swept by now, not by how far the lane is
 	Blameless       Sabotage = "blameless"        // no job is charged with what it did

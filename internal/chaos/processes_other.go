@@ -1,0 +1,8 @@
+//go:build !linux
+
+package chaos
+
+import "os/exec"
+
+// dieWithParent does nothing here.
+func dieWithParent(*exec.Cmd) {}
