@@ -21,8 +21,8 @@ import (
 const root = "../.."
 
 // guides are the documents whose blocks of SQL and shell commands a reader runs from top to bottom.
-var guides = []string{"README.md", "docs/command-line.md", "docs/operations.md", "docs/payments.md",
-	"docs/reservations.md"}
+var guides = []string{"README.md", "docs/checkout.md", "docs/command-line.md", "docs/operations.md",
+	"docs/outcomes.md", "docs/payments.md", "docs/quickstart.md", "docs/reservations.md"}
 
 // notRun are the documents that have such blocks for another reason.
 var notRun = map[string]string{
@@ -268,7 +268,7 @@ func anchors(text string) []string {
 func documents(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md", "examples/*.md", "examples/*/*.md"} {
+	for _, pattern := range []string{"*.md", "llms.txt", "docs/*.md", "docs/decisions/*.md", "examples/*.md", "examples/*/*.md"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			t.Fatal(err)
