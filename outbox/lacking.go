@@ -100,8 +100,8 @@ const lackingSQL = `
 		FROM looked l WHERE l.kind <> ALL (@kinds) GROUP BY l.kind ORDER BY count(*) DESC, l.kind LIMIT @most
 	) k ON true`
 
-// lookAround looks for due jobs of kinds that this worker lacks, if it is time to. An error that leaves the connection alive is
-// logged and holds nobody up.
+// lookAround looks for due jobs of kinds that this worker lacks, if it is time to. An error that leaves the connection
+// alive is logged and holds nobody up.
 func (l *lane) lookAround(ctx context.Context) error {
 	k := &l.lacking
 	if time.Now().Before(k.next) {

@@ -127,8 +127,8 @@ const (
 	sortSQL = `SELECT count(*) FROM lastseat.river_job j WHERE j.ctid = ANY (@rows::text[]::tid[])` + laneFilterSQL
 )
 
-// unsortable finds the place of the job whose arguments can't be read so far as to tell its lane. It is empty if there is
-// none, as where the queue has one lane. Such a job fails the claim of each lane, wherever it belongs.
+// unsortable finds the place of the job whose arguments can't be read so far as to tell its lane. It is empty if there
+// is none, as where the queue has one lane. Such a job fails the claim of each lane, wherever it belongs.
 func (b *batch) unsortable(ctx context.Context, n int) (row string, err error) {
 	if b.settings.Lanes == 1 {
 		return "", nil

@@ -20,10 +20,10 @@ var everyCommand = [][]string{
 func TestConfigurationMistakes(t *testing.T) {
 	t.Parallel()
 	mistakes := []string{
-		"LASTSEAT_BATCH=many", "LASTSEAT_COLOUR=red", "LASTSEAT_HOLD_LIMIT=1ms", "LASTSEAT_ISOLATION=repeatable read", "LASTSEAT_KEEP_COMPLETED=-1h",
-		"LASTSEAT_LANES=0",
-		"LASTSEAT_LOG_FORMAT=xml", "LASTSEAT_LOG_LEVEL=loud", "LASTSEAT_POLL=1ms", "LASTSEAT_REPLY_LIMIT=0s", "LASTSEAT_STOP_TIMEOUT=0s",
-		"LASTSEAT_TX_RETRIES=0",
+		"LASTSEAT_BATCH=many", "LASTSEAT_COLOUR=red", "LASTSEAT_HOLD_LIMIT=1ms",
+		"LASTSEAT_ISOLATION=repeatable read", "LASTSEAT_KEEP_COMPLETED=-1h", "LASTSEAT_LANES=0",
+		"LASTSEAT_LOG_FORMAT=xml", "LASTSEAT_LOG_LEVEL=loud", "LASTSEAT_POLL=1ms", "LASTSEAT_REPLY_LIMIT=0s",
+		"LASTSEAT_STOP_TIMEOUT=0s", "LASTSEAT_TX_RETRIES=0",
 	}
 	for _, args := range everyCommand {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
