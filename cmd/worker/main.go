@@ -73,9 +73,10 @@ func (p *program) logger(loaded config.Config) *slog.Logger {
 func (p *program) newWorker(pool *pgxpool.Pool, loaded config.Config) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
+	logger := slog.New(cli.NewOutage(p.logger(loaded).Handler(), pool.Ping))
 	return outbox.NewWorker(pool, kinds, outbox.Settings{
 		Lanes: loaded.Lanes, Batch: loaded.Batch, TxRetries: loaded.TxRetries, Isolation: pgx.TxIsoLevel(loaded.Isolation),
-		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: p.logger(loaded),
+		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: logger,
 		HoldLimit: loaded.HoldLimit, ReplyLimit: loaded.ReplyLimit,
 	})
 }

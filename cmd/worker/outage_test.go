@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/clitest"
+	"github.com/lastseat/lastseat/internal/testdb"
+)
+
+// severable is a proxy to a database that can be cut and mended.
+type severable struct {
+	t        *testing.T
+	server   string
+	address  string
+	mu       sync.Mutex
+	listener net.Listener
+	conns    []net.Conn
+}
+
+func newSeverable(t *testing.T, base string) (*severable, string) {
+	t.Helper()
+	at, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &severable{t: t, server: at.Host, address: "127.0.0.1:0"}
+	s.mend()
+	t.Cleanup(s.cut)
+	at.Host = s.address
+	return s, at.String()
+}
+
+func (s *severable) mend() {
+	s.t.Helper()
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", s.address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.listener, s.address = listener, listener.Addr().String()
+	s.mu.Unlock()
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := new(net.Dialer).Dial("tcp", s.server)
+			if err != nil {
+				_ = client.Close()
+				return
+			}
+			s.mu.Lock()
+			s.conns = append(s.conns, client, upstream)
+			s.mu.Unlock()
+			for _, pair := range [][2]net.Conn{{client, upstream}, {upstream, client}} {
+				go func() {
+					_, _ = io.Copy(pair[0], pair[1])
+					_ = pair[0].Close()
+				}()
+			}
+		}
+	}()
+}
+
+func (s *severable) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.listener.Close()
+	for _, conn := range s.conns {
+		_ = conn.Close()
+	}
+	s.conns = nil
+}
+
+// An outage of the database is one line in the log when it begins and one when it is over. Each part of River reports it
+// as well, again and again, and the lane twice a second.
+func TestOutageInTheLog(t *testing.T) {
+	t.Parallel()
+	proxy, proxied := newSeverable(t, testdb.New(t))
+	var out, log clitest.Buffer
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"run"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &log,
+			Environ: []string{"DATABASE_URL=" + proxied}})
+	}()
+	taken := func(times int) func() bool {
+		return func() bool { return strings.Count(log.String(), `"lane taken"`) == times }
+	}
+	clitest.Eventually(t, "the lane to be taken", taken(1))
+	before := len(log.String())
+	proxy.cut()
+	time.Sleep(4500 * time.Millisecond) // the outage, not a wait for something
+	proxy.mend()
+	clitest.Eventually(t, "the lane to be taken again", taken(2))
+	clitest.Eventually(t, "the end of the outage", func() bool { return strings.Contains(log.String(), "answers again") })
+	time.Sleep(2 * time.Second) // for River's parts to say what they have met
+	said := strings.Split(strings.TrimSpace(log.String()[before:]), "\n")
+	if len(said) != 3 {
+		t.Errorf("%d lines, want one at the beginning, one at the end, and that the lane is taken:\n%s", len(said),
+			strings.Join(said, "\n"))
+	}
+	stop()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d: %s", code, log.String())
+	}
+}
