@@ -70,7 +70,7 @@ func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
 			return err
 		}
 		if receipt, err = outbox.Enqueue(ctx, tx, asking.key, args); err != nil {
-			return err
+			return inFlags(cmd, err)
 		}
 		outcomes, err = outbox.Outcomes(ctx, tx, asking.key)
 		return err
@@ -102,6 +102,9 @@ func (m *moving) minor(cmd *cobra.Command, p *program) (int64, error) {
 		return 0, err
 	}
 	if _, err := money.Digits(m.currency); err != nil {
+		if _, swapped := money.Parse(m.currency, m.amount); swapped == nil {
+			return 0, cli.BadData("--currency is %q and --amount is %q: swap them", m.currency, m.amount)
+		}
 		return 0, cli.BadData("--currency: %w", err)
 	}
 	return parseAmount(m.amount, m.currency)
@@ -121,7 +124,7 @@ func (n *noting) json() (json.RawMessage, error) {
 	case n.metadata == "":
 		return nil, nil
 	case !json.Valid([]byte(n.metadata)):
-		return nil, cli.BadData("--metadata: %q is not JSON", n.metadata)
+		return nil, cli.BadData(`--metadata is %q: JSON, such as '{"order": 7}'`, n.metadata)
 	}
 	return json.RawMessage(n.metadata), nil
 }
@@ -133,7 +136,7 @@ func parseAmount(text, currency string) (int64, error) {
 		return 0, cli.BadData("--amount: %w", err)
 	}
 	if amount <= 0 {
-		return 0, cli.BadData("--amount is %s: more than 0", text)
+		return 0, cli.BadData("--amount is %s: more than 0; to move money the other way, swap the accounts", text)
 	}
 	return amount, nil
 }

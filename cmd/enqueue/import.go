@@ -98,12 +98,12 @@ func (p *program) open(name string) (io.ReadCloser, int64, error) {
 	}
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, 0, cli.BadData("%w", err)
+		return nil, 0, fileError(name, err)
 	}
 	info, err := file.Stat()
 	if err != nil || info.IsDir() {
 		_ = file.Close()
-		return nil, 0, cli.BadData("%s is not a file", name)
+		return nil, 0, cli.BadData("%q is a directory: give the name of a file in it", name)
 	}
 	return file, info.Size(), nil
 }
@@ -270,7 +270,7 @@ func (c *chunk) locate(err error) error {
 	for i, earlier := range c.requests[:refused.Index] {
 		if earlier.Key == refused.Key && errors.Is(err, outbox.ErrKeyReused) {
 			return &importfile.Error{Line: line, Msg: fmt.Sprintf(
-				"line %d has used the key %q already, for another request", c.lines[i], refused.Key)}
+				"line %d has used the key %q already, for another request: give one of them another key", c.lines[i], refused.Key)}
 		}
 	}
 	return atLine(line, refused.Err)

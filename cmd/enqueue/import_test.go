@@ -190,7 +190,7 @@ func TestImportBadFile(t *testing.T) {
 		})
 	}
 	s.enqueue(t, "import", filepath.Join(t.TempDir(), "none.csv")).Fails(t, 65, "none.csv")
-	s.enqueue(t, "import", t.TempDir()).Fails(t, 65, "not a file")
+	s.enqueue(t, "import", t.TempDir()).Fails(t, 65, "is a directory")
 }
 
 // What works: each format, from a file and from stdin, with the accounts' file first; and again, which changes nothing.

@@ -11,13 +11,17 @@ import (
 var errSince = errors.New("it is a duration like 90s, 15m, 1h or 7d, a time like 2026-11-23T12:00:00Z, or a date like " +
 	"2026-11-23")
 
-// knownKinds are the names of the built-in kinds, and of what the worker records by itself.
-func knownKinds() []string {
-	var names []string
+// builtInKinds are the names of the kinds that can be asked for.
+func builtInKinds() (names []string) {
 	for _, kind := range jobs.Kinds() {
 		names = append(names, kind.Name)
 	}
-	return append(names, "payment.expire", "reservation.expire", "reservation.grant")
+	return names
+}
+
+// knownKinds are those, and what the worker records by itself.
+func knownKinds() []string {
+	return append(builtInKinds(), "payment.expire", "reservation.expire", "reservation.grant")
 }
 
 // knownCodes are the codes of all outcomes of the built-in kinds and of the mechanism.

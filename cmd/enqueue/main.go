@@ -9,13 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
-	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -86,18 +84,6 @@ func closePool(pool *pgxpool.Pool) {
 	case <-closed:
 	case <-time.After(time.Second):
 	}
-}
-
-// explain says that the database was silent, where the error says no more than that the connection is closed or that
-// the time is up.
-func (p *program) explain(err error) error {
-	coded := (*cli.Error)(nil)
-	silent := p.silent.Load() || errors.Is(err, context.DeadlineExceeded)
-	if err == nil || !silent || errors.Is(err, outbox.ErrCommitUnknown) || errors.As(err, &coded) ||
-		errors.As(err, new(*pgconn.ConnectError)) {
-		return err
-	}
-	return &cli.SilenceError{After: p.patience}
 }
 
 // connect opens the database. One connection is enough for a command line; Wait takes a second.

@@ -139,7 +139,7 @@ func TestReservationBadInput(t *testing.T) {
 		"book, too many decimals": {book + "--amount 1.005", "3 decimals"},
 		"book, amount 0":          {book + "--amount 0", "--amount is 0"},
 		"book, no currency":       {book + "--currency XQQ", `"XQQ"`},
-		"book, bad metadata":      {book + "--metadata {", "not JSON"},
+		"book, bad metadata":      {book + "--metadata {", "--metadata is \"{\""},
 		"book, metadata a list":   {book + "--metadata []", "Metadata is a JSON object"},
 		"book, taken":             {book + "--reservation r-a", `reservation "r-a" was asked for`},
 		"resource, capacity < 0":  {resource + "--capacity -1", "capacity of -1"},

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -21,7 +23,11 @@ func (f *timeFlag) String() string {
 
 // Set accepts RFC 3339.
 func (f *timeFlag) Set(value string) error {
-	at, err := time.Parse(time.RFC3339, value)
+	if _, err := time.Parse("2006-01-02T15:04:05", strings.Replace(value, " ", "T", 1)); err == nil {
+		value = strings.Replace(value, " ", "T", 1)
+		return fmt.Errorf("a time needs its offset, %sZ for UTC, or %s+01:00", value, value)
+	}
+	at, err := time.Parse(time.RFC3339, strings.ToUpper(value))
 	if err != nil && f.dates {
 		at, err = time.Parse(time.DateOnly, value)
 	}

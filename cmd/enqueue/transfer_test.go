@@ -54,7 +54,7 @@ func TestTransferBadInput(t *testing.T) {
 		"description not UTF-8":     {[]string{"--description", "caf\xe9"}, ""},
 		"description of 64 KiB":     {[]string{"--description", strings.Repeat("d", 64<<10)}, "64 KiB"},
 		"description of 1 MiB":      {[]string{"--description", strings.Repeat("d", 1<<20)}, "64 KiB"},
-		"metadata not JSON":         {[]string{"--metadata", "{"}, "not JSON"},
+		"metadata not JSON":         {[]string{"--metadata", "{"}, `--metadata is "{"`},
 		"metadata an array":         {[]string{"--metadata", "[1]"}, "Metadata is a JSON object"},
 		"metadata a number":         {[]string{"--metadata", "1"}, "Metadata is a JSON object"},
 		"metadata with NUL":         {[]string{"--metadata", `{"a":"\u0000"}`}, ""},

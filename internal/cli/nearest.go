@@ -5,10 +5,14 @@ import (
 	"strings"
 )
 
-// Nearest is the one of names that somebody may have meant who wrote this, or nothing. The first of equally near ones.
+// Nearest is the one of names that somebody may have meant who wrote this, or nothing. The first of equally near ones; one
+// that begins with it, or with which it begins, is near.
 func Nearest(written string, names []string) string {
-	best, least := "", 1+max(1, len(written)/3)
+	best, least := "", 1+max(1, len(written)/4)
 	for _, name := range names {
+		if len(written) > 2 && (strings.HasPrefix(name, written) || strings.HasPrefix(written, name)) && least > 1 {
+			best, least = name, 1
+		}
 		if d := distance(strings.ToLower(written), strings.ToLower(name)); d < least {
 			best, least = name, d
 		}

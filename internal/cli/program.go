@@ -25,10 +25,12 @@ type Streams struct {
 // Execute runs root with args and returns the exit code. Errors that cobra finds are usage errors; the error of a
 // command is printed in one line on the error stream.
 func Execute(ctx context.Context, root *cobra.Command, args []string, streams Streams) int {
+	asJSON := wantsJSON(args)
 	for _, arg := range args {
 		if !utf8.ValidString(arg) {
 			// encoding/json would replace the byte silently
-			_, _ = fmt.Fprintf(streams.Err, "%s: the argument %q is not UTF-8\n", root.Name(), arg)
+			err := BadData("the argument %q is not UTF-8: type it anew, or convert it with iconv -t UTF-8", arg)
+			failureOf(err, ExitData).print(streams.Err, root.Name(), asJSON, err.Error())
 			return ExitData
 		}
 	}
@@ -39,16 +41,26 @@ func Execute(ctx context.Context, root *cobra.Command, args []string, streams St
 	root.SilenceErrors, root.SilenceUsage = true, true
 	ran := false
 	markRun(root, &ran)
-	cmd, err := root.ExecuteContextC(ctx)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	cmd, err := wrongCommand(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return ExitOK
 	}
 	if !ran {
-		_, _ = fmt.Fprintf(streams.Err, "%s: %v\nTry '%s --help'.\n", root.Name(), err, cmd.CommandPath())
+		message, try := printable(usageError(cmd, args, err).Error()), cmd.CommandPath()+" --help"
+		f := failure{Code: exitNames[ExitUsage]}
+		if f.Message, f.Hint = splitHint(message); f.Hint == "" {
+			f.Hint = try
+		}
+		f.print(streams.Err, root.Name(), asJSON, message+"\nTry '"+try+"'.")
 		return ExitUsage
 	}
 	if coded := (*Error)(nil); !errors.As(err, &coded) || coded.Err != nil {
-		_, _ = fmt.Fprintf(streams.Err, "%s: %s\n", root.Name(), Line(err))
+		failureOf(err, ExitCode(err)).print(streams.Err, root.Name(), asJSON, Line(err))
 	}
 	return ExitCode(err)
 }
@@ -63,13 +75,9 @@ func markRun(cmd *cobra.Command, ran *bool) {
 	} else if cmd.HasSubCommands() {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("there is no command %q", args[0])
+				return unknownCommand(cmd, args[0])
 			}
-			var commands []string
-			for _, sub := range cmd.Commands() {
-				commands = append(commands, sub.Name())
-			}
-			return fmt.Errorf("a command is needed: %s", strings.Join(commands, ", "))
+			return fmt.Errorf("a command is needed: %s", strings.Join(commandNames(cmd), ", "))
 		}
 		cmd.Args = cobra.ArbitraryArgs
 	}
@@ -83,24 +91,18 @@ func Usage(format string, args ...any) error {
 	return &Error{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// Line is err on one line, or on several lines if err joins several errors. A database that can't be reached is named
+// Line is err on one line, in terms of the command line, or on several lines if err joins several errors. A database that can't be reached is named
 // once, not once for each address.
-func Line(err error) string {
+func Line(err error) string { return InCommands(line(err)) }
+
+func line(err error) string {
 	if refused := (*pgconn.ConnectError)(nil); errors.As(err, &refused) {
 		where := fmt.Sprintf("database %q at %s", refused.Config.Database, net.JoinHostPort(refused.Config.Host,
 			fmt.Sprint(refused.Config.Port)))
 		if answer := (*pgconn.PgError)(nil); errors.As(err, &answer) {
-			return fmt.Sprintf("%s: %s (%s)", where, answer.Message, answer.Code)
+			return fmt.Sprintf("%s: %s (%s)%s", where, answer.Message, answer.Code, whenRefused(answer.Code))
 		}
-		reason := errors.Unwrap(err)
-		for next := reason; next != nil; next = errors.Unwrap(next) {
-			reason = next
-		}
-		if reason == nil {
-			reason = err
-		}
-		lines := strings.Split(strings.TrimSpace(reason.Error()), "\n")
-		return fmt.Sprintf("%s can't be reached: %s", where, lines[len(lines)-1])
+		return fmt.Sprintf("%s can't be reached (%s): is it up, and is DATABASE_URL right?", where, whyUnreachable(err))
 	}
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" {
 		return refused.Message + ": connect as a role that has the right (lastseat_producer makes requests, " +
@@ -115,4 +117,48 @@ func Line(err error) string {
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())
 	}
 	return strings.TrimSpace(err.Error())
+}
+
+func whyUnreachable(err error) string {
+	lookup := (*net.DNSError)(nil)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.As(err, &lookup):
+		return lookup.Err
+	}
+	lines := strings.Split(strings.TrimSpace(deepest(err).Error()), "\n")
+	return lines[len(lines)-1]
+}
+
+// whenRefused says what to do about a server that answers, and refuses the connection.
+func whenRefused(code string) string {
+	switch {
+	case strings.HasPrefix(code, "28"):
+		return ": correct the user and the password in DATABASE_URL, or the server's pg_hba.conf"
+	case code == "3D000":
+		return ": correct the name of the database in DATABASE_URL, or create it with createdb"
+	case code == "53300":
+		return ": wait, end other sessions, or raise max_connections"
+	}
+	return ""
+}
+
+// deepest is the error at the bottom of err: of several, that of the last address that was tried.
+func deepest(err error) error {
+	for {
+		var next error
+		switch wrapping := err.(type) {
+		case interface{ Unwrap() []error }:
+			if all := wrapping.Unwrap(); len(all) > 0 {
+				next = all[len(all)-1]
+			}
+		case interface{ Unwrap() error }:
+			next = wrapping.Unwrap()
+		}
+		if next == nil {
+			return err
+		}
+		err = next
+	}
 }

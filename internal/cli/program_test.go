@@ -48,20 +48,27 @@ func execute(t *testing.T, err error, args ...string) (code int, out, errs strin
 func TestUsageErrors(t *testing.T) {
 	t.Parallel()
 	for line, says := range map[string]string{
-		"do":                      `required flag(s) "key" not set`,
-		"do --key":                "flag needs an argument: --key",
-		"do --key k --nothing":    "unknown flag: --nothing",
-		"do --key k -z":           "unknown shorthand flag: 'z'",
-		"do --key k --count many": `invalid argument "many" for "--count"`,
-		"do --key k --output xml": `"text" or "json"`,
-		"do --key k extra":        `unknown command "extra"`,
-		"--output xml do":         `"text" or "json"`,
-		"dance":                   `there is no command "dance"`,
-		"group dance":             `there is no command "dance"`,
-		"group one":               "requires at least 1 arg",
-		"group":                   "a command is needed",
-		"":                        "a command is needed",
-		"--nothing":               "unknown flag: --nothing",
+		"do":                                     `--key is missing: tool do`,
+		"do --key":                               "--key has no value: write --key KEY",
+		"do --key k --nothing":                   "unknown flag --nothing: the flags of tool",
+		"do --key k -z":                          "unknown flag -z: the flags of tool do are --",
+		"do --key k --count many":                `--count is "many": a whole number`,
+		"do --key k --output xml":                `"text" or "json"`,
+		"do --key k extra":                       `the word "extra" follows the value of --key`,
+		"--output xml do":                        `"text" or "json"`,
+		"dance":                                  `unknown command "dance": the commands are `,
+		"group dance":                            `unknown command "dance": the commands are `,
+		"group one":                              "is missing: tool group one",
+		"group":                                  "a command is needed",
+		"":                                       "a command is needed",
+		"don --key k":                            `unknown command "don": did you mean tool do?`,
+		"do --kye k":                             "unknown flag --kye: did you mean --key?",
+		"do -key k":                              "-key is no flag: write --key, with two hyphens",
+		"do —key k":                              "is no flag: write --key, with two hyphens",
+		"do --key k --count 9223372036854775808": "out of range",
+		"group one --=k":                         "--=k is no flag: write --NAME VALUE",
+		"key=k":                                  "a flag begins with two hyphens",
+		"--nothing":                              "unknown flag --nothing: the flags of tool",
 	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
@@ -77,6 +84,26 @@ func TestUsageErrors(t *testing.T) {
 				t.Errorf("after its one line it says %q", hint)
 			}
 		})
+	}
+}
+
+// With --output json an error is JSON, too, wherever that flag stands, and even if nothing else can be read.
+func TestErrorsAsJSON(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"--output json don --key": `{"error":{"code":"usage","message":"unknown command \"don\"","hint":"did you mean tool do?"}}`,
+		"do -o json":              `{"error":{"code":"usage","message":"--key is missing","hint":"tool do"}}`,
+		"do --key k -ojson -z": `{"error":{"code":"usage","message":"unknown flag -z",` +
+			`"hint":"the flags of tool do are --count, --help, --key, --output"}}`,
+		"do --key k --output=json": `{"error":{"code":"data","message":"line 7 is bad","hint":"write a good one"}}`,
+	} {
+		_, _, errs := execute(t, cli.BadData("line 7 is bad: write a good one"), strings.Fields(line)...)
+		if errs != want+"\n" {
+			t.Errorf("%s: %s, want %s", line, errs, want)
+		}
+	}
+	if _, _, errs := execute(t, cli.BadData("bad"), "do", "--key", "k", "--", "-o", "json"); strings.HasPrefix(errs, "{") {
+		t.Errorf("what comes after -- is no flag: %s", errs)
 	}
 }
 

@@ -58,8 +58,9 @@ func (r Result) Fails(t *testing.T, code int, words ...string) {
 	if !oneLine(r.Err) {
 		t.Errorf("stderr is %q, want one line", r.Err)
 	}
+	told := Told(r.Err)
 	for _, word := range words {
-		if !strings.Contains(r.Err, word) {
+		if !strings.Contains(told, word) {
 			t.Errorf("stderr is %q, want it to say %q", r.Err, word)
 		}
 	}
@@ -67,10 +68,22 @@ func (r Result) Fails(t *testing.T, code int, words ...string) {
 
 var saysWho = regexp.MustCompile(`^(worker|enqueue): .`)
 
-// oneLine tells whether an error stream is one line of one of our programs, without a control character.
+// oneLine tells whether an error stream is one line of one of our programs, or one error as JSON, without a control
+// character.
 func oneLine(errs string) bool {
 	line, ended := strings.CutSuffix(errs, "\n")
-	return ended && saysWho.MatchString(line) && !strings.ContainsFunc(line, unicode.IsControl)
+	return ended && (saysWho.MatchString(line) || strings.HasPrefix(line, `{"error":{`)) && !strings.ContainsFunc(line, unicode.IsControl)
+}
+
+// Told is what an error stream says: the text of an error as JSON, and anything else as it is.
+func Told(errs string) string {
+	var told struct {
+		Error struct{ Code, Message, Hint string }
+	}
+	if json.Unmarshal([]byte(errs), &told) != nil {
+		return errs
+	}
+	return told.Error.Message + ": " + told.Error.Hint + " (" + told.Error.Code + ")"
 }
 
 // Lines are the JSON objects of stdout.

@@ -99,7 +99,7 @@ func fails(ts *testscript.TestScript, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	code, errs := exec(ts, args[2:]), ts.ReadFile("stderr")
-	if code != want || !oneLine(errs) || !strings.Contains(errs, args[1]) {
+	if code != want || !oneLine(errs) || !strings.Contains(Told(errs), args[1]) {
 		ts.Fatalf("exit code %d, stderr %q; want %d and one line that contains %q", code, errs, want, args[1])
 	}
 }

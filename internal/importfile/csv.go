@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 // csvTable reads the rows of a CSV file as records of one schema.
@@ -50,6 +51,10 @@ func (t *csvTable) read() (Record, error) {
 	if err := t.next(); err != nil {
 		return Record{}, err
 	}
+	if t.isHeader() {
+		return Record{}, errorf(t.line(0), "the header stands here again, %s: leave this line out, or import the files "+
+			"one by one", quote(strings.Join(t.fields, ",")))
+	}
 	if len(t.fields) != len(t.column) {
 		return Record{}, errorf(t.line(0), "the row has %s and the header %d: %s", fieldCount(len(t.fields)),
 			len(t.column), t.miscounted())
@@ -66,6 +71,16 @@ func (t *csvTable) read() (Record, error) {
 	}
 	record.Line = t.line(0)
 	return record, nil
+}
+
+// isHeader tells whether the row repeats the header, as where files were put one after the other.
+func (t *csvTable) isHeader() bool {
+	for i, field := range t.fields {
+		if at, known := t.column[field]; !known || at != i {
+			return false
+		}
+	}
+	return len(t.fields) == len(t.column)
 }
 
 // next reads a row into fields. Errors are io.EOF or an *Error.

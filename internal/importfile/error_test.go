@@ -38,12 +38,19 @@ func commas(between string) string {
 	return "the file has " + between + " between its columns: write commas between them, and a point in amounts (12.50)"
 }
 
+const (
+	emptyFile = "the file is empty: it begins with a header such as " +
+		"key,from_account,to_account,amount,currency,description,metadata"
+	orConvert = ", or iconv -f WINDOWS-1252 -t UTF-8 FILE"
+	asObject  = `: write {"kind":...,"key":...,"args":{...}}`
+)
+
 func TestErrorsOfFiles(t *testing.T) {
 	t.Parallel()
 	checkErrors(t, []badFile{
-		{"", 0, "the file is empty"},
-		{"\ufeff", 0, "the file is empty"},
-		{"\ufeff\r\n \n\n", 0, "the file is empty"},
+		{"", 0, emptyFile},
+		{"\ufeff", 0, emptyFile},
+		{"\ufeff\r\n \n\n", 0, emptyFile},
 		{"[{\"kind\":\"x\"}]", 1,
 			"a JSON array can't be read as a stream: write one object a line, without [ ] around them or commas between"},
 		{"\x1f\x8b\x08", 1, "the file is compressed: gunzip -c FILE | enqueue import -"},
@@ -53,11 +60,11 @@ func TestErrorsOfFiles(t *testing.T) {
 		{"{1:F01BANKDEFFAXXX0000000000}{2:I940}{4:\n:20:STATEMENT\n", 1, mt940Hint},
 		{":20:STATEMENT\r\n:25:DE1234\r\n", 1, mt940Hint},
 		{"<?xml version=\"1.0\"?>\n<Document>", 1, "this looks like XML (camt.053 and pain.001 are): " + toCSV},
-		{transfersHeader + "k1,a,b,1,EUR,caf\xe9\n", 2, "byte 17 (0xe9) is not UTF-8: save the file as UTF-8"},
-		{transfersHeader + "k1,a,b,1,EUR,\"é\n\xc3\"\n", 3, "byte 1 (0xc3) is not UTF-8: save the file as UTF-8"},
+		{transfersHeader + "k1,a,b,1,EUR,caf\xe9\n", 2, "byte 17 (0xe9) is not UTF-8: save the file as UTF-8" + orConvert},
+		{transfersHeader + "k1,a,b,1,EUR,\"é\n\xc3\"\n", 3, "byte 1 (0xc3) is not UTF-8: save the file as UTF-8" + orConvert},
 		{transfersHeader + "k1,a\x00,b,1,EUR,\n", 2,
 			"byte 5 is NUL, which Postgres can't store: is this a text file in UTF-8?"},
-		{`{"kind":"x","key":"` + "\xff" + `","args":{}}`, 1, "byte 20 (0xff) is not UTF-8: save the file as UTF-8"},
+		{`{"kind":"x","key":"` + "\xff" + `","args":{}}`, 1, "byte 20 (0xff) is not UTF-8: save the file as UTF-8" + orConvert},
 	})
 }
 
@@ -169,12 +176,12 @@ func TestErrorsOfJSONLines(t *testing.T) {
 		{good + `{"kind":"x","key":"k","args":{"a`, 2, "the file ends inside a JSON object: is it complete?"},
 		{good + "\n{\n\"kind\":\"x\"}\n", 3, "the line ends inside a JSON object: write each object on one line"},
 		{good + "{\"kind\"\n", 2, "the line ends inside a JSON object: write each object on one line"},
-		{good + good[:len(good)-1] + good, 2, "not one JSON object, at byte 33: invalid character '{' after top-level value"},
+		{good + good[:len(good)-1] + good, 2, "not one JSON object, at byte 33 invalid character '{' after top-level value" + asObject},
 		{good + "{'kind':1}\n", 2,
-			`not one JSON object, at byte 2: invalid character '\'' looking for beginning of object key string`},
+			`not one JSON object, at byte 2 invalid character '\''` + asObject},
 		{good + "[1]\n", 2, `"[1]" is not a JSON object: write {"kind":...,"key":...,"args":{...}}`},
 		{good + " null", 2, `" null" is not a JSON object: write {"kind":...,"key":...,"args":{...}}`},
-		{good + transfersHeader, 2, "not one JSON object, at byte 1: invalid character 'k' looking for beginning of value"},
+		{good + transfersHeader, 2, "not one JSON object, at byte 1 invalid character 'k'" + asObject},
 		{`{}`, 1, `member "kind" is missing: ` + members},
 		{`{"kind":"x","key":"k"}`, 1, `member "args" is missing: ` + members},
 		{`{"kind":"x","args":{}}`, 1, `member "key" is missing: ` + members},
@@ -205,7 +212,7 @@ func TestErrorsOfJSONLines(t *testing.T) {
 			`the escape \uDE00 is half of a surrogate pair: write the whole character`},
 		{`{"kind":"x","key":"\ud83d\u0041","args":{}}`, 1,
 			`the escape \ud83d is half of a surrogate pair: write the whole character`},
-		{strings.Repeat(`{"a":`, 20000), 1, "not one JSON object, at byte 50001: invalid character '{' exceeded max depth"},
+		{strings.Repeat(`{"a":`, 20000), 1, "not one JSON object, at byte 50001 invalid character '{' exceeded max depth" + asObject},
 	})
 }
 

@@ -49,7 +49,9 @@ func (j *jsonLines) syntaxError(line []byte) error {
 	case !errors.As(err, &syntax):
 		return errorf(j.lines.n, "not a JSON object: %v", err)
 	case syntax.Error() != "unexpected end of JSON input":
-		return errorf(j.lines.n, "not one JSON object, at byte %d: %s", syntax.Offset, syntax)
+		found, _, _ := strings.Cut(syntax.Error(), " looking for")
+		return errorf(j.lines.n, "not one JSON object, at byte %d %s: write {\"kind\":...,\"key\":...,\"args\":{...}}",
+			syntax.Offset, found)
 	case j.lines.cut:
 		return errorf(j.lines.n, "the file ends inside a JSON object: is it complete?")
 	}

@@ -85,7 +85,7 @@ func NewReader(r io.Reader, options Options) (*Reader, error) {
 	first, err := lines.skipBlank()
 	switch {
 	case err == io.EOF:
-		return nil, &Error{Msg: "the file is empty"}
+		return nil, &Error{Msg: "the file is empty: it begins with a header such as " + transferColumns()}
 	case err != nil:
 		return nil, err
 	}
