@@ -18,11 +18,14 @@ import (
 type asking struct {
 	key  string
 	wait time.Duration
+	dry  bool
 }
 
 func (a *asking) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.key, "key", "", "the idempotency key, a new one for each request")
 	cmd.Flags().DurationVar(&a.wait, "wait", 0, "how long to wait for the outcome")
+	cmd.Flags().BoolVar(&a.dry, "dry-run", false, "say what would become of it now, and write nothing")
+	cmd.MarkFlagsMutuallyExclusive("wait", "dry-run")
 	cli.Require(cmd, "key")
 }
 
@@ -48,6 +51,9 @@ func plain(args outbox.Args) argsOf {
 
 // ask enqueues one request in a transaction of its own, and prints its outcome as far as it is known.
 func (p *program) ask(cmd *cobra.Command, asking asking, argsOf argsOf) error {
+	if asking.dry {
+		return p.dryRun(cmd, asking, argsOf)
+	}
 	if asking.wait < 0 {
 		return cli.Usage("--wait is %v: 0s or longer", asking.wait)
 	}

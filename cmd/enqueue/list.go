@@ -46,7 +46,7 @@ type list struct {
 }
 
 // newList writes the names of the columns first, except in JSON. right tells which columns are numbers.
-func newList(format listFormat, out io.Writer, right []bool, columns ...string) (*list, error) {
+func (p *program) newList(format listFormat, out io.Writer, right []bool, columns ...string) (*list, error) {
 	switch format {
 	case "json":
 		return &list{json: json.NewEncoder(out)}, nil
@@ -54,7 +54,7 @@ func newList(format listFormat, out io.Writer, right []bool, columns ...string) 
 		l := &list{csv: csv.NewWriter(out)}
 		return l, l.csv.Write(columns)
 	default:
-		l := &list{table: &table{out: out, right: right}}
+		l := &list{table: &table{out: out, right: right, width: cli.Width(p.streams.Out)}}
 		for i, column := range columns {
 			columns[i] = strings.ToUpper(column)
 		}

@@ -64,14 +64,17 @@ Exit codes:
 		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
 		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(),
 		p.bookCommand(),
-		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.listCommand(), p.retryCommand(),
+		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.listCommand(), p.watchCommand(),
+		p.retryCommand(),
 		p.balanceCommand(), p.paymentCommand(), p.statementCommand(),
 		p.reservationCommand(), p.availabilityCommand(), p.occupiedCommand(),
 	)
+	p.addCompletions(root)
 	for _, cmd := range root.Commands() {
 		do := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error { return p.explain(do(cmd, args)) }
 	}
+	cli.AddManual(root, streams, p.output)
 	return cli.Execute(ctx, root, args, streams)
 }
 
@@ -87,13 +90,13 @@ func closePool(pool *pgxpool.Pool) {
 }
 
 // connect opens the database. One connection is enough for a command line; Wait takes a second.
-func (p *program) connect(ctx context.Context) (*pgxpool.Pool, error) {
+func (p *program) connect(ctx context.Context, options ...func(*pgxpool.Config)) (*pgxpool.Pool, error) {
 	loaded, err := config.Load(p.streams.Environ, true)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := cli.ConnectShared(ctx, loaded.DatabaseURL, "lastseat enqueue", 2,
-		cli.Asking(p.patience, func() { p.silent.Store(true) }))
+	options = append(options, cli.Asking(p.patience, func() { p.silent.Store(true) }))
+	pool, err := cli.ConnectShared(ctx, loaded.DatabaseURL, "lastseat enqueue", 2, options...)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ Without --since it reads back until it has found --limit requests. It looks at e
 func (p *program) list(cmd *cobra.Command, pool *pgxpool.Pool, filter inspect.Filter, choice choice,
 	format listFormat) error {
 	out := bufio.NewWriter(p.streams.Out)
-	w, err := newList(format, out, make([]bool, 7), "settled_at", "requested_at", "key", "kind", "status", "code", "detail")
+	w, err := p.newList(format, out, make([]bool, 7), "settled_at", "requested_at", "key", "kind", "status", "code", "detail")
 	if err != nil {
 		return err
 	}

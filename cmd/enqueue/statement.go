@@ -75,7 +75,7 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 		if err := know(ctx, tx, account.Currency); err != nil {
 			return err
 		}
-		w := newStatement(format, out, account.Currency)
+		w := newStatement(format, out, account.Currency, cli.Width(p.streams.Out))
 		err = jobs.Statement(ctx, tx, id, period, func(e jobs.Entry) error {
 			balance = e.BalanceAfter
 			return w.entry(e)
@@ -91,14 +91,14 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 	return err
 }
 
-func newStatement(format listFormat, out io.Writer, currency string) statementWriter {
+func newStatement(format listFormat, out io.Writer, currency string, width int) statementWriter {
 	switch format {
 	case "json":
 		return &jsonStatement{json: json.NewEncoder(out), currency: currency}
 	case "csv":
 		return newCSVStatement(out, currency)
 	default:
-		return newTextStatement(out, currency)
+		return newTextStatement(out, currency, width)
 	}
 }
 
@@ -157,8 +157,9 @@ type textStatement struct {
 	begun    bool
 }
 
-func newTextStatement(out io.Writer, currency string) *textStatement {
-	s := &textStatement{table: table{out: out, right: []bool{0: true, 2: true, 3: true, 8: false}}, currency: currency}
+func newTextStatement(out io.Writer, currency string, width int) *textStatement {
+	s := &textStatement{currency: currency}
+	s.table = table{out: out, right: []bool{0: true, 2: true, 3: true, 8: false}, width: width}
 	s.table.rows = [][]string{{"VERSION", "AT (UTC)", "AMOUNT", "BALANCE " + currency, "COUNTERPARTY", "KIND", "KEY",
 		"PAYMENT", "DESCRIPTION"}}
 	return s

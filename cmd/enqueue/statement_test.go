@@ -210,7 +210,7 @@ func TestStatementHoldsLittleBack(t *testing.T) {
 	t.Parallel()
 	for _, format := range []listFormat{"text", "json", "csv"} {
 		var written lineCount
-		w := newStatement(format, &written, "EUR")
+		w := newStatement(format, &written, "EUR", 0)
 		const entries = 20_000
 		for n := range int64(entries) {
 			if err := w.entry(jobs.Entry{Version: n + 1, Amount: 1, BalanceAfter: n + 1, Counterparty: "bank",
@@ -260,7 +260,7 @@ func TestStatementWriteFails(t *testing.T) {
 	t.Parallel()
 	for _, format := range []listFormat{"text", "json", "csv"} {
 		for _, entries := range []int64{1, 1000} {
-			w := newStatement(format, fullDisk{}, "EUR")
+			w := newStatement(format, fullDisk{}, "EUR", 0)
 			var err error
 			for n := int64(1); err == nil && n <= entries; n++ {
 				err = w.entry(jobs.Entry{Version: n, Amount: 1, BalanceAfter: n, Key: "k"})

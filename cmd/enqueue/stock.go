@@ -91,7 +91,7 @@ func (p *program) availability(cmd *cobra.Command, pool *pgxpool.Pool, prefix, a
 	format listFormat) error {
 	ctx := cmd.Context()
 	out := bufio.NewWriter(p.streams.Out)
-	w, err := newList(format, out, []bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
+	w, err := p.newList(format, out, []bool{1: true, 2: true, 3: true, 4: true, 5: true, 6: true},
 		"resource", "available", "capacity", "overbook", "held", "confirmed", "waiting")
 	if err != nil {
 		return err
@@ -148,7 +148,7 @@ Times are UTC, and a date means 00:00 UTC. The start of a range is included, its
 				if err != nil {
 					return err
 				}
-				w, err := newList(format, p.streams.Out, make([]bool, 4), "start", "end", "reservation", "status")
+				w, err := p.newList(format, p.streams.Out, make([]bool, 4), "start", "end", "reservation", "status")
 				for i := 0; err == nil && i < len(taken); i++ {
 					o := taken[i]
 					err = w.add(o, o.During.Start.Format(time.RFC3339Nano), o.During.End.Format(time.RFC3339Nano), o.Reservation,

@@ -120,7 +120,7 @@ func TestListHoldsLittleBack(t *testing.T) {
 	for _, format := range []listFormat{"text", "json", "csv"} {
 		var written lineCount
 		const rows = 20_000
-		w, err := newList(format, &written, make([]bool, 2), "a", "b")
+		w, err := (&program{}).newList(format, &written, make([]bool, 2), "a", "b")
 		for n := 0; n < rows && err == nil; n++ {
 			if err = w.add(n, fmt.Sprint(n), "x"); n-int(written) > 1000 { // the csv package keeps 4 KiB
 				t.Fatalf("%s: %d rows are held back", format, n-int(written))
@@ -133,7 +133,7 @@ func TestListHoldsLittleBack(t *testing.T) {
 			t.Errorf("%s: %d lines were written (%v)", format, written, err)
 		}
 		for _, rows := range []int{1, 1000} {
-			w, err := newList(format, fullDisk{}, make([]bool, 1), "a")
+			w, err := (&program{}).newList(format, fullDisk{}, make([]bool, 1), "a")
 			for n := 0; n < rows && err == nil; n++ {
 				err = w.add(n, "x")
 			}

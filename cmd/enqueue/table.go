@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/lastseat/lastseat/internal/cli"
 )
 
 // tableBlock is how many rows are aligned together. A row may be 64 KiB long.
@@ -14,6 +16,7 @@ const tableBlock = 200
 type table struct {
 	out    io.Writer
 	right  []bool // for each column: align it to the right
+	width  int    // of the terminal, to which lines are cut; 0: it is none
 	widths []int
 	rows   [][]string
 }
@@ -48,7 +51,7 @@ func (t *table) flush() error {
 				line.WriteString(cell + gap + "  ")
 			}
 		}
-		if _, err := fmt.Fprintln(t.out, strings.TrimRight(line.String(), " ")); err != nil {
+		if _, err := fmt.Fprintln(t.out, cli.Fit(strings.TrimRight(line.String(), " "), t.width)); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,223 @@
+package inspect
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/outbox"
+)
+
+// Explanation is why a request is where it is.
+type Explanation struct {
+	Key       string          `json:"key"`
+	Kind      string          `json:"kind"`
+	Status    outbox.Status   `json:"status"`
+	Code      string          `json:"code,omitempty"`
+	Detail    json.RawMessage `json:"detail,omitempty"`
+	Requested time.Time       `json:"requested_at"`
+	Settled   *time.Time      `json:"settled_at,omitempty"`
+	Reasons   []string        `json:"reasons"` // sentences, the one that weighs most first
+
+	Job   *Job     `json:"job,omitempty"`   // nil: it is gone
+	Ahead int      `json:"ahead"`           // jobs of the queue that are due and come first, at most 100,000
+	Lanes []Lane   `json:"lanes,omitempty"` // of its queue, while it is pending
+	Locks []Locked `json:"locks,omitempty"` // rows that it needs, and another session has locked
+
+	now time.Time
+}
+
+// Job is the job of a request, as River has it.
+type Job struct {
+	ID          int64     `json:"id"`
+	State       string    `json:"state"`
+	Queue       string    `json:"queue"`
+	Attempt     int       `json:"attempt"`
+	MaxAttempts int       `json:"max_attempts"`
+	ScheduledAt time.Time `json:"scheduled_at"`
+	Errors      []string  `json:"errors,omitempty"` // of its attempts, in order
+
+	args     []byte
+	priority int
+}
+
+// Lane is a lane of a queue, and who holds it.
+type Lane struct {
+	Queue       string     `json:"queue"`
+	Lane        int        `json:"lane"`
+	Lanes       int        `json:"lanes"`
+	PID         *int       `json:"pid"` // of Postgres's process; nil: nobody holds it
+	Since       *time.Time `json:"since,omitempty"`
+	Application string     `json:"application,omitempty"`
+	Address     string     `json:"address,omitempty"`
+	State       string     `json:"state,omitempty"`
+	Paused      *time.Time `json:"paused_at,omitempty"` // since when its queue is paused
+}
+
+// Locked is a row that a session has locked.
+type Locked struct {
+	Row         string `json:"row"`
+	PID         int    `json:"pid"`
+	Role        string `json:"role"`
+	Application string `json:"application"`
+	State       string `json:"state"`
+	Since       string `json:"since"` // how long its transaction has been open
+}
+
+// ErrNoRequest says that no request has the key.
+var ErrNoRequest = errors.New("no request has the key")
+
+const (
+	requestSQL = `
+	SELECT r.kind, r.status, coalesce(r.code, ''), r.detail, r.requested_at, r.settled_at, r.job_id, now()
+	FROM lastseat.requests r WHERE r.key = $1`
+	jobSQL = `
+	SELECT j.id, j.state::text, j.queue, j.attempt, j.max_attempts, j.scheduled_at, j.args, j.priority,
+	       ARRAY(SELECT coalesce(e ->> 'error', e::text) FROM unnest(j.errors) WITH ORDINALITY AS u(e, n)
+	             WHERE e IS NOT NULL ORDER BY n)
+	FROM lastseat.river_job j WHERE j.id = $1`
+	// A job that was inserted directly has no request until it is settled.
+	rawJobSQL = `
+	SELECT j.id, j.kind, j.created_at, now() FROM lastseat.river_job j
+	WHERE j.args ->> 'key' = $1 AND j.state NOT IN ('completed', 'cancelled', 'discarded') ORDER BY j.id LIMIT 1`
+	aheadSQL = `
+	SELECT count(*) FROM (
+		SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = $1 AND j.scheduled_at <= now()
+		  AND (j.priority, j.scheduled_at, j.id) < ($2::smallint, $3::timestamptz, $4::bigint) LIMIT 100000) ahead`
+)
+
+// Explain tells why the request with this key waits, or what became of it.
+func Explain(ctx context.Context, db db, key string) (e Explanation, err error) {
+	err = read(ctx, db, func(tx pgx.Tx) error {
+		e = Explanation{Key: key}
+		var jobID int64
+		err := tx.QueryRow(ctx, requestSQL, key).Scan(&e.Kind, &e.Status, &e.Code, (*[]byte)(&e.Detail), &e.Requested,
+			&e.Settled, &jobID, &e.now)
+		if errors.Is(err, pgx.ErrNoRows) {
+			e.Status = outbox.Pending
+			err = tx.QueryRow(ctx, rawJobSQL, key).Scan(&jobID, &e.Kind, &e.Requested, &e.now)
+		}
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return ErrNoRequest
+		case err != nil:
+			return fmt.Errorf("read the request: %w", err)
+		}
+		if err := e.readJob(ctx, tx, jobID); err != nil {
+			return err
+		}
+		if e.Status == outbox.Pending && e.Job != nil {
+			if err := e.readWait(ctx, tx); err != nil {
+				return err
+			}
+		}
+		e.Requested = e.Requested.UTC()
+		e.reason()
+		return nil
+	})
+	return e, err
+}
+
+func (e *Explanation) readJob(ctx context.Context, tx pgx.Tx, id int64) error {
+	job := &Job{}
+	err := tx.QueryRow(ctx, jobSQL, id).Scan(&job.ID, &job.State, &job.Queue, &job.Attempt, &job.MaxAttempts,
+		&job.ScheduledAt, &job.args, &job.priority, &job.Errors)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the job: %w", err)
+	}
+	job.ScheduledAt = job.ScheduledAt.UTC()
+	e.Job = job
+	return nil
+}
+
+// readWait reads what a pending request may wait for.
+func (e *Explanation) readWait(ctx context.Context, tx pgx.Tx) (err error) {
+	if e.Lanes, err = lanes(ctx, tx, e.Job.Queue); err != nil {
+		return err
+	}
+	err = tx.QueryRow(ctx, aheadSQL, e.Job.Queue, e.Job.priority, e.Job.ScheduledAt, e.Job.ID).Scan(&e.Ahead)
+	if err != nil {
+		return fmt.Errorf("count what comes first: %w", err)
+	}
+	e.Locks, err = locks(ctx, tx, e.Job.args)
+	return err
+}
+
+// reason says what it all means.
+func (e *Explanation) reason() {
+	say := func(format string, args ...any) { e.Reasons = append(e.Reasons, fmt.Sprintf(format, args...)) }
+	switch {
+	case e.Settled != nil:
+		say("It was settled at %s, %s after it was asked for: %s, %s.", e.Settled.UTC().Format(time.RFC3339),
+			short(e.Settled.Sub(e.Requested)), e.Status, e.Code)
+		switch e.Status {
+		case outbox.Rejected:
+			say("A rejected request stays rejected: ask again with a new key.")
+		case outbox.Failed:
+			say("To run it again under the same key: enqueue retry %s", e.Key)
+		}
+	case e.Job == nil:
+		say("Its job is gone, so no worker will settle it: worker audit says what else is missing.")
+	default:
+		e.reasonOfJob(say)
+	}
+	if e.Job != nil && len(e.Job.Errors) > 0 {
+		say("Attempt %d of %d failed: %s", len(e.Job.Errors), e.Job.MaxAttempts, e.Job.Errors[len(e.Job.Errors)-1])
+	}
+}
+
+func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
+	job := e.Job
+	in := job.ScheduledAt.Sub(e.now)
+	switch {
+	case job.State == "cancelled" || job.State == "discarded":
+		say("Its job was %s: the next batch settles it as failed.", job.State)
+	case job.State == "running":
+		say("Another River client has taken its job, which no lane of ours does.")
+	case job.State == "retryable" && in > 0:
+		say("It failed, and is tried again at %s, in %s.", job.ScheduledAt.Format(time.RFC3339), short(in))
+	case in > 0:
+		say("It is scheduled for %s, in %s.", job.ScheduledAt.Format(time.RFC3339), short(in))
+	}
+	if len(e.Lanes) > 0 && e.Lanes[0].Paused != nil {
+		say("The queue %s has been paused since %s: worker resume goes on.", job.Queue,
+			e.Lanes[0].Paused.UTC().Format(time.RFC3339))
+	}
+	held := 0
+	for _, lane := range e.Lanes {
+		if lane.PID != nil {
+			held++
+		}
+	}
+	switch {
+	case len(e.Lanes) == 0:
+		say("No worker has ever had the queue %s: worker run.", job.Queue)
+	case held < e.Lanes[0].Lanes:
+		say("No worker holds %d of the %d lanes of its queue: worker run.", e.Lanes[0].Lanes-held, e.Lanes[0].Lanes)
+	}
+	for _, locked := range e.Locks {
+		say("It needs %s, which process %d (%s, %s, %s for %s) has locked.", locked.Row, locked.PID, locked.Role,
+			locked.Application, locked.State, locked.Since)
+	}
+	if e.Ahead > 0 {
+		say("Requests of its queue that come first: %d.", e.Ahead)
+	}
+	if len(e.Reasons) == 0 {
+		say("It is next: a lane settles it at once, unless its kind is one that the worker does not have.")
+	}
+}
+
+// short is a duration for people.
+func short(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
