@@ -52,12 +52,13 @@ func TestDryRun(t *testing.T) {
 	s := newShop(t)
 	s.enqueue(t, "resource", "--id", "seat", "--capacity", "1").Succeeds(t)
 	s.enqueue(t, "resource", "--id", "room", "--capacity", "1").Succeeds(t)
+	worker := testdb.As(t, s.pool, "lastseat_worker")
 	seen := make(map[string]bool)
 	for _, c := range dryRuns {
 		seen[c.kind] = true
 		args := strings.Fields(c.args)
 		before := testdb.Scalar[string](t, s.pool, everything)
-		got := runIn(t, testdb.As(t, s.pool, "lastseat_worker"), nil, append(args, "--dry-run", "-o", "json")...)
+		got := runIn(t, worker, nil, append(args, "--dry-run", "-o", "json")...)
 		if code := map[outbox.Status]int{"applied": 0, "rejected": 3}[c.status]; got.Code != code || got.Err != "" {
 			t.Fatalf("%s --dry-run: exit code %d, %q", c.args, got.Code, got.Err)
 		}

@@ -132,7 +132,7 @@ func TestPaymentBadInput(t *testing.T) {
 	long := strings.Repeat("x", 201)
 	s.refuses(t, map[string]badInput{
 		"payment taken":          {authorize + "--payment p-a", `payment "p-a" was asked for with the key "a"`},
-		"empty payment":          {authorize + "--payment=", `"payment" is empty`},
+		"empty payment":          {authorize + "--payment=", "--payment is empty"},
 		"long payment":           {authorize + "--payment " + long, "201 characters"},
 		"payment with NUL":       {authorize + "--payment a\x00b", ""},
 		"payment not UTF-8":      {authorize + "--payment a\xff", "UTF-8"},
@@ -164,7 +164,7 @@ func TestPaymentBadInput(t *testing.T) {
 		"void with long key":     {"void --key " + long + " --payment p-a", "201 characters"},
 		"reverse of none":        {"reverse --key k --transfer none", `no transfer was asked for with the key "none"`},
 		"reverse of a payment":   {"reverse --key k --transfer a", "it is a payment.authorize"},
-		"reverse of empty":       {"reverse --key k --transfer=", `"transfer" is empty`},
+		"reverse of empty":       {"reverse --key k --transfer=", "--transfer is empty"},
 		"balance of none":        {"balance none", `there is no account "none"`},
 		"payment none":           {"payment none", `there is no payment "none"`},
 		"statement of none":      {"statement none", `there is no account "none"`},

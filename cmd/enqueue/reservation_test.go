@@ -106,7 +106,7 @@ func TestReservationBadInput(t *testing.T) {
 	long := strings.Repeat("x", 201)
 	s.refuses(t, map[string]badInput{
 		"reservation taken":       {hold + "--reservation r-a", `reservation "r-a" was asked for with the key "a"`},
-		"empty reservation":       {hold + "--reservation=", `"reservation" is empty`},
+		"empty reservation":       {hold + "--reservation=", "--reservation is empty"},
 		"long reservation":        {hold + "--reservation " + long, "201 characters"},
 		"reservation with NUL":    {hold + "--reservation a\x00b", ""},
 		"reservation not UTF-8":   {hold + "--reservation a\xff", "UTF-8"},
@@ -114,7 +114,7 @@ func TestReservationBadInput(t *testing.T) {
 		"resource with a comma":   {hold + "--item A1,A2", `there is no resource "A1,A2"`},
 		"resource in capitals":    {hold + "--item STOCK", `there is no resource "STOCK"`},
 		"A=1 is one of A":         {hold + "--item A=1", `there is no resource "A"`},
-		"no resource":             {hold + "--item=", `"resource of item 2" is empty`},
+		"no resource":             {hold + "--item=", "the resource of --item number 2 is empty"},
 		"quantity of no resource": {hold + "--item ==3", `there is no resource "="`},
 		"no digits":               {hold + "--item stock=-1", `there is no resource "stock=-1"`},
 		"no number":               {hold + "--item stock=", `there is no resource "stock="`},
@@ -129,7 +129,7 @@ func TestReservationBadInput(t *testing.T) {
 		"confirm of none":         {"confirm --key k --reservation none", `there is no reservation "none"`},
 		"cancel of none":          {"cancel --key k --reservation none", `there is no reservation "none"`},
 		"extend of none":          {"extend --key k --reservation none --expires-in 1m", `there is no reservation "none"`},
-		"cancel of escape":        {"cancel --key k --reservation a\x1b[31m", "there is no reservation"},
+		"cancel of escape":        {"cancel --key k --reservation a\x1b[31m", "--reservation has U+001B"},
 		"confirm, key of a hold":  {"confirm --key a --reservation r-a", `key "a" was used`},
 		"reverse of a hold":       {"reverse --key k --transfer a", "it is a reservation.hold"},
 		"book, unknown giver":     {book + "--from nobody", `there is no account "nobody"`},
