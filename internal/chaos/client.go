@@ -53,14 +53,14 @@ func (c *client) run(ctx, asking context.Context) {
 
 func (c *client) turn(ctx context.Context) {
 	switch dice := c.random.IntN(100); {
+	case len(c.done) > 0 && dice < 2:
+		c.misuse(ctx, c.done[c.random.IntN(len(c.done))])
+	case len(c.done) > 0 && dice < 4:
+		c.ask(ctx, c.done[c.random.IntN(len(c.done))]) // a duplicate
+	case dice < 8:
+		c.askMany(ctx)
 	case len(c.open) > 0 && dice < 50:
 		c.again(ctx)
-	case len(c.done) > 0 && dice < 52:
-		c.misuse(ctx, c.done[c.random.IntN(len(c.done))])
-	case len(c.done) > 0 && dice < 54:
-		c.ask(ctx, c.done[c.random.IntN(len(c.done))]) // a duplicate
-	case dice < 58:
-		c.askMany(ctx)
 	default:
 		c.ask(ctx, c.asker.next())
 	}

@@ -13,7 +13,7 @@ var poisonFaults = []Fault{
 	{
 		Name: "bad-jobs", Does: "hundreds of bad jobs in front of all others, inserted straight into river_job",
 		Args:  []string{"no key", "no arguments", "unknown kind", "wrong types", "deep", "too large", "key of the worker's"},
-		Holds: "Each is rejected or has a failed attempt. The honest ones settle.", do: insertBadJobs,
+		Holds: "Each is rejected or has a failed attempt; those of a kind that no worker has stay. The honest ones settle.", do: insertBadJobs,
 	},
 	{
 		Name: "stray-jobs", Does: "second jobs for keys that were asked for, inserted straight into river_job",

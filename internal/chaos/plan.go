@@ -72,7 +72,9 @@ func newPlan(seed uint64, length, pause time.Duration, alone bool, faults []stri
 	random := rand.New(rand.NewPCG(seed, 14))
 	if len(faults) == 0 {
 		for _, f := range Faults() {
-			faults = append(faults, f.Name)
+			if !f.Asked {
+				faults = append(faults, f.Name)
+			}
 		}
 	}
 	p := Plan{

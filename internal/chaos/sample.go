@@ -24,7 +24,7 @@ type sample struct {
 // outcome_log: one for each batch and each sweep.
 const progressSQL = `
 	SELECT EXISTS (SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = 'lastseat'
-	               AND j.scheduled_at <= now()),
+	               AND j.kind <> 'payment.unheard_of' AND j.scheduled_at <= now()),
 	       coalesce((SELECT l.number % 100000000000000000 FROM lastseat.outcome_log l
 	                 ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT 1), 0)`
 
