@@ -30,12 +30,17 @@ var poisonFaults = []Fault{
 		},
 	},
 	{
-		Name: "hurry", Does: "one client asks for thousands of tiny requests at once",
+		Name: "hurry", Does: "one client asks at once for up to 2,200 tiny requests, or for 200 of 60 kB",
+		Args: []string{"tiny", "large"},
 		do: func(ctx context.Context, r *run, s Step) error {
+			n, size := 200+2*s.N, 0
+			if s.Arg == "large" {
+				n, size = 200, 60_000
+			}
 			_, err := r.admin.Exec(ctx, `SELECT count(*) FROM lastseat.enqueue_many((SELECT jsonb_agg(jsonb_build_object(
 				'kind', 'payment.transfer', 'key', format('poison/%s/%s', $1::text, n), 'args', jsonb_build_object(
-				'from', 'bank', 'to', 'e0', 'amount', 1, 'currency', 'EUR'))) FROM generate_series(1, $2::int) n))`,
-				fmt.Sprint(s.At), 200+2*s.N)
+				'from', 'bank', 'to', 'e0', 'amount', 1, 'currency', 'EUR', 'description', repeat('x', $3::int))))
+				FROM generate_series(1, $2::int) n))`, fmt.Sprint(s.At), n, size)
 			return err
 		},
 	},
