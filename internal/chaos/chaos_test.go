@@ -20,10 +20,13 @@ var shared = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	return dir, Build(context.Background(), dir)
+	return dir, Build(context.Background(), dir, buildFlags...)
 })
 
-var built string
+var (
+	built      string
+	buildFlags []string // -race, if the tests have it
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()

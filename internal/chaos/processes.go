@@ -17,9 +17,9 @@ import (
 )
 
 // Build builds the programs into a directory: `worker` and `enqueue` with the tag chaos, so that they can be ended at
-// named points, and the bench's own worker, which has kinds of its own.
-func Build(ctx context.Context, dir string) error {
-	args := []string{"build", "-tags", "chaos", "-o", dir + string(filepath.Separator)}
+// named points, and the bench's own worker, which has kinds of its own. flags are for `go build`.
+func Build(ctx context.Context, dir string, flags ...string) error {
+	args := append([]string{"build", "-tags", "chaos", "-o", dir + string(filepath.Separator)}, flags...)
 	for _, program := range []string{"cmd/worker", "cmd/enqueue", "internal/chaos/ownworker"} {
 		args = append(args, "github.com/lastseat/lastseat/"+program)
 	}
