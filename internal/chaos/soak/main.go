@@ -100,8 +100,8 @@ func (o options) rounds(ctx context.Context, bench *chaos.Bench, results *chaos.
 	began := time.Now()
 	for seed := o.seed; ctx.Err() == nil && (seed == o.seed || time.Since(began)+o.round < o.length); seed++ {
 		plan := chaos.NewPlan(seed, min(o.round, o.length), o.pause, strings.Fields(o.faults)...)
-		if seed%3 == 0 {
-			plan = chaos.NewCalmPlan(seed, min(o.round, o.length), 4*o.pause, strings.Fields(o.faults)...)
+		if seed%2 == 0 {
+			plan = chaos.NewCalmPlan(seed, min(o.round, o.length), 5*o.pause/2, strings.Fields(o.faults)...)
 		}
 		if o.plan != "" {
 			if err := json.Unmarshal([]byte(o.plan), &plan); err != nil {
