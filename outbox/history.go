@@ -62,14 +62,29 @@ const addLinkSQL = `
 
 // write adds what the log has to the chain. It is the last thing that a transaction does.
 func (c *chain) write(ctx context.Context, tx pgx.Tx, log *history.Log, at time.Time) error {
-	if c.next = *c.head; log.Empty() {
+	batch := &pgx.Batch{}
+	if c.queue(batch, log, at); batch.Len() == 0 {
 		return nil
 	}
-	links, hashes, end := log.Take(c.name, at, *c.head)
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("add to the history: %w", err)
+	}
+	return nil
+}
+
+// queue is write without a round trip of its own, as the last of what is written. It may be called again for what came
+// to the log since.
+func (c *chain) queue(write *pgx.Batch, log *history.Log, at time.Time) {
+	if c.head != nil {
+		c.next = *c.head
+	}
+	if log.Empty() {
+		return
+	}
 	c.forget() // unless it is committed
-	batch := &pgx.Batch{}
+	links, hashes, end := log.Take(c.name, at, c.next)
 	for i, link := range links {
-		batch.Queue(addLinkSQL, pgx.NamedArgs{
+		write.Queue(addLinkSQL, pgx.NamedArgs{
 			"chain": link.Chain, "number": link.Number, "at": link.At, "relation": link.Relation,
 			"keys": link.Keys, "digests": link.Digests, "hash": hashes[i],
 		}).Exec(func(tag pgconn.CommandTag) error {
@@ -79,11 +94,7 @@ func (c *chain) write(ctx context.Context, tx pgx.Tx, log *history.Log, at time.
 			return nil
 		})
 	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("add to the history: %w", err)
-	}
 	c.next = end
-	return nil
 }
 
 // committed: the transaction in hand was committed.

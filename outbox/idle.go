@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,32 +17,56 @@ const (
 	leaveDoorbellSQL = `SELECT pg_advisory_unlock(lastseat.doorbell($1))`
 )
 
+// fewJobs is how many jobs a batch has at most after which the lane keeps the doorbell: they come one by one.
+const fewJobs = 2
+
 // idle sleeps until there may be something to do. While the lane sleeps it holds the doorbell, so that producers
 // notify it: see lastseat.ring and docs/decisions/003-doorbell.md. While a producer holds the doorbell, a commit
 // may come without a notification, and the lane only takes a breath. So it does if jobs are due that it can't
 // claim, because another session has locked them or they belong to another lane; mostly such a job was committed
 // just after the claim looked.
+//
+// When a notification wakes it, the lane keeps the doorbell: all who commit meanwhile notify as well. If few came, it
+// sleeps again without asking for the doorbell, and without looking twice; otherwise it leaves the doorbell.
 func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	if due || l.borrowed {
-		return l.breathe(ctx, stop)
+		return errors.Join(l.leaveDoorbell(ctx), l.breathe(ctx, stop))
 	}
-	var taken bool
-	if err := l.conn.QueryRow(ctx, takeDoorbellSQL, l.settings.Queue).Scan(&taken); err != nil {
-		return fmt.Errorf("take the doorbell: %w", err)
+	if !l.doorbell {
+		taken, err := l.takeDoorbell(ctx)
+		if err != nil {
+			return err
+		}
+		if !taken {
+			_ = retry.Sleep(stop, l.pace.glance())
+			return nil
+		}
+		// One more look, for a job that was committed without a notification just before the lane took the doorbell.
+		if due, err := l.due(ctx, l.conn); err != nil || due {
+			return errors.Join(err, l.leaveDoorbell(ctx))
+		}
 	}
-	if !taken {
-		_ = retry.Sleep(stop, l.pace.glance())
-		return nil
-	}
-	l.rung.Store(false)
-	// One more look, for a job that was committed without a notification just before the lane took the doorbell.
-	due, err := l.due(ctx, l.conn)
-	if err == nil && !due {
-		err = l.nap(ctx, stop)
-	}
-	if err != nil {
+	if err := l.nap(ctx, stop); err != nil {
 		return fmt.Errorf("wait for jobs: %w", err)
 	}
+	return nil
+}
+
+func (l *lane) takeDoorbell(ctx context.Context) (taken bool, err error) {
+	if err := l.conn.QueryRow(ctx, takeDoorbellSQL, l.settings.Queue).Scan(&taken); err != nil {
+		return false, fmt.Errorf("take the doorbell: %w", err)
+	}
+	l.doorbell = taken
+	l.rung.Store(false)
+	return taken, nil
+}
+
+// leaveDoorbell leaves the doorbell if the lane holds it: producers need not notify a lane that is at work.
+func (l *lane) leaveDoorbell(ctx context.Context) error {
+	if !l.doorbell {
+		return nil
+	}
+	l.doorbell = false
 	if _, err := l.conn.Exec(ctx, leaveDoorbellSQL, l.settings.Queue); err != nil {
 		return fmt.Errorf("leave the doorbell: %w", err)
 	}

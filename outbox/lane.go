@@ -33,6 +33,8 @@ type lane struct {
 	sweeps    []*sweeping
 	bell      bell
 	rung      atomic.Bool // a notification has come since the lane last looked
+	doorbell  bool        // the session holds it
+	few       bool        // the last batch had few jobs
 
 	name      string // of this lane of this process: no other has it
 	sessions  int    // how many it has had
@@ -67,7 +69,7 @@ func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
 func (l *lane) newHolder() {
 	l.sessions++
 	l.holder = fmt.Sprintf("%s %d", l.name, l.sessions)
-	l.preferred, l.stalls = false, 0
+	l.preferred, l.doorbell, l.stalls = false, false, 0
 }
 
 // wasHolder tells whether the holder was an earlier session of this lane.
@@ -106,6 +108,11 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 
 // turns settles jobs while the lane is this session's.
 func (l *lane) turns(ctx, stop context.Context, drain bool) error {
+	defer func() {
+		if l.conn != nil {
+			_ = l.leaveDoorbell(ctx) // a connection that is gone has left it
+		}
+	}()
 	for stop.Err() == nil {
 		drained, err := l.turn(ctx, stop, drain)
 		if err != nil || drained {
@@ -134,11 +141,14 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 	case settled:
 		l.unswept()
 		l.sayWho(ctx)
-		return false, l.others(ctx, drain, false)
-	}
-	l.sayWho(ctx)
-	if err := l.others(ctx, drain, true); err != nil {
-		return false, err
+		if err := l.others(ctx, drain, false); err != nil || !l.doorbell || !l.few {
+			return false, errors.Join(err, l.leaveDoorbell(ctx))
+		}
+	default:
+		l.sayWho(ctx)
+		if err := l.others(ctx, drain, true); err != nil {
+			return false, err
+		}
 	}
 	due, err := l.due(ctx, l.conn)
 	switch {

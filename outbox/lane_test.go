@@ -226,6 +226,22 @@ func TestNoCommitIsMissed(t *testing.T) {
 	}
 }
 
+// The lane keeps the doorbell while it settles requests that come one by one: it has to be rung for each of them.
+func TestRequestsOneByOne(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.start(outbox.Settings{Poll: time.Hour})
+	for _, key := range numbered("k", 20) {
+		b.eventually("the lane sleeps", func() bool {
+			return one[bool](b, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'
+				AND (classid::bigint << 32 | objid::bigint) = lastseat.doorbell('lastseat')
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+		})
+		b.enqueue(key)
+		b.eventually(key+" is played", func() bool { return slices.Contains(b.played(), key) })
+	}
+}
+
 // The one moment in which a commit could be missed: after the lane has looked, and before it has the doorbell. The
 // producer's commit takes place just there.
 func TestCommitBetweenLookAndSleep(t *testing.T) {

@@ -86,6 +86,7 @@ func (l *lane) finish(ctx context.Context, b *batch) (settled bool, err error) {
 		l.meetLock(err)
 		return false, &batchError{jobs: b.jobs, charged: b.charged, err: err}
 	}
+	l.few = !b.full && len(b.jobs) <= fewJobs
 	return l.settled(ctx, b) > 0, nil
 }
 
@@ -155,9 +156,11 @@ func (b *batch) settle(ctx context.Context) error {
 	} else if err := b.finish(); err != nil {
 		return err
 	}
+	b.chain.queue(b.write, b.history, b.jobs[0].now)
 	if err := b.send(ctx); err != nil {
 		return err
 	}
+	// What the database told while it wrote: requests that have used up their attempts.
 	if err := b.chain.write(ctx, b.tx, b.history, b.jobs[0].now); err != nil {
 		return err
 	}
