@@ -13,8 +13,8 @@ import (
 
 // Preview tells what would become of a job of a built-in kind if it were settled now, before all that waits: it settles
 // the job in tx, as a lane would, and writes all that the lane would write, so that every constraint has its say. The
-// caller has to roll back. It takes the rights of lastseat_worker, and keeps the rows that the job needs locked until then:
-// a lane passes them by.
+// caller has to roll back. It takes the rights of lastseat_worker, and keeps the rows that the job needs locked until
+// then: a lane passes them by.
 //
 // A result that is waiting ([outbox.Result].IsWaiting) says that another session has one of these rows locked.
 func Preview(ctx context.Context, tx pgx.Tx, job outbox.Job) (outbox.Result, error) {

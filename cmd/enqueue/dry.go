@@ -113,8 +113,8 @@ func dryRight(err error) error {
 	if cli.ExitCode(err) != cli.ExitNoRight {
 		return err
 	}
-	return &cli.Error{Code: cli.ExitNoRight, Err: errors.New("a dry run settles the request and takes all of it back, which " +
-		"this role may not: connect as lastseat_worker")}
+	return &cli.Error{Code: cli.ExitNoRight, Err: errors.New("a dry run settles the request and takes all of it back, " +
+		"which this role may not: connect as lastseat_worker")}
 }
 
 const (

@@ -91,7 +91,8 @@ func TestDryRunTells(t *testing.T) {
 	if got := s.transfer(t, "k", "--dry-run"); !strings.Contains(got.Out, "k  payment.transfer  pending  (duplicate)") {
 		t.Errorf("a duplicate: %q, %q", got.Out, got.Err)
 	}
-	if got := s.transfer(t, "new", "--dry-run"); !strings.Contains(got.Out, "would be applied  transferred  (1 requests wait before it)") {
+	const behind = "would be applied  transferred  (1 requests wait before it)"
+	if got := s.transfer(t, "new", "--dry-run"); !strings.Contains(got.Out, behind) {
 		t.Errorf("behind another: %q, %q", got.Out, got.Err)
 	}
 	s.transfer(t, "k", "--amount", "2.00", "--dry-run").Fails(t, 65, `key "k" was used`)
@@ -108,7 +109,8 @@ func TestDryRunTells(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `SELECT FROM lastseat.accounts WHERE id = 'ada' FOR UPDATE`); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.transfer(t, "new", "--dry-run"); got.Code != 0 || !strings.Contains(got.Out, "would wait: another session has a row") {
+	const held = "would wait: another session has a row"
+	if got := s.transfer(t, "new", "--dry-run"); got.Code != 0 || !strings.Contains(got.Out, held) {
 		t.Errorf("with a row locked: exit code %d, %q, %q", got.Code, got.Out, got.Err)
 	}
 	args := []string{"transfer", "--key", "new", "--from", "bank", "--to", "ben", "--amount", "1", "--currency", "EUR", "--dry-run"}

@@ -8,8 +8,8 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-var errSince = errors.New("it is a duration like 90s, 15m, 1h or 7d, a time like 2026-11-23T12:00:00Z, or a date like " +
-	"2026-11-23")
+var errSince = errors.New("it is a duration like 90s, 15m, 1h or 7d, a time like 2026-11-23T12:00:00Z, or a " +
+	"date like 2026-11-23")
 
 // builtInKinds are the names of the kinds that can be asked for.
 func builtInKinds() (names []string) {

@@ -210,7 +210,8 @@ func (m mistake) try(t *testing.T, s *shop, asJSON bool) {
 	told := got.Err
 	if asJSON && m.args != "list --output yaml" {
 		told = readFailure(t, got.Err)
-	} else if lines := strings.Count(told, "\n"); lines != 1 && !(lines == 2 && m.code == 64 && strings.Contains(told, "\nTry 'enqueue")) {
+	} else if lines := strings.Count(told, "\n"); lines != 1 &&
+		(lines != 2 || m.code != 64 || !strings.Contains(told, "\nTry 'enqueue")) {
 		t.Errorf("%d lines: %q", lines, told)
 	}
 	for _, want := range m.says {

@@ -42,7 +42,8 @@ func (p *program) outcomeCommand() *cobra.Command {
 			}
 			missing := slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return found[key] })
 			if len(missing) > 0 {
-				return cli.BadData("no request has the key %s: check the key, it is compared to the letter", strings.Trim(fmt.Sprintf("%q", missing), "[]"))
+				return cli.BadData("no request has the key %s: check the key, it is compared to the letter",
+					strings.Trim(fmt.Sprintf("%q", missing), "[]"))
 			}
 			return nil
 		},

@@ -27,13 +27,13 @@ func (p *program) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [--status STATUS] [--code CODE] [--kind KIND] [--since 1h]",
 		Short: "List requests and what became of them, the newest first",
-		Long: `List requests and what became of them: first those that are pending, then those that are settled, each with the newest
-first.
+		Long: `List requests and what became of them: first those that are pending, then those that are settled, each
+with the newest first.
 
 --status, --code and --kind may be given several times, or with commas: --status rejected,failed.
 
-Without --since it reads back until it has found --limit requests. It looks at every outcome down to there, about
-100,000 in a second, so give --since if you look for something rare. It needs the role lastseat_viewer or lastseat_worker.`,
+Without --since it reads back until it has found --limit requests. It looks at every outcome down to there, so give
+--since if you look for something rare. It needs the role lastseat_viewer or lastseat_worker.`,
 		Example: "  enqueue list --status rejected --code insufficient_funds --since 1h\n" +
 			"  enqueue list --status pending --output json",
 		Args: cobra.NoArgs,
@@ -64,15 +64,16 @@ Without --since it reads back until it has found --limit requests. It looks at e
 func (p *program) list(cmd *cobra.Command, pool *pgxpool.Pool, filter inspect.Filter, choice choice,
 	format listFormat) error {
 	out := bufio.NewWriter(p.streams.Out)
-	w, err := p.newList(format, out, make([]bool, 7), "settled_at", "requested_at", "key", "kind", "status", "code", "detail")
+	w, err := p.newList(format, out, make([]bool, 7), "settled_at", "requested_at", "key", "kind", "status", "code",
+		"detail")
 	if err != nil {
 		return err
 	}
 	found := 0
 	err = inspect.List(cmd.Context(), pool, filter, func(o outbox.Outcome) error {
 		found++
-		return w.add(cli.OutcomeLine(o, false), settledAt(format, o.SettledAt), shownTime(format, o.RequestedAt), o.Key, o.Kind,
-			string(o.Status), o.Code, string(o.Detail))
+		return w.add(cli.OutcomeLine(o, false), settledAt(format, o.SettledAt), shownTime(format, o.RequestedAt), o.Key,
+			o.Kind, string(o.Status), o.Code, string(o.Detail))
 	})
 	if err == nil {
 		err = w.end()

@@ -15,8 +15,8 @@ func (p *program) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain KEY",
 		Short: "Say why a request waits, or what became of it",
-		Long: `Say why a request waits, or what became of it: for when it is scheduled, which attempts have failed, whether its queue
-is paused, who holds its lane, how many requests come first, and who has a row locked that it needs.
+		Long: `Say why a request waits, or what became of it: for when it is scheduled, which attempts have failed, whether its
+queue is paused, who holds its lane, how many requests come first, and who has a row locked that it needs.
 
 The role lastseat_viewer is enough.`,
 		Example: "  worker explain order-1042",

@@ -36,7 +36,8 @@ func TestExplain(t *testing.T) {
 		'{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '2 hours')`)
 	runWith(t, url, "run", "--drain").Succeeds(t)
 	explained(t, url, "poor", "rejected  insufficient_funds", `"available": 100`, "ask again with a new key")
-	explained(t, url, "later", "It is scheduled for", "in 2h0m0s", "No worker holds 1 of the 1 lanes of its queue: worker run")
+	explained(t, url, "later", "It is scheduled for", "in 2h0m0s",
+		"No worker holds 1 of the 1 lanes of its queue: worker run")
 
 	give(t, pool, "second", 1)
 	give(t, pool, "third", 1)
@@ -73,8 +74,8 @@ func TestExplain(t *testing.T) {
 	got := runWith(t, url, "explain", "second", "-o", "json")
 	got.Succeeds(t)
 	var e inspect.Explanation
-	if err := json.Unmarshal([]byte(got.Out), &e); err != nil || e.Key != "second" || e.Job == nil || len(e.Reasons) == 0 ||
-		len(e.Lanes) != 1 {
+	if err := json.Unmarshal([]byte(got.Out), &e); err != nil || e.Key != "second" || e.Job == nil ||
+		len(e.Reasons) == 0 || len(e.Lanes) != 1 {
 		t.Errorf("as JSON it is %s (%v)", got.Out, err)
 	}
 	runWith(t, url, "explain", "secnod").Fails(t, 65, `"secnod"`, "check the key")
@@ -152,7 +153,8 @@ func TestTop(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
 	pool := open(t, url)
-	if got := runWith(t, url, "top"); got.Code != 0 || !strings.Contains(got.Out, "no worker has run here yet: worker run") {
+	const none = "no worker has run here yet: worker run"
+	if got := runWith(t, url, "top"); got.Code != 0 || !strings.Contains(got.Out, none) {
 		t.Errorf("before the first worker: %d, %q, %q", got.Code, got.Out, got.Err)
 	}
 	give(t, pool, "k1", 100)

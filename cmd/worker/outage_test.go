@@ -81,8 +81,8 @@ func (s *severable) cut() {
 	s.conns = nil
 }
 
-// An outage of the database is one line in the log when it begins and one when it is over. Each part of River reports it
-// as well, again and again, and the lane twice a second.
+// An outage of the database is one line in the log when it begins and one when it is over. Each part of River reports
+// it as well, again and again, and the lane twice a second.
 func TestOutageInTheLog(t *testing.T) {
 	t.Parallel()
 	proxy, proxied := newSeverable(t, testdb.New(t))

@@ -25,14 +25,17 @@ const (
 	RETURNING q.paused_at, q.paused_at = now()`
 
 	resumeSQL = `
-	WITH paused AS (SELECT q.name FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL FOR UPDATE),
+	WITH paused AS (SELECT q.name FROM lastseat.river_queue q
+	                WHERE q.name = @queue AND q.paused_at IS NOT NULL FOR UPDATE),
 	resumed AS (UPDATE lastseat.river_queue q SET paused_at = NULL, updated_at = now() FROM paused p WHERE q.name = p.name
 	            RETURNING q.name)
 	SELECT NULL::timestamptz, EXISTS (SELECT FROM resumed)`
 
 	// wakeSQL wakes the lanes, and River's producers of a queue of its own.
-	wakeSQL = `SELECT pg_notify('lastseat.river_insert', json_build_object('queue', @queue::text)::text),
-	                  pg_notify('lastseat.river_control', json_build_object('action', @action::text, 'queue', @queue::text)::text)`
+	wakeSQL = `
+	SELECT pg_notify('lastseat.river_insert', json_build_object('queue', @queue::text)::text),
+	       pg_notify('lastseat.river_control',
+	                 json_build_object('action', @action::text, 'queue', @queue::text)::text)`
 
 	dueOfQueueSQL = `SELECT count(*) FROM lastseat.river_job j
 	WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()`
@@ -65,8 +68,8 @@ func (p *program) pauseCommand() *cobra.Command {
 	return p.pausing(&cobra.Command{
 		Use:   "pause [--queue QUEUE]",
 		Short: "Have the workers settle nothing until worker resume",
-		Long: `Have the workers settle nothing until worker resume. The batch in hand is finished. Requests may still be made; they
-wait, and are settled in their order afterwards. What expires does so on time.
+		Long: `Have the workers settle nothing until worker resume. The batch in hand is finished. Requests may still be made;
+they wait, and are settled in their order afterwards. What expires does so on time.
 
 The workers go on running: the pause is in the database, and lasts over restarts. River UI shows it, too.`,
 		Example: "  worker pause",

@@ -25,8 +25,8 @@ func (p *program) topCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top [--every 2s] [--times N]",
 		Short: "Show what the workers do: rate, backlog, lanes, outcomes",
-		Long: `Show what the workers do, on one screen that changes until Ctrl-C: how many requests are settled in a second, how many
-wait and for how long, who holds the lanes, and the outcomes of the last ten seconds by code.
+		Long: `Show what the workers do, on one screen that changes until Ctrl-C: how many requests are settled in a second, how
+many wait and for how long, who holds the lanes, and the outcomes of the last ten seconds by code.
 
 Where the output is no terminal, or with --output json, it is written once, or --times times.
 The role lastseat_viewer is enough.`,
@@ -112,8 +112,8 @@ func draw(screen *os.File, seen inspect.Overview) error {
 func describeOverview(o inspect.Overview) []string {
 	lines := []string{
 		fmt.Sprintf("%s UTC   %.0f requests/s over %.0f s", o.At.Format(time.DateTime), o.Rate, o.Over.Seconds()),
-		fmt.Sprintf("waiting   %s due, the oldest for %.1f s; %s scheduled, %s to be tried again", cli.Thousands(o.Due), o.Oldest,
-			cli.Thousands(o.Scheduled), cli.Thousands(o.Retrying)),
+		fmt.Sprintf("waiting   %s due, the oldest for %.1f s; %s scheduled, %s to be tried again", cli.Thousands(o.Due),
+			o.Oldest, cli.Thousands(o.Scheduled), cli.Thousands(o.Retrying)),
 		"",
 		fmt.Sprintf("%-20s %-7s %-8s %-22s %-20s %s", "QUEUE", "LANE", "PID", "SINCE (UTC)", "ADDRESS", "STATE"),
 	}
@@ -126,8 +126,8 @@ func describeOverview(o inspect.Overview) []string {
 		case l.PID == nil:
 			lines = append(lines, fmt.Sprintf("%-20s %-7s nobody holds it: worker run", cli.Word(l.Queue), lane))
 		default:
-			lines = append(lines, strings.TrimRight(fmt.Sprintf("%-20s %-7s %-8d %-22s %-20s %s", cli.Word(l.Queue), lane, *l.PID,
-				l.Since.UTC().Format(time.DateTime), l.Address, l.State), " "))
+			lines = append(lines, strings.TrimRight(fmt.Sprintf("%-20s %-7s %-8d %-22s %-20s %s", cli.Word(l.Queue), lane,
+				*l.PID, l.Since.UTC().Format(time.DateTime), l.Address, l.State), " "))
 		}
 	}
 	if len(o.Lanes) == 0 {

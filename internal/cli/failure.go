@@ -108,9 +108,12 @@ var commands = []struct {
 	sql *regexp.Regexp
 	as  string // with the SQL's literal in place of %s
 }{
-	{regexp.MustCompile(`SELECT lastseat\.open_account\(` + sqlLiteral + `, 'EUR'\)`), "enqueue account --id %s --currency EUR"},
-	{regexp.MustCompile(`SELECT lastseat\.define_resource\(` + sqlLiteral + `, 1\)`), "enqueue resource --id %s --capacity 1"},
-	{regexp.MustCompile(`SELECT lastseat\.define_limit\(` + sqlLiteral + `, 4\)`), "enqueue limit --group %s --per-customer 4"},
+	{regexp.MustCompile(`SELECT lastseat\.open_account\(` + sqlLiteral + `, 'EUR'\)`),
+		"enqueue account --id %s --currency EUR"},
+	{regexp.MustCompile(`SELECT lastseat\.define_resource\(` + sqlLiteral + `, 1\)`),
+		"enqueue resource --id %s --capacity 1"},
+	{regexp.MustCompile(`SELECT lastseat\.define_limit\(` + sqlLiteral + `, 4\)`),
+		"enqueue limit --group %s --per-customer 4"},
 	{regexp.MustCompile(`SELECT lastseat\.authorize\(\.\.\.\)`), "enqueue authorize --help says how"},
 	{regexp.MustCompile(`SELECT lastseat\.hold\(\.\.\.\)`), "enqueue hold --help says how"},
 	{regexp.MustCompile(`lastseat\.outcomes_since\(''\)`), "enqueue watch --from-beginning"},

@@ -11,9 +11,10 @@ import (
 // AddManual gives root the command man, which writes a manual page for each command.
 func AddManual(root *cobra.Command, streams Streams, output *Output) {
 	root.AddCommand(&cobra.Command{
-		Use:     "man DIR",
-		Short:   "Write the manual pages of all commands to a directory",
-		Long:    "Write the manual pages of all commands to a directory, which is made if there is none: " + root.Name() + ".1 and so on.",
+		Use:   "man DIR",
+		Short: "Write the manual pages of all commands to a directory",
+		Long: "Write the manual pages of all commands to a directory, which is made if there is none: " +
+			root.Name() + ".1 and so on.",
 		Example: "  " + root.Name() + " man share/man/man1 && man -M share/man " + root.Name(),
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Nearest is the one of names that somebody may have meant who wrote this, or nothing. The first of equally near ones; one
-// that begins with it, or with which it begins, is near.
+// Nearest is the one of names that somebody may have meant who wrote this, or nothing. The first of equally near
+// ones. One that begins with it, or with which it begins, is near.
 func Nearest(written string, names []string) string {
 	best, least := "", 1+max(1, len(written)/4)
 	for _, name := range names {

@@ -91,8 +91,8 @@ func Usage(format string, args ...any) error {
 	return &Error{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// Line is err on one line, in terms of the command line, or on several lines if err joins several errors. A database that can't be reached is named
-// once, not once for each address.
+// Line is err on one line, in terms of the command line, or on several lines if err joins several errors. A database
+// that can't be reached is named once, not once for each address.
 func Line(err error) string { return InCommands(line(err)) }
 
 func line(err error) string {

@@ -140,8 +140,8 @@ func extraWord(cmd *cobra.Command, quoted string, args []string) error {
 	case cmd.Flags().Lookup(strings.TrimLeft(word, "—–−-")) != nil:
 		return fmt.Errorf("%s is no flag: write --%s, with two hyphens", quoted, strings.TrimLeft(word, "—–−-"))
 	case before != "":
-		return fmt.Errorf("the word %s follows the value of %s: quote a value with blanks, give each other value its flag; %s",
-			quoted, before, usageLine(cmd))
+		return fmt.Errorf("the word %s follows the value of %s: quote a value with blanks, give each other value its "+
+			"flag; %s", quoted, before, usageLine(cmd))
 	}
 	return fmt.Errorf("the word %s belongs to no flag: %s", quoted, usageLine(cmd))
 }

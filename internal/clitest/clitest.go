@@ -72,7 +72,8 @@ var saysWho = regexp.MustCompile(`^(worker|enqueue): .`)
 // character.
 func oneLine(errs string) bool {
 	line, ended := strings.CutSuffix(errs, "\n")
-	return ended && (saysWho.MatchString(line) || strings.HasPrefix(line, `{"error":{`)) && !strings.ContainsFunc(line, unicode.IsControl)
+	return ended && (saysWho.MatchString(line) || strings.HasPrefix(line, `{"error":{`)) &&
+		!strings.ContainsFunc(line, unicode.IsControl)
 }
 
 // Told is what an error stream says: the text of an error as JSON, and anything else as it is.

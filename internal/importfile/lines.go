@@ -99,7 +99,8 @@ func (l *lines) checkText() error {
 	for i := 0; ; {
 		r, size := utf8.DecodeRune(l.line[i:])
 		if r == utf8.RuneError && size == 1 {
-			return errorf(l.n, "byte %d (0x%02x) is not UTF-8: save the file as UTF-8, or iconv -f WINDOWS-1252 -t UTF-8 FILE", i+1, l.line[i])
+			return errorf(l.n, "byte %d (0x%02x) is not UTF-8: save the file as UTF-8, or iconv -f WINDOWS-1252 -t UTF-8 FILE",
+				i+1, l.line[i])
 		}
 		i += size
 	}

@@ -39,12 +39,14 @@ var needed = []struct{ argument, table string }{
 const (
 	// paymentAccountsSQL and reservationResourcesSQL have what a request names only through its payment or reservation.
 	paymentAccountsSQL      = `SELECT p.from_account, p.to_account FROM lastseat.payments p WHERE p.id = $1`
-	reservationResourcesSQL = `SELECT DISTINCT i.resource_id FROM lastseat.reservation_items i WHERE i.reservation_id = $1 ORDER BY 1`
+	reservationResourcesSQL = `
+	SELECT DISTINCT i.resource_id FROM lastseat.reservation_items i WHERE i.reservation_id = $1 ORDER BY 1`
 
 	// lockersSQL has the sessions whose transactions a row names as those that have locked it: one, or a list of them.
 	lockersSQL = `
 	SELECT a.pid, coalesce(a.usename, ''), coalesce(nullif(a.application_name, ''), 'no application name'),
-	       coalesce(nullif(a.state, ''), 'state unknown'), coalesce(date_trunc('second', clock_timestamp() - a.xact_start)::text, '?')
+	       coalesce(nullif(a.state, ''), 'state unknown'),
+	       coalesce(date_trunc('second', clock_timestamp() - a.xact_start)::text, '?')
 	FROM pg_locks k JOIN pg_stat_activity a ON a.pid = k.pid
 	WHERE k.locktype = 'transactionid' AND k.granted AND k.mode = 'ExclusiveLock' AND k.pid <> pg_backend_pid()
 	  AND k.transactionid = ANY ($1::text[]::xid[]) AND a.application_name <> 'lastseat lane' ORDER BY a.pid`

@@ -19,7 +19,9 @@ type Overview struct {
 	Retrying  int           `json:"retrying"`
 	Oldest    float64       `json:"oldest_seconds"` // how long the request has been due that comes first
 	Lanes     []Lane        `json:"lanes"`
-	Codes     []Count       `json:"codes"` // of the outcomes of that time, the most frequent first; of the newest 1,000 if there are more
+
+	// Codes are those of the outcomes of that time, the most frequent first; of the newest 1,000 if there are more.
+	Codes []Count `json:"codes"`
 }
 
 // Count is how often a code came.
