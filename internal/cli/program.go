@@ -110,7 +110,7 @@ func line(err error) string {
 	}
 	switch silence := (*SilenceError)(nil); {
 	case errors.Is(err, outbox.ErrCommitUnknown):
-		return OneLine(strings.TrimSpace(err.Error())) + ": run the same command again; what was done is not done twice"
+		return outbox.ErrCommitUnknown.Error() + ": run the same command again; what was done is not done twice"
 	case errors.As(err, &silence):
 		return silence.Error() + ": run the same command again; what was done is not done twice"
 	case connectionLost(err):
