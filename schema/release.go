@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "e901dd00afddba5ab5ed211bce2706e26260d0cb089cfccaa730903af677c01f"
+	functionsDigest  = "fbb289dbcf00dfa7768462822d33cd0cd5038b59b42f43de9e7340000166b4d5"
 )
 
 //go:embed migrations/*.sql functions/*.sql

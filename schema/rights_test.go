@@ -168,7 +168,7 @@ func TestFunctionsAreShut(t *testing.T) {
 		"SECURITY DEFINER, search_path open": `prosecdef AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig), false)`,
 		// Those of plain.sql become part of the functions that use them, which nobody else may: they can't have a search_path.
 		"ours, search_path open": `proname !~ '^river_' AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig), false)
-			AND NOT (prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql') AND provolatile = 'i' AND NOT prosecdef
+			AND NOT (prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql') AND provolatile <> 'v' AND NOT prosecdef
 			         AND proconfig IS NULL AND NOT EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner)))
 			         WHERE grantee <> 'lastseat_owner'::regrole))`,
 		"not the owner's": `proowner <> 'lastseat_owner'::regrole`,

@@ -45,7 +45,7 @@ args: its arguments.';
 
 CREATE OR REPLACE FUNCTION lastseat.mark_of(kind text, args jsonb)
 RETURNS bytea
-LANGUAGE sql IMMUTABLE AS $$
+LANGUAGE sql STABLE AS $$ -- as convert_to is: otherwise it would be called
     SELECT sha256(convert_to(kind || ' ' || args::text, 'UTF8'))
 $$;
 COMMENT ON FUNCTION lastseat.mark_of IS 'SHA-256 of a kind and of arguments that have one spelling and no key.
