@@ -109,7 +109,7 @@ func interview(ctx context.Context, server *server, o options, progress io.Write
 			}
 			i += len(group)
 			group = slices.DeleteFunc(slices.Clone(group), func(a *answer) bool {
-				return !o.only.MatchString(a.label()) || o.quick && !a.essential()
+				return !o.only.MatchString(a.label()) || o.quick && !o.allAskings && !a.essential()
 			})
 			if len(group) == 0 {
 				continue

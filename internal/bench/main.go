@@ -27,6 +27,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -52,7 +53,7 @@ type options struct {
 	warm                     int // jobs that a contestant settles, uncounted, before its first measurement; 0: none
 	rounds, batch            int
 	pace                     time.Duration // how long is asked at a part of the full rate
-	quick                    bool
+	quick, allAskings        bool
 	only                     *regexp.Regexp
 	limit                    time.Duration
 	profile                  string
@@ -87,7 +88,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	if *short {
 		o.jobs, o.slowJobs, o.accounts, o.asks, o.backlog, o.warm = 200, 200, 100, 100, 1_000, 0
-		o.pace = 100 * time.Millisecond
+		o.pace, o.quick, o.allAskings = 100*time.Millisecond, true, true
 	} else if o.quick {
 		o.jobs, o.slowJobs, o.asks, o.warm, o.pace = 20_000, 2_000, 4_000, 0, 2*time.Second
 	}
@@ -149,9 +150,8 @@ func (o options) report(ctx context.Context, server *server, progress io.Writer)
 	if err != nil {
 		return "", err
 	}
-	return strings.Join([]string{
-		ridesTable(rides), table(results), answersTable(answers), staysTable(stays), logTable(log),
-	}, "\n"), nil
+	tables := []string{ridesTable(rides), table(results), answersTable(answers), staysTable(stays), logTable(log)}
+	return strings.Join(slices.DeleteFunc(tables, func(t string) bool { return strings.Count(t, "\n") <= 2 }), "\n"), nil
 }
 
 // contest measures all contestants, round by round: what disturbs the machine for a while then disturbs several.
