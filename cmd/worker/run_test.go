@@ -64,7 +64,8 @@ func TestRiverClientsJob(t *testing.T) {
 		"text":      {args: pay{"text", "bank", "ada", "1", "EUR", 0}, status: "rejected", code: "invalid_args"},
 		"no amount": {args: pay{"no amount", "bank", "ada", nil, "EUR", 0}, status: "rejected", code: "invalid_args"},
 		"unknown currency": {args: pay{"unknown currency", "bank", "ada", 1, "XQQ", 0}, status: "rejected",
-			code: "invalid_args"},
+			code: "currency_mismatch"}, // whether there is one, the accounts tell
+		"no currency": {args: pay{"no currency", "bank", "ada", 1, "euro", 0}, status: "rejected", code: "invalid_args"},
 		"the same account": {args: pay{"the same account", "ada", "ada", 1, "EUR", 0}, status: "rejected",
 			code: "invalid_args"},
 		"empty account": {args: pay{"empty account", "", "ada", 1, "EUR", 0}, status: "rejected", code: "invalid_args"},
