@@ -156,7 +156,7 @@ func TestJobThatCannotEvenBeDiscarded(t *testing.T) {
 }
 
 // A job whose arguments are damaged on the disk, in a queue of one lane and of several: no lane can read its lane from
-// it. It is left out, and all others settle, in order.
+// it. It is charged with a failed attempt, like every job that fails, and all others settle.
 func TestJobWithDamagedArguments(t *testing.T) {
 	t.Parallel()
 	for _, lanes := range []int{1, 3} {
@@ -180,8 +180,12 @@ func TestJobWithDamagedArguments(t *testing.T) {
 			if slices.Sort(played); !slices.Equal(played, good) {
 				t.Errorf("%d played: %v", len(played), played)
 			}
-			if !told.with("job left out", "job_id=31") {
+			if !told.with("job failed", "job_id=31") {
 				t.Errorf("no line names the job: %v", told.all)
+			}
+			left := b.keys(`SELECT id || ' ' || state || ' ' || attempt || ' ' || (errors[1] ->> 'error') FROM lastseat.river_job`)
+			if len(left) != 1 || !strings.HasPrefix(left[0], "31 ") || !strings.Contains(left[0], " 1 claim: ") {
+				t.Errorf("left: %q", left)
 			}
 		})
 	}
