@@ -80,11 +80,39 @@ type holder struct {
 	visible                             bool // whether this session may know the state and the statement
 }
 
+// namesakesSQL finds the tables of a name: an error tells of a table without its schema.
+const namesakesSQL = `
+	SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE c.relname = $1 AND c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'pg_toast')
+	  AND has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
+	ORDER BY 1 LIMIT 10`
+
 // holders looks for who has a row locked. A prepared transaction has no session, and a row may be free by now.
 func (l *lane) holders(ctx context.Context, row Row) ([]holder, error) {
-	if row.text != "" {
+	switch {
+	case row.text != "":
 		return nil, nil
+	case strings.Contains(row.Table, "."):
+		return l.holdersOf(ctx, row)
 	}
+	rows, err := l.conn.Query(ctx, namesakesSQL, row.Table)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	for _, row.Table = range tables {
+		if found, err := l.holdersOf(ctx, row); err != nil || len(found) > 0 {
+			return found, err
+		}
+	}
+	return nil, nil
+}
+
+// holdersOf looks for who has a row locked whose table is known with its schema.
+func (l *lane) holdersOf(ctx context.Context, row Row) ([]holder, error) {
 	sql, args := row.from()
 	var xmax string
 	err := l.conn.QueryRow(ctx, `SELECT xmax::text FROM `+sql, args...).Scan(&xmax)
