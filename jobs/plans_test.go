@@ -218,6 +218,9 @@ func TestPlansUnderHostileStatistics(t *testing.T) {
 					raw, fmt.Sprint(raw, name, day))
 			}
 			exec(t, pool, `UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL WHERE state = 'discarded'`)
+			// They are late, so that what the lane asks to say why is looked at, too.
+			exec(t, pool, `UPDATE lastseat.river_job SET scheduled_at = scheduled_at - interval '1 h',
+				created_at = created_at - interval '1 h' WHERE state = 'available'`)
 			exec(t, pool, sql)
 			drainWith(t, watched, keep)
 			plans := told.take()

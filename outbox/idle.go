@@ -98,6 +98,9 @@ func (l *lane) nap(ctx, stop context.Context) error {
 		if err := l.others(ctx, false, true); err != nil {
 			return err
 		}
+		if err := l.sayBehind(ctx); err != nil {
+			return err
+		}
 	}
 }
 

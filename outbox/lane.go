@@ -50,6 +50,7 @@ type lane struct {
 	taken   time.Time // when it took the lane
 	lacking lacking
 	refused refusals
+	behind  behind
 
 	nextSchedule time.Time // when the lane looks again for scheduled jobs that have come due
 }
@@ -125,6 +126,9 @@ func (l *lane) turns(ctx, stop context.Context, drain bool) error {
 // turn is a look at what was scheduled, a sweep, if one is due, and a batch; if there is no job to settle, the lane
 // rests. drained: it is to be drained and nothing is left.
 func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err error) {
+	if err := l.sayBehind(ctx); err != nil {
+		return false, err
+	}
 	if _, err := l.schedule(ctx); err != nil {
 		return false, err
 	}

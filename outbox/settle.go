@@ -192,6 +192,7 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 		return 0
 	}
 	n := l.stats.count(b)
+	l.behind.settled += n
 	l.refused.count(b)
 	if n > 0 {
 		l.stalls = 0

@@ -345,15 +345,10 @@ func (l *lane) sayWho(ctx context.Context) {
 		}
 		said++
 		l.waiting.said = now
-		holders, err := l.holders(ctx, *c.waits)
-		if err != nil {
-			l.log.DebugContext(ctx, "can't find out who has a row locked", slog.String("error", err.Error()))
-		}
 		l.log.LogAttrs(ctx, slog.LevelWarn, "waiting for a row that another session has locked", append([]slog.Attr{
-			slog.String("row", c.waits.String()), slog.Int64("job_id", c.ID), slog.String("kind", c.Kind),
-			slog.String("key", c.Key), slog.Duration("duration", waited.Round(time.Millisecond)),
-			slog.Int("behind", behind[c.waits.String()]),
-		}, attributes(holders)...)...)
+			slog.Int64("job_id", c.ID), slog.String("kind", c.Kind), slog.String("key", c.Key),
+			slog.Duration("duration", waited.Round(time.Millisecond)), slog.Int("behind", behind[c.waits.String()]),
+		}, l.lockedBy(ctx, *c.waits)...)...)
 	}
 }
 
