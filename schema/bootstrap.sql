@@ -27,6 +27,15 @@ BEGIN
             NULL; -- a member without INHERIT can still SET ROLE, which comes next; for anybody else that fails
         END;
     END IF;
+    -- So that a worker's log can say what a session does that has locked a row: its state and its statement. Whoever may
+    -- not grant this migrates without; the log then says what to grant.
+    IF NOT pg_has_role('lastseat_worker', 'pg_read_all_stats', 'MEMBER') THEN
+        BEGIN
+            GRANT pg_read_all_stats TO lastseat_worker;
+        EXCEPTION WHEN insufficient_privilege OR unique_violation THEN
+            NULL; -- or another migration was quicker
+        END;
+    END IF;
     IF to_regnamespace('lastseat') IS NULL THEN
         CREATE SCHEMA lastseat AUTHORIZATION lastseat_owner;
     END IF;

@@ -78,6 +78,10 @@ func TestDatabasesOfOneClusterAtOnce(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			may := scalar[bool](t, testdb.Pool(t, admin), `SELECT pg_has_role('lastseat_worker', 'pg_read_all_stats', 'USAGE')`)
+			if name == "superuser" && !may {
+				t.Error("the worker can't see what sessions do that lock its rows")
+			}
 		})
 	}
 }

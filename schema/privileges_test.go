@@ -147,6 +147,24 @@ func TestRightByRight(t *testing.T) {
 	}
 }
 
+// A worker may see what other sessions do, so that its log can say who has locked a row; nobody else may.
+func TestWhoSeesOthersStatements(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	name, _ := member(t, pool, "lastseat_worker")
+	stranger := connect(t, pool, "")
+	exec(t, stranger, `SELECT 'a secret'`)
+	for role, may := range map[string]bool{
+		"lastseat_worker": true, name: true, "lastseat_producer": false, "lastseat_viewer": false,
+	} {
+		seen := scalar[bool](t, as(t, pool, role), `SELECT state IS NOT NULL AND query LIKE '%a secret%'
+			FROM pg_stat_activity WHERE pid = $1`, stranger.PgConn().PID())
+		if seen != may {
+			t.Errorf("%s sees another's statement: %t", role, seen)
+		}
+	}
+}
+
 // attempt runs sql in a transaction that is rolled back, and returns its error.
 func attempt(t *testing.T, conn *pgx.Conn, sql string) error {
 	t.Helper()
