@@ -166,6 +166,47 @@ CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON lastseat.outcome_log
 CREATE TRIGGER logged AFTER UPDATE ON lastseat.requests REFERENCING NEW TABLE AS settled
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.log_outcomes();
 
+-- Where each relay stands (docs/decisions/016). A relay has no transaction open while it speaks to its target, so
+-- no lock can fence it: whoever takes the row raises the epoch, and the cursor moves only in the epoch of its mover.
+CREATE TABLE lastseat.relays (
+    name             text COLLATE "C" PRIMARY KEY CHECK (char_length(name) BETWEEN 1 AND 200),
+    epoch            bigint NOT NULL DEFAULT 0,
+    holder           text COLLATE "C",
+    seen_at          timestamptz,
+    cursor           text COLLATE "C" NOT NULL DEFAULT '',
+    delivered        bigint NOT NULL DEFAULT 0,
+    delivered_at     timestamptz,
+    failures         integer NOT NULL DEFAULT 0,
+    failing_since    timestamptz,
+    retry_at         timestamptz,
+    failed_at        timestamptz,
+    last_error       text,
+    disabled_at      timestamptz,
+    disabled_because text,
+    CONSTRAINT relays_disabled_with_reason CHECK ((disabled_at IS NULL) = (disabled_because IS NULL))
+);
+COMMENT ON TABLE lastseat.relays IS
+    'One row for each target outside to which outcomes are relayed: how far it is, and what is wrong with it.';
+COMMENT ON COLUMN lastseat.relays.name IS 'The relay''s name: that of its target, without what is secret.';
+COMMENT ON COLUMN lastseat.relays.epoch IS
+    'Goes up whenever a process takes the relay over, or its cursor is set by hand. The cursor moves only within one.';
+COMMENT ON COLUMN lastseat.relays.holder IS
+    'The process that serves it; its sessions are named lastseat relay HOLDER. Null: its last holder has left it.';
+COMMENT ON COLUMN lastseat.relays.seen_at IS 'When the holder last showed that it is alive.';
+COMMENT ON COLUMN lastseat.relays.cursor IS
+    'A cursor of outcomes_since: that of the last outcome which the target has acknowledged.';
+COMMENT ON COLUMN lastseat.relays.delivered IS 'How many outcomes the target has acknowledged, repeats included.';
+COMMENT ON COLUMN lastseat.relays.delivered_at IS 'When it last acknowledged some.';
+COMMENT ON COLUMN lastseat.relays.failures IS 'How many attempts in a row have failed.';
+COMMENT ON COLUMN lastseat.relays.failing_since IS 'When the first of them failed.';
+COMMENT ON COLUMN lastseat.relays.retry_at IS 'When it is tried again.';
+COMMENT ON COLUMN lastseat.relays.failed_at IS 'When an attempt last failed.';
+COMMENT ON COLUMN lastseat.relays.last_error IS 'What went wrong then.';
+COMMENT ON COLUMN lastseat.relays.disabled_at IS
+    'Since when the target gets nothing: it is gone, or failed for too long. worker relay resume enables it again.';
+COMMENT ON COLUMN lastseat.relays.disabled_because IS 'What the target did.';
+GRANT INSERT, UPDATE ON lastseat.relays TO lastseat_worker;
+
 -- Who settles. Every transaction of a lane begins by locking the lane's row, which takes the right to UPDATE it: a
 -- session of any other role can't keep a lane from its work. The row also remembers what the lane's last holder
 -- could not say, because its process ended (docs/decisions/011-fence.md).
