@@ -1,0 +1,254 @@
+// Package natstest runs real NATS servers for tests, each as a process that can be killed.
+package natstest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lastseat/lastseat/internal/clitest"
+)
+
+const configVariable = "LASTSEAT_TEST_NATS"
+
+// Main is called first in TestMain: in a process that [Start] has started, it is the server, and does not return.
+func Main() {
+	file := os.Getenv(configVariable)
+	if file == "" {
+		return
+	}
+	options, err := server.ProcessConfigFile(file)
+	if err == nil {
+		options.NoSigs = true
+		var s *server.Server
+		if s, err = server.NewServer(options); err == nil {
+			s.ConfigureLogger()
+			s.Start()
+			fmt.Println("started")
+			_, _ = io.Copy(io.Discard, os.Stdin) // until the test is gone
+			os.Exit(0)
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// Cluster is one server or several.
+type Cluster struct {
+	t       testing.TB
+	dir     string
+	Servers []*Server
+}
+
+// Server is one of them.
+type Server struct {
+	c                      *Cluster
+	name                   string
+	client, route, monitor string // addresses
+	cmd                    *exec.Cmd
+	stdin                  io.WriteCloser
+}
+
+// Start starts n servers with JetStream. sync is the value of sync_interval.
+func Start(t testing.TB, n int, sync string) *Cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lastseat-nats-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Cluster{t: t, dir: dir}
+	t.Cleanup(func() {
+		for _, s := range c.Servers {
+			s.Kill()
+		}
+		_ = os.RemoveAll(dir)
+	})
+	for i := range n {
+		c.Servers = append(c.Servers, &Server{
+			c: c, name: fmt.Sprintf("n%d", i+1), client: free(t), route: free(t), monitor: free(t),
+		})
+	}
+	for _, s := range c.Servers {
+		s.configure(sync)
+		s.Start()
+	}
+	return c
+}
+
+func free(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+func (s *Server) configure(sync string) {
+	s.c.t.Helper()
+	text := fmt.Sprintf("server_name: %s\nlisten: %q\nhttp: %q\nmax_payload: 64KB\nlogfile: %q\n"+
+		"jetstream { store_dir: %q, sync_interval: %s, max_file_store: 2GB, max_memory_store: 64MB }\n",
+		s.name, s.client, s.monitor, filepath.Join(s.c.dir, s.name+".log"), s.Store(), sync)
+	if len(s.c.Servers) > 1 {
+		var routes []string
+		for _, other := range s.c.Servers {
+			routes = append(routes, fmt.Sprintf("%q", "nats://"+other.route))
+		}
+		text += fmt.Sprintf("cluster { name: lastseat, listen: %q, routes: [%s] }\n", s.route, strings.Join(routes, ", "))
+	}
+	if err := os.WriteFile(s.config(), []byte(text), 0o600); err != nil {
+		s.c.t.Fatal(err)
+	}
+}
+
+func (s *Server) config() string { return filepath.Join(s.c.dir, s.name+".conf") }
+
+// Store is the directory of its data.
+func (s *Server) Store() string { return filepath.Join(s.c.dir, s.name) }
+
+// Monitor is the URL of its monitoring port.
+func (s *Server) Monitor() string { return "http://" + s.monitor }
+
+// Start starts the server.
+func (s *Server) Start() {
+	s.c.t.Helper()
+	s.cmd = exec.Command(os.Args[0])
+	s.cmd.Env = append(os.Environ(), configVariable+"="+s.config())
+	s.cmd.Stderr = os.Stderr
+	var err error
+	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
+		s.c.t.Fatal(err)
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	if err != nil {
+		s.c.t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "started\n" {
+		s.c.t.Fatalf("the NATS server says %q: %v", line, err)
+	}
+}
+
+// Kill ends it with SIGKILL.
+func (s *Server) Kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	_ = s.stdin.Close()
+}
+
+// Wipe deletes the data of a server that is down.
+func (s *Server) Wipe() {
+	s.c.t.Helper()
+	if err := os.RemoveAll(s.Store()); err != nil {
+		s.c.t.Fatal(err)
+	}
+}
+
+// URL is what a relay is given, with the options.
+func (c *Cluster) URL(options string) string {
+	url := "nats://" + c.Servers[0].client + "#" + options
+	for _, s := range c.Servers[1:] {
+		url += "&server=" + s.client
+	}
+	return url
+}
+
+// JetStream connects to the cluster.
+func (c *Cluster) JetStream() jetstream.JetStream {
+	c.t.Helper()
+	var urls []string
+	for _, s := range c.Servers {
+		urls = append(urls, "nats://"+s.client)
+	}
+	conn, err := nats.Connect(strings.Join(urls, ","), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond),
+		nats.RetryOnFailedConnect(true))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return js
+}
+
+// Stream waits until the cluster is up, and makes a stream.
+func (c *Cluster) Stream(config jetstream.StreamConfig) jetstream.Stream {
+	c.t.Helper()
+	js := c.JetStream()
+	config.Replicas = len(c.Servers)
+	var stream jetstream.Stream
+	clitest.Eventually(c.t.(*testing.T), "the stream to be made", func() (ok bool) {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+		defer cancel()
+		var err error
+		stream, err = js.CreateOrUpdateStream(ctx, config)
+		return err == nil
+	})
+	return stream
+}
+
+// Whole waits until every replica of the stream has everything.
+func (c *Cluster) Whole(stream jetstream.Stream) {
+	c.t.Helper()
+	clitest.Eventually(c.t.(*testing.T), "the replicas to catch up", func() bool {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
+		defer cancel()
+		info, err := stream.Info(ctx)
+		if err != nil || info.Cluster == nil || info.Cluster.Leader == "" || len(info.Cluster.Replicas) != len(c.Servers)-1 {
+			return false
+		}
+		for _, replica := range info.Cluster.Replicas {
+			if !replica.Current || replica.Offline || replica.Lag > 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Read returns all messages of a stream, in its order.
+func (c *Cluster) Read(stream jetstream.Stream) []jetstream.Msg {
+	c.t.Helper()
+	info, err := stream.Info(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if info.State.Msgs == 0 {
+		return nil
+	}
+	consumer, err := stream.OrderedConsumer(c.t.Context(), jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer messages.Stop()
+	var all []jetstream.Msg
+	for range info.State.Msgs {
+		message, err := messages.Next()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		all = append(all, message)
+	}
+	return all
+}
