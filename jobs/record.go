@@ -49,3 +49,17 @@ func (s *state) writeRecords(write *pgx.Batch) {
 		})
 	}
 }
+
+// Records describes the kinds of what time brings about. Nobody can ask for them; they have outcomes.
+func Records() []Kind {
+	does := map[string]string{
+		"payment.expire":     "An authorization that expired",
+		"reservation.expire": "A hold or a wait that expired",
+		"reservation.grant":  "A waiting reservation that got its place",
+	}
+	var all []Kind
+	for _, record := range (&state{}).records() {
+		all = append(all, Kind{Name: record.kind, Applied: []string{record.code}, Does: does[record.kind]})
+	}
+	return all
+}
