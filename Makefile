@@ -81,8 +81,10 @@ bench-contention: go postgres ## locks, versions, SERIALIZABLE and the lane, fro
 	go run ./internal/contention $(ARGS)
 
 .PHONY: docs
-docs: go postgres ## docs/sql.md, from the comments in the database
+docs: go postgres ## docs/sql.md, from the comments in the database; the schemas of what is relayed, from the kinds
 	go run ./internal/sqldoc >docs/.sql.md && mv docs/.sql.md docs/sql.md
+	go run ./cmd/worker relay schema >docs/outcome.schema.json
+	go run ./cmd/worker relay schema --asyncapi >docs/asyncapi.json
 
 .PHONY: examples
 examples: go postgres ## the programs of examples/, each in its language; says what is missing

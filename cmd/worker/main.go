@@ -44,7 +44,8 @@ Exit codes:
 	}
 	p := &program{streams: streams, output: cli.AddOutput(root)}
 	root.AddCommand(p.runCommand(), p.migrateCommand(), p.auditCommand(), p.doctorCommand(), p.devCommand(),
-		p.demoCommand(), p.explainCommand(), p.topCommand(), p.pauseCommand(), p.resumeCommand())
+		p.demoCommand(), p.explainCommand(), p.topCommand(), p.pauseCommand(), p.resumeCommand(),
+		p.relayCommand())
 	cli.AddManual(root, streams, p.output)
 	return cli.Execute(ctx, root, args, streams)
 }

@@ -40,7 +40,7 @@ reconnects when the database has been away.`,
 			if drain {
 				work = worker.Drain
 			}
-			if err := work(ctx); err != nil {
+			if err := p.withRelays(ctx, loaded, !drain, work); err != nil {
 				return err
 			}
 			return p.printStats(ctx, pool, worker.Stats(), drain)

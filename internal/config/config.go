@@ -15,6 +15,8 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/relay"
 )
 
 // Config is the whole configuration. docs/operations.md lists it; a test keeps the list and this struct the same.
@@ -31,6 +33,7 @@ type Config struct {
 	ReplyLimit    time.Duration `env:"LASTSEAT_REPLY_LIMIT" envDefault:"30s"`
 	LogLevel      slog.Level    `env:"LASTSEAT_LOG_LEVEL" envDefault:"info"`
 	LogFormat     string        `env:"LASTSEAT_LOG_FORMAT" envDefault:"text"`
+	Relay         string        `env:"LASTSEAT_RELAY"`           // targets: relay.ParseTargets reads them
 	SealKey       string        `env:"LASTSEAT_SEAL_KEY"`        // signs what worker audit --seal prints
 	SealPublicKey string        `env:"LASTSEAT_SEAL_PUBLIC_KEY"` // proves it
 }
@@ -142,8 +145,18 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	for name, key := range map[string]string{"LASTSEAT_SEAL_KEY": c.SealKey, "LASTSEAT_SEAL_PUBLIC_KEY": c.SealPublicKey} {
 		check(name, key == "" || sealKey.MatchString(key), "is not 64 hexadecimal digits: openssl rand -hex 32 makes a key")
 	}
+	_, err := relay.ParseTargets(c.Relay)
+	check("LASTSEAT_RELAY", err == nil, "can't be used: %v", oneLine(err))
 	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
 	return mistakes
+}
+
+// oneLine is an error that may be several, on a line.
+func oneLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // atSignTooLate tells whether a URL has an @ after its host. Then the password has a /, ? or # that ends the host, and

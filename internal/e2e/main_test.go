@@ -10,10 +10,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/lastseat/lastseat/internal/relay/natstest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
 func TestMain(m *testing.M) {
+	natstest.Main()
 	if url := os.Getenv(ownWorkerURL); url != "" {
 		os.Exit(runOwnWorker(url))
 	}
