@@ -52,7 +52,7 @@ func member(t *testing.T, pool *pgxpool.Pool, role string) (name, mine string) {
 var workerMay = map[string]string{
 	"accounts": "r", "currencies": "r", "customer_counts": "ra", "entries": "ra", "limit_groups": "r",
 	"history": "ra", "history_waiting": "rd", "lanes": "raw", "outcome_log": "r", "timelines": "r",
-	"relays": "raw",
+	"relays":   "raw",
 	"payments": "ra",
 	"requests": "ra", "reservation_items": "ra", "reservations": "ra", "resources": "r", "schema_functions": "r",
 	"schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
