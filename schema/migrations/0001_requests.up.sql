@@ -77,9 +77,10 @@ COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null whi
 GRANT INSERT (key, kind, fingerprint, job_id, requested_at), UPDATE (status, code, detail, attempts, place, settled_at)
 ON lastseat.requests TO lastseat_worker;
 
-CREATE TRIGGER settled_once BEFORE UPDATE ON lastseat.requests
+-- AFTER: for a trigger BEFORE an update Postgres locks each row first, and writes the lock to the log.
+CREATE TRIGGER settled_once AFTER UPDATE ON lastseat.requests
     FOR EACH ROW WHEN (OLD.status <> 'pending') EXECUTE FUNCTION lastseat.refuse_resettle();
-CREATE TRIGGER identity BEFORE UPDATE OF key, kind, fingerprint ON lastseat.requests
+CREATE TRIGGER identity AFTER UPDATE OF key, kind, fingerprint ON lastseat.requests
     FOR EACH ROW
     WHEN ((OLD.key, OLD.kind, OLD.fingerprint) IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint))
     EXECUTE FUNCTION lastseat.refuse_change('A key stands for one request with its arguments.');

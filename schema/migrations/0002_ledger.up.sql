@@ -114,7 +114,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.entri
     EXECUTE FUNCTION lastseat.refuse_change('An entry never changes. Ask for a transfer that corrects it.');
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.accounts
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Entries refer to accounts for ever.');
-CREATE TRIGGER renamed BEFORE UPDATE OF id, currency ON lastseat.accounts
+CREATE TRIGGER renamed AFTER UPDATE OF id, currency ON lastseat.accounts
     FOR EACH ROW WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.currency IS DISTINCT FROM NEW.currency)
     EXECUTE FUNCTION lastseat.refuse_change('Entries refer to the id and are in the currency. Open another account.');
 CREATE TRIGGER one_currency AFTER INSERT ON lastseat.transfers REFERENCING NEW TABLE AS new_transfers
