@@ -267,14 +267,16 @@ func findOrder(e *evidence) (found []string) {
 			byRow[row] = append(byRow[row], i)
 		}
 	}
+	told := make(map[string]bool)
 	for row, places := range sorted(byRow) {
 		first := time.Duration(1<<63 - 1) // the earliest answer of those that come after
 		firstKey := ""
 		for _, i := range slices.Backward(places) {
 			a := e.keys[e.state.Feed[i].Key]
-			if first < a.from {
-				found = append(found, fmt.Sprintf("%s: %s was answered at %v, before %s was asked for at %v, and settled after it",
-					row, firstKey, first, e.state.Feed[i].Key, a.from))
+			if pair := firstKey + " " + e.state.Feed[i].Key; first < a.from && !told[pair] {
+				told[pair] = true
+				found = append(found, fmt.Sprintf("%s: %s was answered at %v, before %s was asked for at %v, and settled after it: %+v, %+v",
+					row, firstKey, first, e.state.Feed[i].Key, a.from, e.state.Requests[firstKey], e.state.Feed[i]))
 			}
 			if a.ok > 0 && a.until < first {
 				first, firstKey = a.until, e.state.Feed[i].Key

@@ -92,7 +92,7 @@ func findPlaces(e *evidence) (found []string) {
 func findExpiry(e *evidence) (found []string) {
 	for key, o := range sorted(e.state.Requests) {
 		a := e.keys[key]
-		if a == nil || a.op.Asks.Expires.IsZero() {
+		if a == nil || a.op.Asks.Expires.IsZero() || o.Attempts > 1 { // what is tried again is as late as it is then
 			continue
 		}
 		expired := o.Code == "hold_expired" || o.Code == "authorization_expired"
@@ -100,8 +100,8 @@ func findExpiry(e *evidence) (found []string) {
 		// what was confirmed or captured in time runs out no more, and may be cancelled or refunded later
 		lasting := a.op.Kind == "reservation.cancel" || a.op.Kind == "payment.refund"
 		if expired && !late || late && o.Status == "applied" && !lasting {
-			found = append(found, fmt.Sprintf("%s %s was asked for at %v, what it is about ran out at %v, and it is %s (%s)",
-				a.op.Kind, key, o.RequestedAt, a.op.Asks.Expires, o.Status, o.Code))
+			found = append(found, fmt.Sprintf("%s %s was asked for at %v, what it is about ran out at %v, and it is %s (%s): %+v",
+				a.op.Kind, key, o.RequestedAt, a.op.Asks.Expires, o.Status, o.Code, o))
 		}
 	}
 	return found

@@ -144,11 +144,11 @@ func takeAdvisoryLocks(ctx context.Context, r *run, s Step) error {
 
 // oddSettings are for the workers' role, the clients', or both.
 var oddSettings = []string{
-	"statement_timeout=5ms", "statement_timeout=50ms", "lock_timeout=5ms", "idle_in_transaction_session_timeout=5ms",
-	"idle_session_timeout=20ms", "default_transaction_isolation=serializable", "default_transaction_isolation='repeatable read'",
+	"statement_timeout='5ms'", "statement_timeout='50ms'", "lock_timeout='5ms'", "idle_in_transaction_session_timeout='5ms'",
+	"idle_session_timeout='20ms'", "default_transaction_isolation=serializable", "default_transaction_isolation='repeatable read'",
 	"default_transaction_read_only=on", "default_transaction_deferrable=on", "DateStyle='SQL, DMY'", "IntervalStyle=sql_standard",
 	"search_path=bench", "standard_conforming_strings=off", "TimeZone='Australia/Lord_Howe'", "jit=on", "client_encoding=latin1",
-	"bytea_output=escape", "extra_float_digits=-15", "work_mem=64kB", "enable_indexscan=off", "plan_cache_mode=force_custom_plan",
+	"bytea_output=escape", "extra_float_digits=-15", "work_mem='64kB'", "enable_indexscan=off", "plan_cache_mode=force_custom_plan",
 	"row_security=off", "quote_all_identifiers=on", "array_nulls=off", "transform_null_equals=on", "xmloption=document",
 	"synchronous_commit=local", "backslash_quote=off", "lc_messages=C",
 }

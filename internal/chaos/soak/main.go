@@ -30,7 +30,7 @@ func main() {
 // options are the flags.
 type options struct {
 	length, round, pause     time.Duration
-	seed                     uint64
+	seed, calm               uint64
 	faults, plan             string
 	results, report, program string
 	sabotages, peers         bool
@@ -42,6 +42,7 @@ func parse(args []string) (o options, err error) {
 	flags.DurationVar(&o.round, "round", 45*time.Second, "the length of a plan")
 	flags.DurationVar(&o.pause, "pause", 600*time.Millisecond, "between two faults, on average")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().Unix()), "of the first plan; the next one has the next")
+	flags.Uint64Var(&o.calm, "calm", 2, "every so many plans one has one fault at a time; 0: none has")
 	flags.StringVar(&o.faults, "faults", "", "only these, with spaces between them; with -sabotages: a part of a sabotage's name")
 	flags.StringVar(&o.plan, "plan", "", "carry out this plan (JSON) and no other")
 	flags.StringVar(&o.results, "results", "", "add the results to this file")
@@ -100,7 +101,7 @@ func (o options) rounds(ctx context.Context, bench *chaos.Bench, results *chaos.
 	began := time.Now()
 	for seed := o.seed; ctx.Err() == nil && (seed == o.seed || time.Since(began)+o.round < o.length); seed++ {
 		plan := chaos.NewPlan(seed, min(o.round, o.length), o.pause, strings.Fields(o.faults)...)
-		if seed%2 == 0 {
+		if o.calm > 0 && seed%o.calm == 0 {
 			plan = chaos.NewCalmPlan(seed, min(o.round, o.length), 5*o.pause/2, strings.Fields(o.faults)...)
 		}
 		if o.plan != "" {
