@@ -256,14 +256,7 @@ func findOrder(e *evidence) (found []string) {
 		if a == nil || a.op.Later || o.Attempts > 1 || a.op.Queue != "lastseat" && a.op.Queue != "points" {
 			continue
 		}
-		rows := a.op.Rows
-		if e.lanes > 1 {
-			rows = rows[:0:0]
-			if a.op.Kind == "payment.transfer" {
-				rows = a.op.Rows[:1]
-			}
-		}
-		for _, row := range rows {
+		for _, row := range a.op.rows(o, e.lanes) {
 			byRow[row] = append(byRow[row], i)
 		}
 	}
@@ -284,6 +277,26 @@ func findOrder(e *evidence) (found []string) {
 		}
 	}
 	return found
+}
+
+// rows are those by which a request has its place. A refusal for the state of a payment, a reservation or a transfer looks
+// at nothing else: while accounts or places are locked it may come before requests that wait for them.
+func (op *Op) rows(o Outcome, lanes int) []string {
+	switch {
+	case lanes > 1 && op.Kind != "payment.transfer":
+		return nil
+	case lanes > 1:
+		return op.Rows[:1]
+	case o.Status != "rejected" || o.Code == "insufficient_funds":
+		return op.Rows
+	}
+	switch op.Kind {
+	case "payment.reverse":
+		return nil
+	case "payment.capture", "payment.void", "payment.refund", "reservation.cancel", "reservation.confirm":
+		return op.Rows[:1]
+	}
+	return op.Rows
 }
 
 func findStandstill(e *evidence) (found []string) {
