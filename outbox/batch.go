@@ -11,6 +11,7 @@ import (
 // batch is one transaction of the lane. It goes through claim, admit, cut, apply, finish and commit, in this order.
 type batch struct {
 	*share
+	bound   *bound
 	tx      pgx.Tx
 	bell    *bell
 	jobs    []*claimed // locked, in order

@@ -48,28 +48,28 @@ const (
 	charge                // a failed attempt, for what it did in an earlier batch
 )
 
-// claimSQL looks up each job's request by its key. OFFSET 0 leaves the planner no other way: from a plain join it makes
-// a walk through all of requests_pkey where statistics say that the table is empty.
+// claimSQL reads the priorities one after the other, each from where it begins, until it has enough jobs. It looks up each
+// job's request by its key. OFFSET 0 leaves the planner no other way: from a plain join it makes a walk through all of
+// requests_pkey where statistics say that the table is empty.
 const (
 	claimSQL = `
 	WITH claimed AS MATERIALIZED (
-		SELECT j.ctid AS row, j.id, j.kind, j.args, j.attempt, j.max_attempts,
+		SELECT j.row, j.id, j.kind, j.args, j.attempt, j.max_attempts,
 		       CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END AS created_at,
 		       coalesce(cardinality(j.errors), 0) AS error_count, j.priority, j.scheduled_at, k.usable,
 		       CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
-		FROM lastseat.river_job j,
+		FROM ` + rangesSQL + `, LATERAL (
+			SELECT j.ctid AS row, j.* FROM lastseat.river_job j WHERE ` + waitingSQL
+	claimOrderSQL = `
+			ORDER BY j.scheduled_at, j.id LIMIT @limit FOR UPDATE SKIP LOCKED) j,
 		     LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string'
 		                     AND char_length(j.args ->> 'key') BETWEEN 1 AND 200
 		                     AND NOT starts_with(j.args ->> 'key', 'river_job:')
 		                     AND NOT starts_with(j.args ->> 'key', 'lastseat:')
 		                     AND (j.args ->> 'key' !~ '[^!-~]' OR lastseat.name_fault(j.args ->> 'key') IS NULL),
 		                     false)) AS k(usable)
-		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()
-		  AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
-	claimOrderSQL = `
-		ORDER BY j.priority, j.scheduled_at, j.id
+		WHERE NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)
 		LIMIT @limit
-		FOR UPDATE OF j SKIP LOCKED
 	)
 	SELECT c.row::text, c.id, c.kind, c.args, c.attempt, c.max_attempts,
 	       CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END,
@@ -91,9 +91,9 @@ const mostBytes = 16 << 20
 func (b *batch) claim(ctx context.Context, limit int) error {
 	order := claimOrderSQL
 	if faultpoint.Sabotaged(faultpoint.Unordered) {
-		order = strings.ReplaceAll(order, ".priority, ", ".id % 3, ")
+		order = strings.NewReplacer("c.priority, ", "c.id % 3, ", "ORDER BY j.", "ORDER BY j.id % 3, j.").Replace(order)
 	}
-	rows, err := b.tx.Query(ctx, claimSQL+b.filterSQL()+order, b.args(limit))
+	rows, err := b.tx.Query(ctx, claimSQL+b.filterSQL()+order, b.bound.args(b.args(limit)))
 	if err != nil {
 		return fmt.Errorf("claim: %w", err)
 	}

@@ -16,7 +16,7 @@ func TestFloodOfNotifications(t *testing.T) {
 	t.Parallel()
 	pool := testdb.Pool(t, testdb.New(t))
 	w := NewWorker(pool, &Kinds{}, Settings{Logger: slog.New(slog.DiscardHandler)})
-	l := newLane(w.settings, w.kinds, 0, &w.stats)
+	l := newLane(w.settings, w.kinds, 0, &w.stats, pool)
 	if err := w.connect(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}

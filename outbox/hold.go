@@ -188,7 +188,7 @@ func (l *lane) agree(ctx context.Context) (agreed bool, err error) {
 // meanwhile.
 func (l *lane) standby(ctx, stop context.Context, drain bool) (done bool, err error) {
 	if drain {
-		due, err := l.due(ctx, l.conn)
+		due, err := l.due(ctx, l.conn, newBound())
 		if err != nil || !due {
 			return !due, err
 		}

@@ -42,7 +42,7 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 			return nil
 		}
 		// One more look, for a job that was committed without a notification just before the lane took the doorbell.
-		if due, err := l.due(ctx, l.conn); err != nil || due {
+		if due, err := l.due(ctx, l.conn, l.bound); err != nil || due {
 			return errors.Join(err, l.leaveDoorbell(ctx))
 		}
 	}

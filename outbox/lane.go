@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/retry"
 )
@@ -53,16 +54,21 @@ type lane struct {
 	behind  behind
 
 	nextSchedule time.Time // when the lane looks again for scheduled jobs that have come due
+	bound        bound
+	patrolled    atomic.Pointer[patrol] // the last one
 }
 
-func newLane(settings Settings, kinds *Kinds, number int, stats *Stats) *lane {
+func newLane(settings Settings, kinds *Kinds, number int, stats *Stats, pool *pgxpool.Pool) *lane {
 	return &lane{
-		share:  &share{settings: settings, kinds: kinds, number: number, chain: newChain(settings, number)},
+		share: &share{
+			settings: settings, kinds: kinds, number: number, chain: newChain(settings, number), pool: pool,
+		},
 		log:    settings.Logger.With(slog.String("queue", settings.Queue), slog.Int("lane", number)),
 		stats:  stats,
 		sweeps: newSweeps(kinds),
 		name:   settings.ID + " " + rand.Text(),
 		strict: kinds.allStrict(),
+		bound:  newBound(),
 	}
 }
 
@@ -109,6 +115,7 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 
 // turns settles jobs while the lane is this session's.
 func (l *lane) turns(ctx, stop context.Context, drain bool) error {
+	defer l.keepPatrolling(ctx)()
 	defer func() {
 		if l.conn != nil {
 			_ = l.leaveDoorbell(ctx) // a connection that is gone has left it
@@ -130,6 +137,9 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 		return false, err
 	}
 	if _, err := l.schedule(ctx); err != nil {
+		return false, err
+	}
+	if err := l.look(ctx); err != nil {
 		return false, err
 	}
 	if !l.suspicion.sweeper {
@@ -154,7 +164,7 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 			return false, err
 		}
 	}
-	due, err := l.due(ctx, l.conn)
+	due, err := l.due(ctx, l.conn, l.bound)
 	switch {
 	case err != nil:
 		return false, err
@@ -173,11 +183,18 @@ func (l *lane) others(ctx context.Context, drain, rests bool) error {
 	return l.giveWay(ctx, rests)
 }
 
-// drained tells whether nothing is left that is due: no scheduled job, and nothing to sweep.
+// drained tells whether nothing is left that is due: no job before those that the lane claims, no scheduled one, and
+// nothing to sweep.
 func (l *lane) drained(ctx context.Context) (bool, error) {
 	l.nextSchedule = time.Time{}
 	if made, err := l.schedule(ctx); err != nil || made {
 		return false, err
+	}
+	if l.bound.xid != "" {
+		l.bound = newBound()
+		if due, err := l.due(ctx, l.conn, l.bound); err != nil || due {
+			return false, err
+		}
 	}
 	l.sweepNow()
 	return l.swept(), nil

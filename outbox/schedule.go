@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // scheduleInterval is how often a lane looks for scheduled jobs and retries that have come due.
@@ -22,11 +24,13 @@ const scheduleSQL = `
 		SELECT d.row
 		FROM unnest('{scheduled,retryable}'::lastseat.river_job_state[]) AS s(state), generate_series(1, 4) AS p(priority),
 		     LATERAL (SELECT j.ctid AS row FROM lastseat.river_job j
-		              WHERE j.state = s.state AND j.queue = $1 AND j.priority = p.priority AND j.scheduled_at <= now()
+		              WHERE j.state = s.state AND j.queue = @queue AND j.priority = p.priority AND j.scheduled_at <= now()
 		                AND j.unique_key IS NULL
-		              ORDER BY j.scheduled_at, j.id LIMIT $2 FOR UPDATE SKIP LOCKED) d
+		              ORDER BY j.scheduled_at, j.id LIMIT @limit FOR UPDATE SKIP LOCKED) d
+	), made AS (
+		UPDATE lastseat.river_job j SET state = 'available' FROM due WHERE j.ctid = due.row RETURNING j.scheduled_at
 	)
-	UPDATE lastseat.river_job j SET state = 'available' FROM due WHERE j.ctid = due.row`
+	SELECT count(*), min(scheduled_at) FROM made`
 
 // schedule makes due jobs available, if it is time to look. made: there were some. An error that leaves the
 // connection alive is logged and holds nobody up.
@@ -35,9 +39,14 @@ func (l *lane) schedule(ctx context.Context) (made bool, err error) {
 		return false, nil
 	}
 	l.nextSchedule = time.Now().Add(scheduleInterval)
-	tag, err := l.conn.Exec(ctx, scheduleSQL, l.settings.Queue, scheduleLimit)
-	if err == nil {
-		return tag.RowsAffected() > 0, nil
+	var n int
+	var first pgtype.Timestamptz
+	err = l.conn.QueryRow(ctx, scheduleSQL, l.args(scheduleLimit)).Scan(&n, &first)
+	if err == nil { // claims may have begun at a later time
+		for i := range l.bound.since {
+			l.bound.lower(i, first)
+		}
+		return n > 0, nil
 	}
 	if l.lost() || ctx.Err() != nil {
 		return false, fmt.Errorf("schedule: %w", err)

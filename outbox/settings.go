@@ -31,6 +31,8 @@ type Settings struct {
 	// ReplyLimit is how long the lane waits for an answer of the server, and Poll on top of that; default 30s. Handlers
 	// with a longer timeout extend it. Then the lane connects again.
 	ReplyLimit time.Duration
+
+	looking looking
 }
 
 func (s Settings) withDefaults() Settings {
@@ -44,6 +46,7 @@ func (s Settings) withDefaults() Settings {
 	orDefault(&s.Logger, slog.Default())
 	orDefault(&s.HoldLimit, 30*time.Second)
 	orDefault(&s.ReplyLimit, 30*time.Second)
+	s.looking = s.looking.withDefaults()
 	if s.ID == "" {
 		host, _ := os.Hostname()
 		now := time.Now().UTC().Format("2006_01_02T15_04_05")

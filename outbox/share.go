@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // share is the part of a queue that is one lane's.
@@ -13,7 +14,8 @@ type share struct {
 	kinds    *Kinds
 	number   int // of the lane, from 0
 	chain    *chain
-	leftOut  []int64 // jobs that can't be settled, nor charged, nor discarded
+	leftOut  []int64       // jobs that can't be settled, nor charged, nor discarded
+	pool     *pgxpool.Pool // for patrols
 }
 
 // kindFilterSQL picks the jobs j whose kind the worker has. As an expression it offers the planner no index: from the
@@ -63,17 +65,17 @@ func (s *share) args(limit int) pgx.NamedArgs {
 
 const (
 	dueSQL = `
-	SELECT EXISTS (SELECT FROM lastseat.river_job j
-	               WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()`
-	pausedSQL = `)
+	SELECT EXISTS (SELECT FROM ` + rangesSQL + `, LATERAL (
+	                   SELECT FROM lastseat.river_job j WHERE ` + waitingSQL
+	pausedSQL = ` LIMIT 1) j)
 	   AND NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)`
 )
 
 // due tells whether any job of the queue waits that the worker can settle, including jobs that another session has
-// locked and those of other lanes.
-func (s *share) due(ctx context.Context, conn *pgx.Conn) (bool, error) {
+// locked and those of other lanes. It looks at the queue from where b begins.
+func (s *share) due(ctx context.Context, conn *pgx.Conn, b bound) (bool, error) {
 	var due bool
-	if err := conn.QueryRow(ctx, dueSQL+s.kindsSQL()+pausedSQL, s.args(1)).Scan(&due); err != nil {
+	if err := conn.QueryRow(ctx, dueSQL+s.kindsSQL()+pausedSQL, b.args(s.args(1))).Scan(&due); err != nil {
 		return false, fmt.Errorf("look for jobs: %w", err)
 	}
 	return due, nil

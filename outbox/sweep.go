@@ -139,15 +139,15 @@ func (l *lane) trySweep(ctx, stop context.Context, s *sweeping) (more bool, err 
 const (
 	reachedSQL = `
 	SELECT set_config('lock_timeout', '500ms', true), now(), coalesce((
-		SELECT j.scheduled_at FROM lastseat.river_job j
-		WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now() AND isfinite(j.scheduled_at)`
+		SELECT j.scheduled_at FROM ` + rangesSQL + `, LATERAL (
+			SELECT j.scheduled_at FROM lastseat.river_job j
+			WHERE isfinite(j.scheduled_at) AND ` + waitingSQL
 	// reachedBesidesSQL passes by jobs that wait for a row: the sweeper gets them, and leaves alone what they need.
 	reachedBesidesSQL = `
 		  AND j.id NOT IN (SELECT unnest(@waiting::bigint[]))`
 	reachedOrderSQL = `
-		ORDER BY j.priority, j.scheduled_at, j.id
+			ORDER BY j.scheduled_at, j.id LIMIT 1 FOR UPDATE SKIP LOCKED) j
 		LIMIT 1
-		FOR UPDATE SKIP LOCKED
 	), now())`
 )
 
@@ -163,7 +163,7 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	sweep := Sweep{Limit: s.limit(), Lane: l.number, Lanes: l.settings.Lanes, Write: &pgx.Batch{},
 		History: &history.Log{}}
-	sql, args := reachedSQL+l.filterSQL(), l.args(1)
+	sql, args := reachedSQL+l.filterSQL(), l.bound.args(l.args(1))
 	if sweep.Waiting = l.waiting.of(s.sweeper.settler, l.kinds); len(sweep.Waiting) > 0 {
 		sql += reachedBesidesSQL
 		args["waiting"] = l.waiting.ids()

@@ -33,7 +33,10 @@ func (l *lane) chargeUnclaimable(ctx context.Context, n int, cause error) error 
 			fails, cause = half, err
 		}
 	}
-	b := &batch{share: l.share, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{}, limit: 1, asked: 1}
+	b := &batch{
+		share: l.share, bound: &l.bound, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{},
+		limit: 1, asked: 1,
+	}
 	row, err := b.unsortable(ctx, n)
 	if err != nil {
 		return err
@@ -58,7 +61,7 @@ func (l *lane) chargeUnclaimable(ctx context.Context, n int, cause error) error 
 // tryClaim claims n jobs under a savepoint.
 func (l *lane) tryClaim(ctx context.Context, tx pgx.Tx, n int) error {
 	return pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
-		b := &batch{share: l.share, tx: savepoint}
+		b := &batch{share: l.share, bound: &l.bound, tx: savepoint}
 		return b.claim(ctx, n)
 	})
 }
@@ -66,16 +69,19 @@ func (l *lane) tryClaim(ctx context.Context, tx pgx.Tx, n int) error {
 // blindSQL claims one job, and reads nothing that a client has written: one after skipping the first of the lane, or the
 // one at a place.
 const (
-	blindSQL = `
+	blindRowSQL = `
 	SELECT j.ctid::text, j.id, j.kind, j.attempt, j.max_attempts, now()
 	FROM lastseat.river_job j
-	WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now()`
-	blindRowSQL = `
-	  AND j.ctid = @row::text::tid FOR UPDATE OF j SKIP LOCKED`
-	blindOrderSQL = `
-	ORDER BY j.priority, j.scheduled_at, j.id
-	OFFSET @skip LIMIT 1
+	WHERE j.state = 'available' AND j.queue = @queue AND j.scheduled_at <= now() AND j.ctid = @row::text::tid
 	FOR UPDATE OF j SKIP LOCKED`
+
+	blindSQL = `
+	SELECT j.row::text, j.id, j.kind, j.attempt, j.max_attempts, now()
+	FROM ` + rangesSQL + `, LATERAL (
+		SELECT j.ctid AS row, j.* FROM lastseat.river_job j WHERE ` + waitingSQL
+	blindOrderSQL = `
+		ORDER BY j.scheduled_at, j.id LIMIT @limit FOR UPDATE SKIP LOCKED) j
+	OFFSET @skip LIMIT 1`
 
 	keyOfSQL = `
 	SELECT q.key FROM lastseat.requests q
@@ -85,7 +91,7 @@ const (
 // claimBlind locks the job at a place or, if that is empty, after the first n of the lane. Its key is the request's, if
 // its arguments can be read so far.
 func (b *batch) claimBlind(ctx context.Context, n int, row string) (*claimed, error) {
-	args, sql := b.args(1), blindSQL+blindRowSQL
+	args, sql := b.bound.args(b.args(n+1)), blindRowSQL
 	args["row"], args["skip"] = row, n
 	if row == "" {
 		sql = blindSQL + b.filterSQL() + blindOrderSQL

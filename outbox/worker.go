@@ -61,7 +61,7 @@ func (w *Worker) lanes(stop context.Context, drain bool) error {
 
 	group, stop := errgroup.WithContext(stop)
 	for number := range w.settings.Lanes {
-		l := newLane(w.settings, w.kinds, number, &w.stats)
+		l := newLane(w.settings, w.kinds, number, &w.stats, w.pool)
 		group.Go(func() error { return w.keep(ctx, stop, l, drain) })
 	}
 	return group.Wait()
