@@ -67,8 +67,16 @@ func (f filling) fill(ctx context.Context, conn *pgx.Conn) error {
 	if err := f.open(ctx, conn); err != nil {
 		return err
 	}
+	if f.ground == aged {
+		if err := f.age(ctx, conn); err != nil {
+			return err
+		}
+	}
 	if err := countOf(ctx, conn, f.jobs, askSQL, columns); err != nil {
 		return fmt.Errorf("enqueue: %w", err)
+	}
+	if f.ground == aged {
+		return nil // its statistics are what they are
 	}
 	// A worker that has been running has taken what was opened and defined into the history.
 	if _, err := conn.Exec(ctx, "TRUNCATE lastseat.history_waiting"); err != nil {

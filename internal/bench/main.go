@@ -150,7 +150,9 @@ func (o options) report(ctx context.Context, server *server, progress io.Writer)
 	if err != nil {
 		return "", err
 	}
-	tables := []string{ridesTable(rides), table(results), answersTable(answers), staysTable(stays), logTable(log)}
+	tables := []string{
+		ridesTable(rides), table(results) + agedLine(results), answersTable(answers), staysTable(stays), logTable(log),
+	}
 	return strings.Join(slices.DeleteFunc(tables, func(t string) bool { return strings.Count(t, "\n") <= 2 }), "\n"), nil
 }
 

@@ -78,6 +78,7 @@ func contestants(o options) []contestant {
 		return all
 	}
 	return append(all, []contestant{
+		{agedLane, spread, o.jobs, noBaseline, aged, lane, verifyAged},
 		{"lane, READ COMMITTED", spread, o.jobs, noBaseline, ours, relaxed, verifySettled},
 		{"lane, READ COMMITTED", hot, o.jobs, noBaseline, ours, relaxed, verifySettled},
 		{"by hand, one by one, SERIALIZABLE", spread, few, noBaseline, noTriggers, strict, verifySettled},
