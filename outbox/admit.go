@@ -23,12 +23,17 @@ func (b *batch) admit(ctx context.Context) error {
 	for _, c := range b.jobs {
 		own := c.request.jobID == c.ID
 		if own && c.request.status == Pending {
+			if !c.asAsked() {
+				c.fate = changed
+			}
 			continue
 		}
 		if !c.usableKey || c.size > maxArgs {
 			c.fate = invalid
 		}
 		switch before := first[c.Key]; {
+		case own && c.request.status == Failed && !c.asAsked():
+			c.fate = misuse
 		case own && c.request.status == Failed:
 			again = append(again, c)
 		case own:
@@ -56,8 +61,8 @@ func sameOrMisuse(a, b []byte) fate {
 }
 
 const recordSQL = `
-	INSERT INTO lastseat.requests (key, kind, fingerprint, job_id, requested_at)
-	SELECT * FROM unnest(@keys::text[], @kinds::text[], @fingerprints::bytea[],
+	INSERT INTO lastseat.requests (key, kind, fingerprint, spelled, job_id, requested_at)
+	SELECT * FROM unnest(@keys::text[], @kinds::text[], @fingerprints::bytea[], @spelled::bytea[],
 	                     @job_ids::bigint[], @times::timestamptz[])
 	ON CONFLICT (key) DO NOTHING`
 
@@ -88,19 +93,25 @@ func (b *batch) record(ctx context.Context, jobs []*claimed) error {
 // keys.
 func (b *batch) insertRequests(ctx context.Context, jobs []*claimed) (inserted int64, err error) {
 	var keys, kinds []string
-	var fingerprints [][]byte
+	var fingerprints, spelled [][]byte
 	var ids []int64
 	var times []time.Time
 	for _, c := range jobs {
 		keys, kinds, fingerprints = append(keys, c.Key), append(kinds, c.Kind), append(fingerprints, c.fingerprint)
 		ids, times = append(ids, c.ID), append(times, c.createdAt)
+		sum := spelling(c.Kind, c.Args)
+		if bytes.Equal(sum[:], c.fingerprint) {
+			spelled = append(spelled, nil)
+		} else {
+			spelled = append(spelled, sum[:])
+		}
 	}
 	err = pgx.BeginFunc(ctx, b.tx, func(savepoint pgx.Tx) error {
 		if _, err := savepoint.Exec(ctx, `SET LOCAL lock_timeout = '100ms'`); err != nil {
 			return err
 		}
 		tag, err := savepoint.Exec(ctx, recordSQL, pgx.NamedArgs{
-			"keys": keys, "kinds": kinds, "fingerprints": fingerprints, "job_ids": ids, "times": times,
+			"keys": keys, "kinds": kinds, "fingerprints": fingerprints, "spelled": spelled, "job_ids": ids, "times": times,
 		})
 		if err != nil {
 			return err

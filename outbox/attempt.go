@@ -44,17 +44,17 @@ const (
 func (b *batch) queueAttempt(c *claimed, err error) {
 	b.queueFailure(c, c.attemptError(err.Error(), traceOf(err)), c.last())
 	if c.last() {
-		b.queueExhausted(c, map[string]string{"error": storable(err.Error())})
+		b.queueExhausted(c, CodeRetriesExhausted, map[string]string{"error": storable(err.Error())})
 		return
 	}
 	b.write.Queue(countAttemptSQL, pgx.NamedArgs{"key": c.Key, "attempts": c.Attempt})
 }
 
-func (b *batch) queueExhausted(c *claimed, detail map[string]string) {
+func (b *batch) queueExhausted(c *claimed, code string, detail map[string]string) {
 	encoded, _ := json.Marshal(detail) // a map of strings can't fail
 	b.write.Queue(exhaustedSQL, pgx.NamedArgs{
-		"key": c.Key, "code": CodeRetriesExhausted, "detail": string(encoded), "attempts": c.Attempt,
-	}).Query(func(rows pgx.Rows) error { return b.noteExhausted(c, rows) })
+		"key": c.Key, "code": code, "detail": string(encoded), "attempts": c.Attempt,
+	}).Query(func(rows pgx.Rows) error { return b.noteExhausted(c, code, rows) })
 }
 
 const failSQL = `
@@ -99,7 +99,7 @@ const discardSQL = `UPDATE lastseat.river_job SET state = 'discarded', finalized
 // queueDiscard discards a job whose row can't take a failed attempt. The request says what there is to say.
 func (b *batch) queueDiscard(c *claimed, why *culprit) {
 	b.write.Queue(discardSQL, c.row)
-	b.queueExhausted(c, map[string]string{
+	b.queueExhausted(c, CodeRetriesExhausted, map[string]string{
 		"error": storable(why.err.Error()), "unrecorded": storable(why.unwritable.Error()),
 	})
 }

@@ -33,6 +33,7 @@ type request struct {
 	jobID       int64 // 0: there is none
 	status      Status
 	fingerprint []byte
+	spelled     []byte // SHA-256 of the arguments as they were asked for; see asAsked
 	requestedAt *time.Time
 }
 
@@ -43,6 +44,7 @@ const (
 	settle    fate = iota // its settler decides
 	invalid               // rejected: it has no usable key, or is too large
 	duplicate             // finished without effect: another job or an earlier run settles its request
+	changed               // failed: its arguments are no longer those that were asked for
 	misuse                // discarded with an error: its key belongs to a request with other arguments
 	postponed             // left alone: another transaction is asking for its key right now
 	charge                // a failed attempt, for what it did in an earlier batch
@@ -74,12 +76,14 @@ const (
 	SELECT c.row::text, c.id, c.kind, c.args, c.attempt, c.max_attempts,
 	       CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END,
 	       c.created_at, c.error_count, c.key, c.usable, now(),
-	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint, r.requested_at,
+	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint, r.spelled,
+	       r.requested_at,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
 	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
 	FROM claimed c
 	LEFT JOIN LATERAL (
-		SELECT q.job_id, q.status, q.fingerprint, q.requested_at FROM lastseat.requests q WHERE q.key = c.key OFFSET 0
+		SELECT q.job_id, q.status, q.fingerprint, coalesce(q.spelled, q.fingerprint) AS spelled, q.requested_at
+		FROM lastseat.requests q WHERE q.key = c.key OFFSET 0
 	) r ON true
 	ORDER BY c.priority, c.scheduled_at, c.id`
 )
@@ -105,7 +109,8 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 		}
 		err := row.Scan(&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
-			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.request.requestedAt, &c.fingerprint, &c.size)
+			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.request.spelled, &c.request.requestedAt,
+			&c.fingerprint, &c.size)
 		c.Attempt++
 		if bytes += len(c.Args); bytes <= mostBytes || bytes == len(c.Args) {
 			kept++

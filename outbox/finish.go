@@ -19,6 +19,10 @@ func (b *batch) finish() error {
 		case c.fate == postponed:
 		case c.fate == charge:
 			b.queueCharge(c)
+		case c.fate == changed:
+			const reason = "the job's arguments are not those that were asked for"
+			b.queueFailure(c, c.attemptError(reason, ""), true)
+			b.queueExhausted(c, CodeArgsChanged, map[string]string{"error": reason})
 		case c.fate == misuse:
 			reason := fmt.Sprintf("key %q was used for another request (LS001)", c.Key)
 			b.queueFailure(c, c.attemptError(reason, ""), true)

@@ -132,8 +132,8 @@ func (c *claimed) noted() *history.Request {
 }
 
 // noteExhausted notes a request that has failed for good. rows is empty if it was settled otherwise.
-func (b *batch) noteExhausted(c *claimed, rows pgx.Rows) error {
-	q := &history.Request{Key: c.Key, Status: string(Failed), Code: CodeRetriesExhausted, Attempts: c.Attempt}
+func (b *batch) noteExhausted(c *claimed, code string, rows pgx.Rows) error {
+	q := &history.Request{Key: c.Key, Status: string(Failed), Code: code, Attempts: c.Attempt}
 	var detail string
 	_, err := pgx.ForEachRow(rows,
 		[]any{&q.Kind, &q.Fingerprint, &q.JobID, &q.RequestedAt, &detail, &q.SettledAt}, func() error {

@@ -27,6 +27,7 @@ const (
 const (
 	CodeInvalidArgs      = "invalid_args"      // rejected: a job inserted directly, with invalid arguments
 	CodeRetriesExhausted = "retries_exhausted" // failed: an error at the job's last attempt
+	CodeArgsChanged      = "args_changed"      // failed: somebody has changed the job's arguments since it was asked for
 	CodeJobCancelled     = "job_cancelled"     // failed: the job was cancelled before it was claimed
 )
 

@@ -20,7 +20,7 @@ type refusals struct {
 // count adds the jobs of a batch that was committed.
 func (r *refusals) count(b *batch) {
 	for i, c := range b.jobs {
-		if c.fate != misuse && (b.results[i].Status != Rejected || b.results[i].Code != CodeInvalidArgs) {
+		if c.fate != misuse && c.fate != changed && (b.results[i].Status != Rejected || b.results[i].Code != CodeInvalidArgs) {
 			continue
 		}
 		if r.byKind == nil {
@@ -41,6 +41,6 @@ func (l *lane) sayRefused(ctx context.Context) {
 		kinds[i] = fmt.Sprintf("%s (%d)", kind, r.byKind[kind])
 	}
 	r.said, r.byKind = time.Now(), nil
-	l.log.WarnContext(ctx, "jobs were refused that came with wrong arguments, bypassing the SQL functions",
+	l.log.WarnContext(ctx, "jobs were refused that came with wrong arguments, bypassing the SQL functions, or whose arguments were changed",
 		slog.String("kinds", strings.Join(kinds, ", ")), slog.Int("jobs", jobs))
 }

@@ -34,7 +34,7 @@ func (s *Stats) count(b *batch) int {
 	for i, c := range b.jobs {
 		switch {
 		case c.fate == postponed:
-		case c.fate == charge || b.results[i].err != nil:
+		case c.fate == charge || c.fate == changed || b.results[i].err != nil:
 			failures++
 		case c.fate == duplicate || c.fate == misuse:
 			duplicates++

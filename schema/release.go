@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "fbb289dbcf00dfa7768462822d33cd0cd5038b59b42f43de9e7340000166b4d5"
+	functionsDigest  = "8eeb520ca1fec55e247a6f3b5fe684146c21282d92124870bdf45c473fbeeee0"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -132,8 +132,9 @@ BEGIN
         PERFORM check_request(enqueue.kind, enqueue.key, enqueue.args, enqueue.scheduled_at, enqueue.queue);
         PERFORM check_args(enqueue.kind, enqueue.args);
         mark := fingerprint(enqueue.kind, enqueue.args);
-        INSERT INTO requests (key, kind, fingerprint, job_id, requested_at)
-        VALUES (enqueue.key, enqueue.kind, mark, job, asked)
+        INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
+        VALUES (enqueue.key, enqueue.kind, mark,
+                nullif(sha256(convert_to(enqueue.kind || ' ' || (enqueue.args - 'key')::text, 'UTF8')), mark), job, asked)
         ON CONFLICT (key) DO NOTHING;
         IF NOT FOUND THEN
             SELECT * INTO STRICT known FROM requests r WHERE r.key = enqueue.key;
@@ -274,9 +275,11 @@ BEGIN
         marks[n] := fingerprint(kinds[n], args[n]);
     END LOOP;
 
-    INSERT INTO requests (key, kind, fingerprint, job_id, requested_at)
-    SELECT a.key, a.kind, a.mark, a.job, asked
-    FROM unnest(keys, kinds, marks, jobs) AS a(key, kind, mark, job) ORDER BY a.key COLLATE "C", a.job
+    INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
+    SELECT a.key, a.kind, a.mark,
+           CASE WHEN NOT a.plain THEN
+               nullif(sha256(convert_to(a.kind || ' ' || (a.args - 'key')::text, 'UTF8')), a.mark) END, a.job, asked
+    FROM unnest(keys, kinds, args, marks, jobs, plain) AS a(key, kind, args, mark, job, plain) ORDER BY a.key COLLATE "C", a.job
     ON CONFLICT (key) DO NOTHING;
     GET DIAGNOSTICS added = ROW_COUNT;
     fresh := CASE WHEN added = total THEN array_fill(true, ARRAY[total::integer]) ELSE

@@ -41,6 +41,7 @@ CREATE TABLE lastseat.requests (
                  CHECK (char_length(key) BETWEEN 1 AND CASE WHEN starts_with(key, 'lastseat:') THEN 250 ELSE 200 END),
     kind         text COLLATE "C" NOT NULL CHECK (char_length(kind) BETWEEN 1 AND 127),
     fingerprint  bytea NOT NULL,
+    spelled      bytea,
     job_id       bigint NOT NULL,
     status       text COLLATE "C" NOT NULL DEFAULT 'pending'
                  CHECK (status IN ('pending', 'applied', 'rejected', 'failed')),
@@ -61,6 +62,8 @@ COMMENT ON COLUMN lastseat.requests.key IS 'The caller''s idempotency key.';
 COMMENT ON COLUMN lastseat.requests.kind IS 'What was asked for: payment.transfer, for example.';
 COMMENT ON COLUMN lastseat.requests.fingerprint IS
     'SHA-256 of kind and arguments: tells a repeated request from a reused key.';
+COMMENT ON COLUMN lastseat.requests.spelled IS
+    'SHA-256 of kind and arguments as they were spelled; null: that is the fingerprint. The worker settles no other.';
 COMMENT ON COLUMN lastseat.requests.job_id IS
     'The row of river_job that carries the request. It may be gone once the request is settled.';
 COMMENT ON COLUMN lastseat.requests.status IS
@@ -74,15 +77,17 @@ COMMENT ON COLUMN lastseat.requests.place IS
     'Its place among the requests that were settled in one statement, from 1; null: unknown, or it was the only one.';
 COMMENT ON COLUMN lastseat.requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null while pending.';
-GRANT INSERT (key, kind, fingerprint, job_id, requested_at), UPDATE (status, code, detail, attempts, place, settled_at)
+GRANT INSERT (key, kind, fingerprint, spelled, job_id, requested_at),
+    UPDATE (status, code, detail, attempts, place, settled_at)
 ON lastseat.requests TO lastseat_worker;
 
 -- AFTER: for a trigger BEFORE an update Postgres locks each row first, and writes the lock to the log.
 CREATE TRIGGER settled_once AFTER UPDATE ON lastseat.requests
     FOR EACH ROW WHEN (OLD.status <> 'pending') EXECUTE FUNCTION lastseat.refuse_resettle();
-CREATE TRIGGER identity AFTER UPDATE OF key, kind, fingerprint ON lastseat.requests
+CREATE TRIGGER identity AFTER UPDATE OF key, kind, fingerprint, spelled ON lastseat.requests
     FOR EACH ROW
-    WHEN ((OLD.key, OLD.kind, OLD.fingerprint) IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint))
+    WHEN ((OLD.key, OLD.kind, OLD.fingerprint, OLD.spelled)
+          IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint, NEW.spelled))
     EXECUTE FUNCTION lastseat.refuse_change('A key stands for one request with its arguments.');
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.requests
     FOR EACH STATEMENT
