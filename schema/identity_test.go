@@ -14,7 +14,7 @@ func TestRequestKeepsItsIdentity(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), `SELECT lastseat.enqueue('toy', 'a', '{}')`); err != nil {
 		t.Fatal(err)
 	}
-	for _, change := range []string{"key = 'b'", "kind = 'other'", "fingerprint = 'x'"} {
+	for _, change := range []string{"key = 'b'", "kind = 'other'", "fingerprint = 'x'", "spelled = 'x'"} {
 		_, err := pool.Exec(t.Context(), `UPDATE lastseat.requests SET `+change)
 		if err == nil || !strings.Contains(err.Error(), "23000") {
 			t.Errorf("%s: %v", change, err)
