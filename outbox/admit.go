@@ -22,10 +22,7 @@ func (b *batch) admit(ctx context.Context) error {
 	first := make(map[string]*claimed) // of the fresh ones, by key
 	for _, c := range b.jobs {
 		own := c.request.jobID == c.ID
-		if own && c.request.status == Pending {
-			if !c.asAsked() {
-				c.fate = changed
-			}
+		if c.admitProbe(own) || own && c.admitPending() {
 			continue
 		}
 		if !c.usableKey || c.size > maxArgs {
@@ -51,6 +48,17 @@ func (b *batch) admit(ctx context.Context) error {
 		return err
 	}
 	return b.reopen(ctx, again)
+}
+
+// admitPending settles the job of a pending request, unless somebody has changed its arguments since it was asked for.
+func (c *claimed) admitPending() bool {
+	if c.request.status != Pending {
+		return false
+	}
+	if !c.asAsked() {
+		c.fate = changed
+	}
+	return true
 }
 
 func sameOrMisuse(a, b []byte) fate {

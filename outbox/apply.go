@@ -111,6 +111,9 @@ func countSettled(results []Result) (n int) {
 }
 
 func invalidReason(c *claimed) string {
+	if c.Kind == ProbeKind {
+		return "the kind " + ProbeKind + " is the worker's own"
+	}
 	if c.size > maxArgs {
 		return fmt.Sprintf("the arguments are %d bytes, at most %d are allowed", c.size, maxArgs)
 	}

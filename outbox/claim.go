@@ -47,6 +47,7 @@ const (
 	changed               // failed: its arguments are no longer those that were asked for
 	misuse                // discarded with an error: its key belongs to a request with other arguments
 	postponed             // left alone: another transaction is asking for its key right now
+	probe                 // finished without effect: it asks whether the lane settles, see [ProbeKind]
 	charge                // a failed attempt, for what it did in an earlier batch
 )
 

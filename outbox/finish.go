@@ -12,7 +12,7 @@ import (
 // finish queues the outcomes of the requests and the end of their jobs.
 func (b *batch) finish() error {
 	var settled outcomeRows
-	var done []string // rows of river_job
+	var done, probes []string // rows of river_job
 	for i, c := range b.jobs {
 		result := b.results[i]
 		switch {
@@ -26,6 +26,8 @@ func (b *batch) finish() error {
 		case c.fate == misuse:
 			reason := fmt.Sprintf("key %q was used for another request (LS001)", c.Key)
 			b.queueFailure(c, c.attemptError(reason, ""), true)
+		case c.fate == probe:
+			probes = append(probes, c.row)
 		case c.fate == duplicate:
 			done = append(done, c.row)
 		case result.err != nil && faultpoint.Sabotaged(faultpoint.Blameless):
@@ -42,6 +44,7 @@ func (b *batch) finish() error {
 	}
 	b.queueOutcomes(settled)
 	b.queueDone(done)
+	b.queueProbes(probes)
 	b.bell.queue(b.write, b.settings.Queue)
 	return nil
 }

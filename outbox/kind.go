@@ -154,13 +154,22 @@ func (k *Kinds) Register(settler Settler, kinds ...Kind) {
 	}
 }
 
-// names are those of all kinds.
+// names are those of all kinds that the lane claims: the worker's, and [ProbeKind].
 func (k *Kinds) names() []string {
-	names := make([]string, 0, len(k.byName))
+	names := append(make([]string, 0, len(k.byName)+1), ProbeKind)
 	for name := range k.byName {
 		names = append(names, name)
 	}
 	return names
+}
+
+// orders are the kinds by their names, each with the argument that its requests are ordered by.
+func (k *Kinds) orders() map[string]string {
+	orders := make(map[string]string, len(k.byName))
+	for name, registered := range k.byName {
+		orders[name] = registered.kind.OrderBy
+	}
+	return orders
 }
 
 // isStrict tells whether a kind needs SERIALIZABLE.

@@ -114,7 +114,8 @@ type backend struct {
 }
 
 const (
-	ownBackendSQL = `SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()`
+	// After SET ROLE a session may not see its own start; what nobody may see is nobody's.
+	ownBackendSQL = `SELECT pid, coalesce(backend_start, 'epoch') FROM pg_stat_activity WHERE pid = pg_backend_pid()`
 
 	// endLastSQL ends the lane's last session. Not while it waits for a standby server: what it commits would become
 	// visible before it is safe.

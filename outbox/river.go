@@ -14,8 +14,8 @@ import (
 	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
-// upkeepQueue is a queue that River works itself, apart from the lanes.
-const upkeepQueue = "lastseat_upkeep"
+// UpkeepQueue is a queue that River works itself, apart from the lanes.
+const UpkeepQueue = "lastseat_upkeep"
 
 // upkeepInterval is how often the lanes' queue is reported to river_queue. River removes a queue that nobody has
 // reported for a day, and with it the fact that it is paused.
@@ -44,10 +44,10 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 		ID:     w.settings.ID,
 		Logger: slog.New(warnings{w.settings.Logger.Handler()}),
 		Schema: "lastseat",
-		Queues: map[string]river.QueueConfig{upkeepQueue: {MaxWorkers: 1}},
+		Queues: map[string]river.QueueConfig{UpkeepQueue: {MaxWorkers: 1}},
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(upkeepInterval),
 			func() (river.JobArgs, *river.InsertOpts) {
-				return upkeepArgs{}, &river.InsertOpts{Queue: upkeepQueue, MaxAttempts: 1}
+				return upkeepArgs{}, &river.InsertOpts{Queue: UpkeepQueue, MaxAttempts: 1}
 			}, &river.PeriodicJobOpts{RunOnStart: true})},
 		Workers:                     workers,
 		CompletedJobRetentionPeriod: completed,

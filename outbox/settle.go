@@ -66,7 +66,7 @@ func (l *lane) newBatch(tx pgx.Tx) *batch {
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
 	return &batch{
 		share: l.share, bound: &l.bound, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{},
-		limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
+		progress: &l.progress, limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
 	}
 }
 
@@ -156,6 +156,7 @@ func (b *batch) settle(ctx context.Context) error {
 	} else if err := b.finish(); err != nil {
 		return err
 	}
+	b.noteProgress()
 	b.chain.queue(b.write, b.history, b.jobs[0].now)
 	if err := b.send(ctx); err != nil {
 		return err
@@ -170,6 +171,7 @@ func (b *batch) settle(ctx context.Context) error {
 	}
 	faultpoint.Reached(faultpoint.AfterCommit)
 	b.chain.committed()
+	b.progress.committed()
 	return nil
 }
 

@@ -30,10 +30,12 @@ func (s *Stats) Snapshot() Snapshot {
 // count adds a batch and returns how many of its jobs were dealt with. A batch that only charged a job counts as a
 // failure, not as a batch.
 func (s *Stats) count(b *batch) int {
-	var applied, rejected, duplicates, failures int64
+	var applied, rejected, duplicates, failures, probes int64
 	for i, c := range b.jobs {
 		switch {
 		case c.fate == postponed:
+		case c.fate == probe:
+			probes++
 		case c.fate == charge || c.fate == changed || b.results[i].err != nil:
 			failures++
 		case c.fate == duplicate || c.fate == misuse:
@@ -44,12 +46,12 @@ func (s *Stats) count(b *batch) int {
 			rejected++
 		}
 	}
-	if b.charged == nil {
+	if b.charged == nil && probes < int64(len(b.jobs)) {
 		s.batches.Add(1)
 	}
 	s.applied.Add(applied)
 	s.rejected.Add(rejected)
 	s.duplicates.Add(duplicates)
 	s.failures.Add(failures)
-	return int(applied + rejected + duplicates + failures)
+	return int(applied + rejected + duplicates + failures + probes)
 }

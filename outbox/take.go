@@ -15,7 +15,7 @@ const (
 	takeSQL = `
 	UPDATE lastseat.lanes
 	SET holder = @holder, pid = pg_backend_pid(), taken_at = now(), unclean = @unclean, trying = NULL, trying_size = NULL,
-	    deadly = @deadly
+	    deadly = @deadly, kinds = @kinds
 	WHERE queue = @queue AND lane = @lane`
 
 	leaveSQL = `
@@ -36,7 +36,7 @@ func (l *lane) takeRow(ctx context.Context) (held bool, err error) {
 		l.learn(ctx, last)
 		_, err = tx.Exec(ctx, takeSQL, pgx.NamedArgs{
 			"queue": l.settings.Queue, "lane": l.number, "holder": l.holder, "unclean": l.caution.unclean,
-			"deadly": l.suspicion.deadly,
+			"deadly": l.suspicion.deadly, "kinds": l.kinds.orders(),
 		})
 	}
 	if err == nil {

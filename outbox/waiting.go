@@ -249,7 +249,7 @@ func (b *batch) lockRequests(ctx context.Context) error {
 	}
 	rest := b.jobs[:0:0]
 	for _, c := range b.jobs {
-		if locked[c.Key] || c.fate == postponed {
+		if locked[c.Key] || c.fate == postponed || c.fate == probe {
 			rest = append(rest, c)
 			continue
 		}

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "8eeb520ca1fec55e247a6f3b5fe684146c21282d92124870bdf45c473fbeeee0"
+	functionsDigest  = "1dbf925648148cd581f4409aac9f9c8f4b694878d16f0014dcb68603ada06cbe"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -4,156 +4,113 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
-	"github.com/lastseat/lastseat/outbox"
-	"github.com/lastseat/lastseat/schema"
+	"github.com/lastseat/lastseat/internal/doctor"
+	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
 func (p *program) doctorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "doctor",
-		Short: "Check the setup, and that a worker is at work",
-		Long: `Check the configuration, the database, its schema, the rights of the role, and that a worker holds the lane.
+	options := doctor.Options{}
+	probe := true
+	cmd := &cobra.Command{
+		Use:   "doctor [--patience DURATION] [--probe=false]",
+		Short: "Check that requests are being settled, and say what is wrong if not",
+		Long: `Check that requests are being settled. What is wrong or worth knowing is printed, with what to type.
 
-Use it as a health check: the exit code is 0 only while requests are being settled.`,
-		Example: "  worker doctor",
+It looks how long the oldest due request of every queue and lane has waited and when something was last settled, and
+sends a probe into every lane: a job without effect that the lane deletes in its turn. A role that may only look, such
+as lastseat_viewer, sends none.
+
+Use it as a health check: the exit code is 0 only while requests are being settled. Give it more time than --patience.
+docs/operations.md lists what it finds.`,
+		Example: "  worker doctor\n  worker doctor --patience 30s --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			loaded, pool, err := p.open(ctx)
+			if options.Patience <= 0 {
+				return &cli.Error{Code: cli.ExitUsage, Err: errors.New("--patience is a time longer than 0s, 10s for example")}
+			}
+			loaded, pool, err := p.openOwn(cmd.Context(), forDoctor)
+			if shared := (*pgsession.SharedError)(nil); errors.As(err, &shared) {
+				return errors.Join(p.print(doctor.Shared(shared)), err)
+			}
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			var failed []string
-			code := cli.ExitOK
-			for _, check := range []struct {
-				name string
-				run  func(context.Context, *pgxpool.Pool) (string, error)
-			}{
-				{"schema", checkSchema}, {"rights", checkRights}, {"session", checkSession}, {"lane", checkLane(loaded.Lanes)},
-				{"queue", checkQueue},
-			} {
-				told, err := check.run(ctx, pool)
-				verdict := "ok    "
-				if err != nil {
-					verdict, told = "WRONG ", cli.Line(err)
-					failed = append(failed, check.name+": "+told)
-					if code == cli.ExitOK {
-						code = cli.ExitCode(err)
-					}
-				}
-				value := map[string]any{"check": check.name, "ok": err == nil, "told": told}
-				if err := p.output.Print(p.streams.Out, value, fmt.Sprintf("%s %-8s %s", verdict, check.name, told)); err != nil {
-					return err
-				}
-				if err != nil && check.name == "schema" {
-					break // the other checks would fail for the same reason
-				}
+			options.NoProbe = !probe
+			if slices.ContainsFunc(p.streams.Environ, func(v string) bool { return strings.HasPrefix(v, "LASTSEAT_LANES=") }) {
+				options.Lanes = loaded.Lanes
 			}
-			if len(failed) > 0 {
-				return &cli.Error{Code: code, Err: fmt.Errorf("not set up right: %s", strings.Join(failed, "; "))}
-			}
-			return nil
+			return p.examine(cmd.Context(), pool, options)
 		},
 	}
+	cmd.Flags().DurationVar(&options.Patience, "patience", 10*time.Second,
+		"how long a due request may wait while nothing is settled, and a probe")
+	cmd.Flags().BoolVar(&probe, "probe", true, "send a probe into every lane, if the role may")
+	return cmd
 }
 
-func checkSchema(ctx context.Context, pool *pgxpool.Pool) (string, error) {
-	var version string
-	err := pool.QueryRow(ctx, `SELECT current_setting('server_version')`).Scan(&version)
-	return "Postgres " + version + ", schema up to date", errors.Join(err, schema.Check(ctx, pool))
+// forDoctor has statements work behind any pooler: then the doctor can say so.
+func forDoctor(config *pgxpool.Config) {
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+}
+
+// examine prints all findings before it returns the error about those that are wrong.
+func (p *program) examine(ctx context.Context, pool *pgxpool.Pool, options doctor.Options) error {
+	findings, err := doctor.Examine(ctx, pool, options)
+	var failed []string
+	code := cli.ExitOK
+	for _, f := range findings {
+		if err := p.print(f); err != nil {
+			return err
+		}
+		if f.Severity != doctor.Wrong {
+			continue
+		}
+		failed = append(failed, f.Check+": "+f.Told)
+		if code == cli.ExitOK {
+			code = map[doctor.Cause]int{
+				doctor.Trouble: cli.ExitViolation, doctor.Setup: cli.ExitConfig, doctor.Right: cli.ExitNoRight,
+			}[f.Cause]
+		}
+	}
+	if err == nil && len(failed) > 0 {
+		err = &cli.Error{Code: code, Err: errors.New(strings.Join(failed, "; "))}
+	}
+	return err
+}
+
+func (p *program) print(f doctor.Finding) error {
+	return p.output.Print(p.streams.Out, f, describeDiagnosis(f))
+}
+
+func describeDiagnosis(f doctor.Finding) string {
+	text := fmt.Sprintf("%-8s %-10s %s", f.Severity, f.Check, f.Told)
+	if f.Severity == doctor.Wrong {
+		text = strings.Replace(text, "wrong   ", "WRONG   ", 1)
+	}
+	if f.Do != "" {
+		text += "\n" + strings.Repeat(" ", 20) + "-> " + f.Do
+	}
+	return text
 }
 
 // checkRights looks for one right of each kind that a worker needs.
-func checkRights(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+func checkRights(ctx context.Context, pool *pgxpool.Pool) error {
 	var role string
-	var enough bool
-	err := pool.QueryRow(ctx, `
-		SELECT current_user, has_table_privilege('lastseat.river_job', 'DELETE')
-		  AND has_table_privilege('lastseat.transfers', 'INSERT')
-		   AND has_column_privilege('lastseat.requests', 'status', 'UPDATE')
-		     AND has_sequence_privilege('lastseat.transfers_id_seq',
-		     'USAGE')`).Scan(&role, &enough)
-	if err == nil && !enough {
+	var works, probes, sees bool
+	err := pool.QueryRow(ctx, doctor.RightsSQL).Scan(&role, &works, &probes, &sees)
+	if err == nil && !works {
 		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a "+
 			"member of it", role)}
 	}
-	return "role " + role, err
-}
-
-// checkSession looks for a connection pooler in transaction mode. Under one, the lane would lose its lock, because the
-// next transaction may run in another session.
-func checkSession(ctx context.Context, pool *pgxpool.Pool) (string, error) {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Release()
-	var before, after int
-	for _, pid := range []*int{&before, &after} {
-		if err := conn.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(pid); err != nil {
-			return "", err
-		}
-	}
-	if before != after || uint32(before) != conn.Conn().PgConn().PID() {
-		return "", &cli.Error{Code: cli.ExitConfig, Err: errors.New("a connection pooler changes the session between " +
-			"statements: connect the worker to Postgres directly, or use session pooling")}
-	}
-	return "connections are sessions", nil
-}
-
-func checkLane(lanes int) func(context.Context, *pgxpool.Pool) (string, error) {
-	return func(ctx context.Context, pool *pgxpool.Pool) (string, error) {
-		for lane := range lanes {
-			var pid *int
-			// An advisory lock by bigint stands in pg_locks as its two halves.
-			err := pool.QueryRow(ctx, `
-				SELECT (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-				          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-				          AND (classid::bigint << 32 | objid::bigint) = lastseat.lane_lock($1, $2, $3) LIMIT 1)`,
-				outbox.Queue, lane, lanes).Scan(&pid)
-			if err != nil {
-				return "", err
-			}
-			if pid == nil {
-				return "", fmt.Errorf("no worker holds lane %d of %d: start one with worker run", lane, lanes)
-			}
-		}
-		return fmt.Sprintf("%d of %d held by a worker", lanes, lanes), nil
-	}
-}
-
-func checkQueue(ctx context.Context, pool *pgxpool.Pool) (string, error) {
-	var due int
-	var oldest float64
-	var paused bool
-	err := pool.QueryRow(ctx, `
-		SELECT count(*), coalesce(extract(epoch FROM now() - min(scheduled_at)), 0)::float8,
-		       EXISTS (SELECT FROM lastseat.river_queue WHERE name = $1 AND paused_at IS NOT NULL)
-		FROM lastseat.river_job WHERE state = 'available' AND queue = $1
-		  AND scheduled_at <= now()`, outbox.Queue).Scan(&due, &oldest, &paused)
-	if err != nil {
-		return "", err
-	}
-	if paused {
-		return "", errors.New("the queue is paused: resume it in River UI")
-	}
-	told := fmt.Sprintf("%d due, the oldest for %.1f s", due, oldest)
-	var troubled int
-	var last string
-	err = pool.QueryRow(ctx, `
-		SELECT count(*), coalesce((array_agg(kind || ': ' || (errors[cardinality(errors)] ->> 'error')
-		  ORDER BY attempted_at DESC))[1], '')
-		FROM lastseat.river_job WHERE state IN ('available', 'retryable') AND queue = $1
-		  AND cardinality(errors) > 0`, outbox.Queue).Scan(&troubled, &last)
-	if troubled > 0 {
-		told += fmt.Sprintf("; %d wait for another attempt after an error, the last of %s", troubled, last)
-	}
-	return told, err
+	return err
 }

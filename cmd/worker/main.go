@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -60,6 +62,30 @@ func (p *program) open(ctx context.Context) (config.Config, *pgxpool.Pool, error
 		return loaded, nil, err
 	}
 	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat worker", workerConnections)
+	return loaded, pool, err
+}
+
+// openOwn is open for what needs sessions of its own. Behind a pooler in transaction mode it fails before it has set
+// anything in a session that is somebody else's next.
+func (p *program) openOwn(
+	ctx context.Context, options ...func(*pgxpool.Config),
+) (config.Config, *pgxpool.Pool, error) {
+	loaded, err := config.Load(p.streams.Environ, true)
+	if err != nil {
+		return loaded, nil, err
+	}
+	parsed, err := pgxpool.ParseConfig(loaded.DatabaseURL)
+	if err != nil {
+		return loaded, nil, err
+	}
+	err = pgsession.CheckOwn(ctx, parsed.ConnConfig)
+	if errors.As(err, new(*pgsession.SharedError)) {
+		err = &cli.Error{Code: cli.ExitConfig, Err: err}
+	}
+	if err != nil {
+		return loaded, nil, err
+	}
+	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat worker", workerConnections, options...)
 	return loaded, pool, err
 }
 

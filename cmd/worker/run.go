@@ -24,7 +24,7 @@ reconnects when the database has been away.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			loaded, pool, err := p.open(ctx)
+			loaded, pool, err := p.openOwn(ctx)
 			if err != nil {
 				return err
 			}
@@ -32,7 +32,7 @@ reconnects when the database has been away.`,
 			if err := schema.Check(ctx, pool); err != nil {
 				return err
 			}
-			if _, err := checkRights(ctx, pool); err != nil {
+			if err := checkRights(ctx, pool); err != nil {
 				return err
 			}
 			worker := p.newWorker(pool, loaded)

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,7 +149,7 @@ func TestTamperingIsFound(t *testing.T) {
 	drain(t, pool)
 	wantClean(t, pool)
 	found := make(map[string]bool)
-	for _, c := range append(append([]tampering{}, tamperings...), moreTamperings...) {
+	for _, c := range slices.Concat(tamperings, moreTamperings, blindTamperings) {
 		var told []string
 		_, err := audit.Run(t.Context(), past{pool, c.sql}, func(f audit.Finding) {
 			told = append(told, f.Violations...)

@@ -44,7 +44,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lastseat.server_history IS
 'What tells this server''s transaction ids from those of others: its system identifier, its timeline and the '
-'database''s oid; null on a standby.';
+'database''s oid; null on a standby. For worker doctor.';
+GRANT EXECUTE ON FUNCTION lastseat.server_history TO lastseat_worker, lastseat_viewer;
 
 CREATE OR REPLACE FUNCTION lastseat.current_timeline()
 RETURNS integer

@@ -430,7 +430,7 @@ COMMENT ON FUNCTION lastseat.lane_lock IS 'The advisory lock of a lane: its hold
 queue: the lane''s queue.
 lane: its number, from 0.
 lanes: the number of lanes of the queue.';
-GRANT EXECUTE ON FUNCTION lastseat.lane_lock TO lastseat_worker;
+GRANT EXECUTE ON FUNCTION lastseat.lane_lock TO lastseat_worker, lastseat_viewer;
 
 CREATE OR REPLACE FUNCTION lastseat.schema_version(
     OUT own bigint, OUT river bigint, OUT functions bigint, OUT digest text

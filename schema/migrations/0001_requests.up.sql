@@ -223,6 +223,8 @@ CREATE TABLE lastseat.lanes (
     holder          text COLLATE "C",
     pid             integer,
     taken_at        timestamptz,
+    settled_at      timestamptz,
+    kinds           jsonb,
     unclean         integer NOT NULL DEFAULT 0,
     trying          bigint,
     trying_size     integer,
@@ -241,6 +243,10 @@ COMMENT ON COLUMN lastseat.lanes.lanes IS
 COMMENT ON COLUMN lastseat.lanes.holder IS 'The worker that holds the lane; null: its last holder has left it.';
 COMMENT ON COLUMN lastseat.lanes.pid IS 'The process of Postgres that serves the holder.';
 COMMENT ON COLUMN lastseat.lanes.taken_at IS 'When the holder took the lane.';
+COMMENT ON COLUMN lastseat.lanes.settled_at IS 'When the lane last settled a batch; it is noted once a second at most.';
+COMMENT ON COLUMN lastseat.lanes.kinds IS
+    'The kinds that the holder, or the last one, settles, each with the argument by which its requests are divided among '
+    'the lanes.';
 COMMENT ON COLUMN lastseat.lanes.unclean IS
     'How many holders in a row ended without leaving the lane and without settling anything.';
 COMMENT ON COLUMN lastseat.lanes.trying IS
