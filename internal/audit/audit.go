@@ -41,7 +41,7 @@ type Observer struct {
 	Count    func(Counts)  // at the end, unless the audit was broken off
 	// Seal is called at the end if every rule holds, with the ends of the history in the snapshot that was proved.
 	Seal func(*Seal)
-	// Since is where the walk along the history begins: it has to contain what was sealed. Nil: at its beginning.
+	// Since is a seal that the history has to contain; nil: none.
 	Since *Seal
 }
 

@@ -80,4 +80,8 @@ func TestSeal(t *testing.T) {
 			t.Errorf("%s: %q", name, told)
 		}
 	}
+	before := `UPDATE lastseat.history SET digests[1] = sha256('x') WHERE number = 1 AND chain = 'lastseat 0/1'`
+	if told := since(t, past{pool, before}, seal); !strings.Contains(told, `link 1 of chain "lastseat 0/1"`) {
+		t.Errorf("a digest of before the seal: %q", told)
+	}
 }

@@ -88,9 +88,10 @@ type exam struct {
 	Options
 	pool   *pgxpool.Pool
 	role   role
-	now    time.Time // of the database
 	lanes  []lane
 	queues []queue
+	// stalled are the lanes that are known to stand still.
+	stalled []lane
 }
 
 // check reads something and judges it. It returns what is wrong or worth knowing, or one finding that all is well.

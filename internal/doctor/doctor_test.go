@@ -137,6 +137,14 @@ func well(t *testing.T, findings []doctor.Finding) {
 	}
 }
 
+// sound demands that nothing is wrong: a busy lane may be behind.
+func sound(t *testing.T, findings []doctor.Finding) {
+	t.Helper()
+	for _, f := range findings {
+		lacks(t, findings, f.Check)
+	}
+}
+
 // has demands a finding with all the words, and returns it.
 func has(t *testing.T, findings []doctor.Finding, check string, severity doctor.Severity, words ...any) doctor.Finding {
 	t.Helper()
@@ -178,15 +186,14 @@ func TestWell(t *testing.T) {
 	well(t, findings)
 	has(t, findings, "role", doctor.Note, "no probe is sent")
 	s.ask("k", 3000)
-	findings = examine(t, s.url, doctor.Options{})
-	well(t, findings)
-	well(t, examine(t, viewer, doctor.Options{}))
+	sound(t, examine(t, s.url, doctor.Options{}))
+	sound(t, examine(t, viewer, doctor.Options{}))
 	stop()
 
 	s.work(outbox.Settings{Lanes: 3})
 	s.ask("m", 300)
 	findings = examine(t, worker, doctor.Options{})
-	well(t, findings)
+	sound(t, findings)
 	for lane := range 3 {
 		has(t, findings, "probe", doctor.OK, fmt.Sprintf("lane %d of 3 settled a probe", lane))
 	}

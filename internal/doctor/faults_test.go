@@ -47,7 +47,7 @@ func TestOverdue(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.exec(`SELECT lastseat.enqueue('payment.transfer', 'late', '{"from": "bank", "to": "ada", "amount": 1,
-		"currency": "EUR"}', now() + interval '10 ms')`)
+		"currency": "EUR"}', now() + interval '1 hour')`)
 	s.exec(`UPDATE lastseat.river_job SET scheduled_at = now() - interval '1 minute'`)
 	has(t, examine(t, s.url, patient), "scheduled", doctor.Wrong, "no lane makes them available")
 	s.work(outbox.Settings{})
@@ -72,7 +72,7 @@ func TestNobodysRequests(t *testing.T) {
 		scheduled_at = now() - interval '1 minute' WHERE queue = 'loyalty'`)
 	findings := examine(t, s.url, doctor.Options{Patience: 5 * time.Second})
 	has(t, findings, "kinds", doctor.Warning, "loyalty.stamp", "queue lastseat")
-	has(t, findings, "queues", doctor.Wrong, "no worker works the queue loyalty: 1 due, the oldest for 1m0s")
+	has(t, findings, "queues", doctor.Wrong, "no worker works the queue loyalty: 1 due, the oldest for 1m")
 	clitest.Eventually(t, "the doctor to lose patience", func() bool {
 		for _, f := range examine(t, s.url, patient) {
 			if f.Check == "kinds" && f.Severity == doctor.Wrong {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,7 +61,7 @@ var checkProbe = check{"probe", func(ctx context.Context, e *exam) (found []Find
 		return []Finding{note("", "no probe was sent: this server is read-only")}, nil
 	}
 	if err != nil || len(probes) == 0 {
-		return []Finding{note("", "no probe was sent: no lane is held")}, err
+		return []Finding{note("", "no probe was sent: no lane is held that may settle it")}, err
 	}
 	defer func() {
 		if taken := e.takeBack(context.WithoutCancel(ctx), probes); err == nil {
@@ -107,7 +108,8 @@ func (e *exam) paused(name string) bool {
 func (e *exam) sendProbes(ctx context.Context) (probes []*probe, err error) {
 	err = e.write(ctx, func(tx pgx.Tx) error {
 		for _, l := range e.lanes {
-			if !l.Lives || e.paused(l.Queue) {
+			known := func(s lane) bool { return s.Queue == l.Queue && s.Number == l.Number }
+			if !l.Lives || e.paused(l.Queue) || slices.ContainsFunc(e.stalled, known) {
 				continue
 			}
 			p := &probe{lane: l}

@@ -3,8 +3,10 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/lastseat/lastseat/internal/retry"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -60,38 +62,72 @@ const mostCountedSQL = `10001` // mostCounted + 1
 // checkQueues looks how long the oldest due request of every queue and lane has waited, and whether anything was
 // settled meanwhile.
 var checkQueues = check{"queues", func(ctx context.Context, e *exam) ([]Finding, error) {
-	queues, err := read[queue](ctx, e, queuesSQL)
+	all, err := e.judgeQueues(ctx)
 	if err != nil {
 		return nil, err
 	}
-	e.queues = queues
-	var found, good []Finding
-	for _, q := range queues {
-		oldest, err := e.oldestByLane(ctx, q)
-		if err != nil {
+	if slices.ContainsFunc(all, func(one judged) bool { return one.lane != nil }) {
+		// Many requests may have come with one commit just now, asked for long ago. The lane gets as long as any other.
+		if all, err = e.lookAgain(ctx, all); err != nil {
 			return nil, err
 		}
-		judged := judgeQueue(q, e.lanesOf(q.Name), oldest, e.Patience)
-		for _, one := range judged {
-			switch {
-			case one.finding.Severity == OK:
-				good = append(good, one.finding)
-				continue
-			case one.holder > 0:
-				sessions, err := e.sessions(ctx, one.holder)
-				if err != nil {
-					return nil, err
-				}
-				one.finding.Told += " (" + e.describe(sessions[one.holder]) + ")"
-			}
-			found = append(found, one.finding)
+	}
+	var found, good []Finding
+	for _, one := range all {
+		if one.finding.Severity == OK {
+			good = append(good, one.finding)
+			continue
 		}
+		if one.lane != nil {
+			e.stalled = append(e.stalled, *one.lane)
+			sessions, err := e.sessions(ctx, one.lane.PID)
+			if err != nil {
+				return nil, err
+			}
+			one.finding.Told += " (" + e.describe(sessions[one.lane.PID]) + ")"
+		}
+		found = append(found, one.finding)
 	}
 	if len(found) == 0 {
 		found = good
 	}
 	return found, nil
 }}
+
+// judgeQueues reads what waits and who settles, and judges it.
+func (e *exam) judgeQueues(ctx context.Context) (all []judged, err error) {
+	if e.lanes, err = read[lane](ctx, e, lanesSQL); err != nil {
+		return nil, err
+	}
+	if e.queues, err = read[queue](ctx, e, queuesSQL); err != nil {
+		return nil, err
+	}
+	for _, q := range e.queues {
+		oldest, err := e.oldestByLane(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, judgeQueue(q, e.lanesOf(q.Name), oldest, e.Patience)...)
+	}
+	return all, nil
+}
+
+// lookAgain gives lanes that seem to stand still as long as patience has it to settle something.
+func (e *exam) lookAgain(ctx context.Context, all []judged) ([]judged, error) {
+	for began := time.Now(); time.Since(began) < e.Patience; {
+		if err := retry.Sleep(ctx, min(e.Patience/4, time.Second)); err != nil {
+			return nil, err
+		}
+		var err error
+		if all, err = e.judgeQueues(ctx); err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(all, func(one judged) bool { return one.lane != nil }) {
+			break
+		}
+	}
+	return all, nil
+}
 
 func (e *exam) lanesOf(name string) (lanes []lane) {
 	for _, l := range e.lanes {
@@ -141,10 +177,10 @@ func (e *exam) oldestByLane(ctx context.Context, q queue) (map[int]time.Time, er
 	return oldest, err
 }
 
-// judged is a finding, and the process of Postgres that it is about; 0: none.
+// judged is a finding, and the lane that it says stands still; nil: none.
 type judged struct {
 	finding Finding
-	holder  int
+	lane    *lane
 }
 
 func judgeQueue(q queue, lanes []lane, oldest map[int]time.Time, patience time.Duration) (found []judged) {
@@ -175,7 +211,7 @@ func judgeQueue(q queue, lanes []lane, oldest map[int]time.Time, patience time.D
 		case !l.Lives: // checkLanes has said so
 		case l.since() > patience:
 			found = append(found, judged{finding: stalled(l, fmt.Sprintf("%s, the oldest for %s, and it has settled nothing "+
-				"for %s", due, span(waited), span(l.since()))), holder: l.PID})
+				"for %s", due, span(waited), span(l.since()))), lane: &l})
 		default:
 			found = append(found, judged{finding: warning("", "%v is behind: %s, the oldest for %s; it settled something %s "+
 				"ago", l, due, span(waited), span(l.since()))})
