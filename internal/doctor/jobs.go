@@ -95,7 +95,8 @@ var checkScheduled = look("scheduled", heads("scheduled,retryable", "j.scheduled
 	SELECT h.queue, count(*), count(*) FILTER (WHERE h.unique_key IS NULL),
 	       coalesce(min(h.scheduled_at) FILTER (WHERE isfinite(h.scheduled_at)),
 	         min(h.created_at) FILTER (WHERE isfinite(h.created_at)), now()),
-	       h.queue = '` + outbox.Queue + `' OR EXISTS (SELECT FROM lastseat.lanes l WHERE l.queue = h.queue COLLATE "C"), f.id, coalesce(f.in_column, ''),
+	       h.queue = '`+outbox.Queue+`'
+	         OR EXISTS (SELECT FROM lastseat.lanes l WHERE l.queue = h.queue COLLATE "C"), f.id, coalesce(f.in_column, ''),
 	       coalesce((SELECT r.leader_id FROM lastseat.river_leader r WHERE r.expires_at > now() LIMIT 1), ''),
 	       clock_timestamp()
 	FROM heads h LEFT JOIN first f ON true
