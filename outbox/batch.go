@@ -25,8 +25,6 @@ type batch struct {
 	write     *pgx.Batch // what is still to be sent
 	history   *history.Log
 
-	progress *progress // of the lane
-
 	limit   int                    // how many of the jobs may be settled
 	waiting []*claimed             // jobs that wait for a row, in order; they are none of jobs any more
 	aside   int                    // how many of these waited before, and were not tried

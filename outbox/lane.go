@@ -46,7 +46,6 @@ type lane struct {
 	waits     int    // for a lane that another session holds
 	said      map[string]time.Time
 	waiting   waiting
-	progress  progress
 	strict    bool // batches are SERIALIZABLE if the settings say so: the last one had a kind that needs it
 
 	taken   time.Time // when it took the lane

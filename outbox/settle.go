@@ -66,7 +66,7 @@ func (l *lane) newBatch(tx pgx.Tx) *batch {
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
 	return &batch{
 		share: l.share, bound: &l.bound, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{},
-		progress: &l.progress, limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
+		limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
 	}
 }
 

@@ -16,6 +16,7 @@ type share struct {
 	chain    *chain
 	leftOut  []int64       // jobs that can't be settled, nor charged, nor discarded
 	pool     *pgxpool.Pool // for patrols
+	progress progress      // what the lane's row has of it
 }
 
 // kindFilterSQL picks the jobs j whose kind the worker has. As an expression it offers the planner no index: from the
