@@ -39,7 +39,7 @@ var errWorkerEnded = errors.New("the worker ended while it settled this job")
 // learn draws the conclusions of how the last holder ended.
 func (l *lane) learn(ctx context.Context, last lastHolder) {
 	l.suspicion.deadly = last.deadly
-	if last.name == "" || l.wasHolder(last.name) {
+	if last.name == "" || last.lives || l.wasHolder(last.name) {
 		return
 	}
 	l.caution = caution{unclean: last.unclean + 1, left: l.settings.Batch}

@@ -59,11 +59,14 @@ type lastHolder struct {
 	trying  int64  // the first job of the batch in which it ended, if it had noted that; otherwise 0
 	size    int    // of that batch
 	deadly  []int64
+	lives   bool // its session goes on: it has lost the lane, but no job has ended it
 }
 
 const lastHolderSQL = `
-	SELECT lanes, coalesce(holder, ''), unclean, coalesce(trying, 0), coalesce(trying_size, 0), deadly
-	FROM lastseat.lanes
+	SELECT lanes, coalesce(holder, ''), unclean, coalesce(trying, 0), coalesce(trying_size, 0), deadly,
+	       EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database()
+	                AND a.application_name = '` + laneName + `')
+	FROM lastseat.lanes l
 	WHERE queue = $1 AND lane = $2 FOR UPDATE NOWAIT`
 
 // lastHolder locks the lane's row. If there is none, or the queue was split into another number of lanes, it splits
@@ -71,7 +74,7 @@ const lastHolderSQL = `
 func (l *lane) lastHolder(ctx context.Context, tx pgx.Tx) (last lastHolder, err error) {
 	for range 2 {
 		err = tx.QueryRow(ctx, lastHolderSQL, l.settings.Queue, l.number).Scan(
-			&last.lanes, &last.name, &last.unclean, &last.trying, &last.size, &last.deadly)
+			&last.lanes, &last.name, &last.unclean, &last.trying, &last.size, &last.deadly, &last.lives)
 		if err == nil && last.lanes == l.settings.Lanes {
 			break
 		}

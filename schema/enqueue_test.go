@@ -267,8 +267,8 @@ func TestContractErrors(t *testing.T) {
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
-	for _, key := range []string{"k", " ", strings.Repeat("k", 200), strings.Repeat("ß", 200), strings.Repeat("🪑", 200),
-		"a\nb", `"; DROP TABLE x; --`, "null"} {
+	for _, key := range []string{"k", strings.Repeat("k", 200), strings.Repeat("ß", 200), strings.Repeat("🪑", 200),
+		`"; DROP TABLE x; --`, "null"} {
 		if got := mustAsk(t, pool, `enqueue('toy', $1, '{}')`, key); got.Key != key || got.Duplicate {
 			t.Errorf("key of %d bytes: %v", len(key), got)
 		}

@@ -94,7 +94,7 @@ func TestAccountsRefuse(t *testing.T) {
 		{"a currency that is used, deleted", `DELETE FROM lastseat.currencies WHERE code = 'EUR'`, reference,
 			"accounts_currency_fkey"},
 		{"a currency in lower case", `INSERT INTO lastseat.currencies VALUES ('eur', 2)`, check, "currencies_code_check"},
-		{"a currency of 5 decimals", `INSERT INTO lastseat.currencies VALUES ('QQQ', 5)`, check,
+		{"a currency of 19 decimals", `INSERT INTO lastseat.currencies VALUES ('QQQ', 19)`, check,
 			"currencies_minor_units_check"},
 	})
 }

@@ -148,10 +148,10 @@ var checkFailed = look("failed", heads("available,retryable", "cardinality(j.err
 		ORDER BY j.finalized_at DESC LIMIT 1001
 	)
 	SELECT (SELECT count(*) FROM discarded),
-	       coalesce((SELECT d.kind || ': ' || (d.errors[cardinality(d.errors)] ->> 'error')
+	       coalesce((SELECT concat_ws(': ', d.kind, d.errors[cardinality(d.errors)] ->> 'error')
 	                 FROM discarded d ORDER BY d.finalized_at DESC LIMIT 1), ''),
 	       (SELECT count(*) FROM heads),
-	       coalesce((SELECT h.kind || ': ' || (h.errors[cardinality(h.errors)] ->> 'error')
+	       coalesce((SELECT concat_ws(': ', h.kind, h.errors[cardinality(h.errors)] ->> 'error')
 	                 FROM heads h ORDER BY h.attempted_at DESC LIMIT 1), '')`,
 	func(_ *exam, rows []failed) []Finding { return judgeFailed(rows[0]) })
 
@@ -162,7 +162,7 @@ func judgeFailed(f failed) (found []Finding) {
 			count = fmt.Sprintf("more than %d", mostFailed)
 		}
 		found = append(found, warning("mend the cause, then enqueue retry KEY; enqueue outcome KEY has the error",
-			"%s requests were given up on within a day, the last of %s", count, strings.TrimSuffix(f.Last, ": ")))
+			"%s requests were given up on within a day, the last of %s", count, f.Last))
 	}
 	if f.Retrying > 0 {
 		found = append(found, warning("mend the cause: the next attempt comes by itself",
