@@ -21,7 +21,8 @@ import (
 
 // FollowTable is the table in which [Follow] keeps its cursors, a row for each name. Create it in the database in which
 // the consumer works, in a schema of its search_path.
-const FollowTable = `CREATE TABLE IF NOT EXISTS lastseat_follow (name text PRIMARY KEY, cursor text NOT NULL DEFAULT '')`
+const FollowTable = `
+CREATE TABLE IF NOT EXISTS lastseat_follow (name text PRIMARY KEY, cursor text NOT NULL DEFAULT '')`
 
 // Beginner begins transactions: a pool, of the consumer's own database.
 type Beginner interface {
@@ -46,14 +47,14 @@ func (o FollowOptions) withDefaults(source *pgxpool.Pool) FollowOptions {
 	return o
 }
 
-// Follow hands every outcome of a database to a function, once and in the order in which they were settled, until ctx is
-// done; then it returns nil. source is the database of the outcomes; its role needs membership in lastseat_producer
+// Follow hands every outcome of a database to a function, once and in the order in which they were settled, until ctx
+// is done; then it returns nil. source is the database of the outcomes; its role needs membership in lastseat_producer
 // or lastseat_viewer.
 //
 // What do writes through tx and the cursor, in the row of [FollowTable] with this name, are one commit: so each outcome
 // takes effect once, whatever crashes. That is true as far as tx reaches: a mail that do sends may be sent twice. tx
-// is READ COMMITTED, in the database of [FollowOptions].Into, where the table has to be. While do works, no transaction is
-// open in source, unless that is the same database. Several processes may follow with one name: they take turns.
+// is READ COMMITTED, in the database of [FollowOptions].Into, where the table has to be. While do works, no transaction
+// is open in source, unless that is the same database. Several processes may follow with one name: they take turns.
 //
 // Follow waits out lost connections and conflicts (40001, 40P01), with the same outcomes again. Any other error ends
 // it: one that do returns, a table or a right that is missing, a cursor that the database does not have any more

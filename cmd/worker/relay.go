@@ -77,8 +77,8 @@ func (p *program) relayCommand() *cobra.Command {
 		Use:     "relay",
 		Example: "  worker relay status",
 		Short:   "Hand outcomes to a broker or a webhook, and see how far that is",
-		Long: `Hand outcomes to a broker or a webhook, in the order in which they were settled. LASTSEAT_RELAY names the targets, a URL
-each, with commas between them; docs/outside.md has their options.
+		Long: `Hand outcomes to a broker or a webhook, in the order in which they were settled. LASTSEAT_RELAY names the
+targets, a URL each, with commas between them; docs/outside.md has their options.
 
 "worker run" relays beside settling. "worker relay run" only relays.`,
 	}
@@ -199,7 +199,8 @@ func (p *program) relayReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replay NAME --from CURSOR | --since TIME",
 		Short: "Relay again from a cursor or a time on; a process that relays goes back at once",
-		Long: `Relay again from a cursor or a time on; a process that relays goes back at once. A target that was disabled is enabled.
+		Long: `Relay again from a cursor or a time on; a process that relays goes back at once. A target that was disabled is
+enabled.
 
 An outcome has the same id each time, so a consumer that looks at ids takes none twice.`,
 		Example: "  worker relay replay https://shop.example --since 2026-11-26T12:00:00Z\n" +

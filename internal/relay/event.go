@@ -79,8 +79,8 @@ func (e *Event) encode(detail json.RawMessage, leftOut bool) ([]byte, error) {
 	o := &e.Outcome
 	settled := *o.SettledAt
 	encoded, err := json.Marshal(body{
-		SpecVersion: "1.0", ID: e.ID, Source: "/lastseat/" + url.PathEscape(e.database), Type: TypePrefix + o.Kind, Subject: o.Key,
-		Time: settled, DataContentType: "application/json",
+		SpecVersion: "1.0", ID: e.ID, Source: "/lastseat/" + url.PathEscape(e.database), Type: TypePrefix + o.Kind,
+		Subject: o.Key, Time: settled, DataContentType: "application/json",
 		Data: data{
 			Key: o.Key, Kind: o.Kind, Status: o.Status, Code: o.Code, Detail: detail, DetailLeftOut: leftOut,
 			Attempts: o.Attempts, RequestedAt: o.RequestedAt, SettledAt: settled, Cursor: e.Cursor,

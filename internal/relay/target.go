@@ -34,8 +34,8 @@ var options = map[string][]string{
 // longestName is what the table accepts.
 const longestName = 200
 
-// ParseTargets reads LASTSEAT_RELAY: URLs with commas between them. What is behind the # of a URL are our options, since
-// no client sends it to a server: name=billing&secret=whsec_... An error repeats nothing of a URL but its place.
+// ParseTargets reads LASTSEAT_RELAY: URLs with commas between them. What is behind the # of a URL are our options,
+// since no client sends it to a server: name=billing&secret=whsec_... An error repeats nothing of a URL but its place.
 func ParseTargets(text string) (targets []Target, err error) {
 	number := 0
 	for part := range strings.SplitSeq(text, ",") {

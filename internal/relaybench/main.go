@@ -72,8 +72,8 @@ func run(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(out, "%s at %.0f requests/s: %d outcomes, lag p50 %v, p99 %v, most %v\n", to.name, plain/2, len(lags),
-			percentile(lags, 50), percentile(lags, 99), percentile(lags, 100))
+		_, _ = fmt.Fprintf(out, "%s at %.0f requests/s: %d outcomes, lag p50 %v, p99 %v, most %v\n", to.name, plain/2,
+			len(lags), percentile(lags, 50), percentile(lags, 99), percentile(lags, 100))
 	}
 	return nil
 }

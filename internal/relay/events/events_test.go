@@ -45,8 +45,8 @@ func validate(t *testing.T, schema *jsonschema.Schema, document []byte) error {
 // The files in docs are what the code says.
 func TestFiles(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func() ([]byte, error){"outcome.schema.json": events.Schema, "asyncapi.json": events.AsyncAPI} {
-		want, err := make()
+	for name, describe := range map[string]func() ([]byte, error){"outcome.schema.json": events.Schema, "asyncapi.json": events.AsyncAPI} {
+		want, err := describe()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -100,8 +100,8 @@ func (s *Sink) Close() {
 	}
 }
 
-// Deliver implements [relay.Sink]. After a failure the next attempt has a client of its own, so that nothing of this one
-// is sent behind its back.
+// Deliver implements [relay.Sink]. After a failure the next attempt has a client of its own, so that nothing of this
+// one is sent behind its back.
 func (s *Sink) Deliver(ctx context.Context, _ string, events []relay.Event) (int, error) {
 	if s.client == nil {
 		client, err := kgo.NewClient(s.options...)

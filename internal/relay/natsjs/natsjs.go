@@ -3,8 +3,8 @@
 // Every message has the event's id as Nats-Msg-Id, and names the id of the message before it
 // (Nats-Expected-Last-Msg-Id). So a batch is sent without waiting for each acknowledgement, and yet the stream takes no
 // message whose predecessor it has not: if one is lost on the way, those behind it are refused and sent again. A relay
-// that was taken over can't write behind the back of the next one for the same reason. The price is that the stream is the
-// relay's own: a message of somebody else's makes the relay look anew where the stream ends.
+// that was taken over can't write behind the back of the next one for the same reason. The price is that the stream is
+// the relay's own: a message of somebody else's makes the relay look anew where the stream ends.
 package natsjs
 
 import (

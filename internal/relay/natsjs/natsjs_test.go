@@ -1,10 +1,13 @@
 package natsjs_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +23,7 @@ import (
 	"github.com/lastseat/lastseat/internal/relay/natstest"
 	"github.com/lastseat/lastseat/internal/relay/relaytest"
 	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/outbox"
 )
 
 func TestMain(m *testing.M) {
@@ -130,37 +134,43 @@ func TestCutOff(t *testing.T) {
 	short.Duplicates = 100 * time.Millisecond
 	stream := servers.Stream(short)
 	b := relaytest.New(t)
-	cuts := 0
-	for i := range testdb.Soak(8, 60) {
+	last := uint64(0)
+	for range testdb.Soak(6, 60) {
 		b.Settle(100)
 		group := relaytest.Group(b)
 		target, sink := open(t, servers.URL(""))
 		group.Add(target, sink)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%8+1)*8*time.Millisecond)
-		if err := group.Drain(ctx); err != nil {
-			cuts++
-		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = group.Drain(ctx) }()
+		goal := last + uint64(rand.IntN(80)+1)
+		clitest.Eventually(t, "the stream to grow", func() bool { last = end(t, stream); return last >= goal })
 		cancel()
+		<-ended
 		group.DB.Close()
 		// as if it had been killed before its cursor was noted
 		testdb.Exec(t, b.Pool, `UPDATE lastseat.relays SET cursor = $1`, before(t, b, stream))
-		time.Sleep(150 * time.Millisecond)
+		time.Sleep(4 * short.Duplicates)
 	}
 	if err := drain(t, b, servers.URL("")); err != nil {
 		t.Fatal(err)
 	}
 	proves(t, b, servers.Read(stream))
-	t.Logf("%d of the relays were cut off", cuts)
 }
 
-// before is the cursor of an outcome some messages before the end of the stream.
-func before(t *testing.T, b *relaytest.Bank, stream jetstream.Stream) string {
+func end(t *testing.T, stream jetstream.Stream) uint64 {
 	t.Helper()
 	info, err := stream.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if back := int(info.State.LastSeq) - 30; back > 0 {
+	return info.State.LastSeq
+}
+
+// before is the cursor of an outcome some messages before the end of the stream.
+func before(t *testing.T, b *relaytest.Bank, stream jetstream.Stream) string {
+	t.Helper()
+	if back := int(end(t, stream)) - 30; back > 0 {
 		return relay.CursorOf(b.Feed()[back])
 	}
 	return ""
@@ -313,5 +323,60 @@ func TestConfiguration(t *testing.T) {
 			}
 			sink.Close()
 		}
+	}
+}
+
+// events are those of these numbers; the big ones have a detail of so many bytes.
+func events(big int, numbers ...int) (all []relay.Event) {
+	settled := time.Now().UTC()
+	for _, n := range numbers {
+		cursor := fmt.Sprintf("0a1b2c3d4e5f.7.1.%d", n)
+		event := relay.Event{ID: "lastseat:shop:" + cursor, Cursor: cursor, Body: []byte(`{}`), Outcome: outbox.Outcome{
+			Key: "k", Kind: "toy", Status: outbox.Applied, Code: "played", SettledAt: &settled,
+		}}
+		if n == big {
+			event.Body = bytes.Repeat([]byte(" "), 10_000)
+		}
+		all = append(all, event)
+	}
+	return all
+}
+
+// The stream takes no message whose predecessor it has not: neither behind one that it refused, nor from a relay that
+// was taken over and does not know.
+func TestChain(t *testing.T) {
+	t.Parallel()
+	servers := natstest.Start(t, 1, "always")
+	config := outcomes
+	config.Duplicates = 100 * time.Millisecond
+	stream := servers.Stream(config)
+	_, sink := open(t, servers.URL(""))
+	defer sink.Close()
+	deliver := func(want int, by *natsjs.Sink, big int, numbers ...int) {
+		t.Helper()
+		n, err := by.Deliver(t.Context(), "", events(big, numbers...))
+		if n != want || (err == nil) != (want == len(numbers)) {
+			t.Errorf("%v: %d delivered, want %d: %v", numbers, n, want, err)
+		}
+	}
+	deliver(1, sink, 0, 1)
+	config.MaxMsgSize = 4 << 10
+	servers.Stream(config)
+	deliver(1, sink, 3, 2, 3, 4) // it refuses the second of them, and must not take the third
+	deliver(2, sink, 3, 3, 4)    // by now the sink knows the size, and leaves the detail out
+
+	_, other := open(t, servers.URL(""))
+	defer other.Close()
+	deliver(2, other, 0, 5, 6)
+	time.Sleep(3 * config.Duplicates) // JetStream no longer knows them
+	deliver(0, sink, 0, 5, 6)
+	deliver(2, sink, 0, 5, 6) // after it was refused, it looks, and finds both
+	var got []string
+	for _, message := range servers.Read(stream) {
+		id := message.Headers().Get(nats.MsgIdHdr)
+		got = append(got, id[len(id)-1:])
+	}
+	if ids := strings.Join(got, ""); ids != "123456" {
+		t.Errorf("the stream has %s", ids)
 	}
 }

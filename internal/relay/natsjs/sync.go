@@ -14,12 +14,12 @@ import (
 )
 
 // ErrNotSynced says that a server acknowledges messages before they are on its disk.
-var ErrNotSynced = errors.New("JetStream acknowledges messages before they are on disk: several servers that lose power " +
-	"at once, or one that is alone, lose acknowledged outcomes; set sync_interval: always in its configuration")
+var ErrNotSynced = errors.New("JetStream acknowledges messages before they are on disk: several servers that lose " +
+	"power at once, or one that is alone, lose acknowledged outcomes; set sync_interval: always in its configuration")
 
 // CheckSync asks a server whether it syncs each message to disk before it acknowledges it, and returns what it found
-// out. Its default is to sync every two minutes; then the error is an [ErrNotSynced]. A client can't see the setting: the
-// option monitor has the address of the server's monitoring port, http://host:8222.
+// out. Its default is to sync every two minutes; then the error is an [ErrNotSynced]. A client can't see the setting:
+// the option monitor has the address of the server's monitoring port, http://host:8222.
 func CheckSync(ctx context.Context, target relay.Target) (string, error) {
 	monitor := target.Options.Get("monitor")
 	if monitor == "" {

@@ -144,7 +144,8 @@ func (c *Consumer) Proves(t testing.TB, want []string) {
 	got := c.IDs()
 	for i := range min(len(got), len(want)) {
 		if got[i] != want[i] {
-			t.Fatalf("outcome %d of %d came as %s, want %s: the order is wrong, or one is missing", i, len(want), got[i], want[i])
+			t.Fatalf("outcome %d of %d came as %s, want %s: the order is wrong, or one is missing", i, len(want), got[i],
+				want[i])
 		}
 	}
 	if len(got) != len(want) {

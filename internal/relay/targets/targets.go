@@ -27,9 +27,9 @@ func Open(target relay.Target, logger *slog.Logger) (relay.Sink, error) {
 	return nil, fmt.Errorf("the scheme %q has no relay", target.URL.Scheme)
 }
 
-// Check looks, for worker doctor, whether every target of LASTSEAT_RELAY is served and takes outcomes, and returns what it
-// found out. That JetStream acknowledges before it syncs to disk is a warning in that and no error: outcomes arrive all the
-// same, as long as the servers keep their power.
+// Check looks, for worker doctor, whether every target of LASTSEAT_RELAY is served and takes outcomes, and returns what
+// it found out. That JetStream acknowledges before it syncs to disk is a warning in that and no error: outcomes arrive
+// all the same, as long as the servers keep their power.
 func Check(ctx context.Context, db relay.DB, variable string) (string, error) {
 	named, err := relay.ParseTargets(variable)
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// special are ranges that are not of the public Internet and that netip does not name: IANA's special-purpose registries.
+// special are ranges that are not of the public Internet and that netip does not name (IANA's special-purpose
+// registries).
 var special = func() (all []netip.Prefix) {
 	for _, text := range []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15",

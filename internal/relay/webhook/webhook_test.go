@@ -89,7 +89,7 @@ func TestSignature(t *testing.T) {
 				t.Error("another body is accepted")
 			}
 		}
-		if user, password, _ := r.BasicAuth(); user != "u" || password != "p@" || r.URL.RawQuery != "tenant=7" || r.Method != "POST" ||
+		if user, password, _ := r.BasicAuth(); user != "u" || password != "p@" || r.URL.RawQuery != "tenant=7" || r.Method != http.MethodPost ||
 			r.Header.Get("Content-Type") != "application/cloudevents+json; charset=utf-8" ||
 			r.Header.Get("webhook-id") != "lastseat:shop:0a1b2c3d4e5f.7.1.1" {
 			t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
@@ -115,14 +115,14 @@ func TestAnswers(t *testing.T) {
 		later   time.Duration
 	}{
 		"200":              {answer: func(http.ResponseWriter, *http.Request) {}},
-		"204":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }},
+		"204":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }},
 		"200 with garbage": {answer: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }},
-		"400":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) }, says: "it answers 400 Bad Request"},
-		"500":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, says: "it answers 500 "},
-		"410":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, says: "410 Gone", gone: true},
+		"400":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }, says: "it answers 400 Bad Request"},
+		"500":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, says: "it answers 500 "},
+		"410":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }, says: "410 Gone", gone: true},
 		"503, later": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "90")
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}, says: "503", later: 90 * time.Second},
 		"redirect": {answer: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere, http.StatusPermanentRedirect)
@@ -249,10 +249,10 @@ func TestEndpointThatFails(t *testing.T) {
 	at := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch requests.Add(1) % 7 {
 		case 3: // before the effect
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		case 5: // after it
 			consumer.Take(r.Header.Get("webhook-id"))
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 		default:
 			consumer.Take(r.Header.Get("webhook-id"))
 		}
