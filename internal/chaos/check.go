@@ -207,7 +207,7 @@ func findFeed(e *evidence) (found []string) {
 		}
 	}
 	for key, r := range sorted(e.state.Requests) {
-		if _, is := last[key]; !is && r.Status != "pending" {
+		if _, is := last[key]; !is && r.settled() {
 			found = append(found, fmt.Sprintf("%s is %s (%s) and not in the feed", key, r.Status, r.Code))
 		}
 	}

@@ -84,7 +84,7 @@ func findLinear(e *evidence) (found []string) {
 	free := make(map[string]int64)
 	for key, a := range e.keys {
 		o, is := e.state.Requests[key]
-		if !is || o.Status == "failed" || o.Status == "pending" {
+		if !is || o.Status == "failed" || !o.settled() {
 			continue
 		}
 		of, d := a.op.decision()

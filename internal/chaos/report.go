@@ -227,6 +227,8 @@ const reportTail = `## What is not promised
 
 - While Postgres is away, nothing is settled. Recovery counts from the moment when it is back.
 - A worker that is frozen in the middle of a batch keeps its lane until Postgres ends its transaction, after 30 seconds.
+- A request that is alone in its batch and is cut off from outside twice in a row (its session is ended, its statement cancelled) has a failed
+  attempt: it waits for its next one, and later requests pass it by.
 - Order across lanes, and of requests that are scheduled for later or tried again.
 - The bench does not try: a full disk, failover to a standby, clocks that are set, PgBouncer, and upgrades under load. Tests in other
   packages do some of that: [operations](operations.md).

@@ -76,11 +76,20 @@ const resourcesSQL = `
 	        WHERE a.resource_id = r.id)
 	FROM lastseat.resources r`
 
+// retrying is the status of a pending request that has failed and waits for another attempt.
+const retrying = "retrying"
+
+const requestsSQL = `
+	SELECT '', r.key, r.kind, CASE WHEN r.status = 'pending' AND j.state = 'retryable' THEN $1 ELSE r.status END,
+	       coalesce(r.code, ''), r.detail::text, r.attempts, r.requested_at, coalesce(r.settled_at, 'epoch')
+	FROM lastseat.requests r LEFT JOIN lastseat.river_job j ON j.id = r.job_id`
+
+func (o Outcome) settled() bool { return o.Status != "pending" && o.Status != retrying }
+
 // readState reads all that the checks look at.
 func readState(ctx context.Context, db *pgxpool.Pool) (*State, error) {
 	s := &State{Requests: make(map[string]Outcome), Resources: make(map[string]Resource)}
-	rows, err := db.Query(ctx, `SELECT '', key, kind, status, coalesce(code, ''), detail::text, attempts, requested_at,
-		coalesce(settled_at, 'epoch') FROM lastseat.requests`)
+	rows, err := db.Query(ctx, requestsSQL, retrying)
 	if err != nil {
 		return nil, err
 	}
