@@ -27,7 +27,7 @@ func FunctionsVersion() (version int, noted, digest string) {
 func Files() fs.FS { return files }
 
 // UpTo is [Up] of another release, that has these files and a set of functions with this number.
-func UpTo(ctx context.Context, databaseURL string, from fs.FS, version int) ([]Step, error) {
+func UpTo(ctx context.Context, databaseURL string, from fs.FS, version int, options ...Option) ([]Step, error) {
 	migrations, err := readMigrations(from)
 	if err != nil {
 		return nil, err
@@ -37,5 +37,24 @@ func UpTo(ctx context.Context, databaseURL string, from fs.FS, version int) ([]S
 		return nil, err
 	}
 	release := release{migrations: migrations, functions: functions}
-	return migrateTo(ctx, databaseURL, release, false, func(m *migrator) ([]Step, error) { return m.up(ctx) })
+	return migrateTo(ctx, databaseURL, release, false, func(m *migrator) ([]Step, error) { return m.up(ctx) },
+		options...)
+}
+
+// LockMigrations is the advisory lock that a migration holds.
+const LockMigrations int64 = lockMigrations
+
+// Part is a piece of the SQL that brings an empty database to this release.
+type Part struct{ About, SQL string }
+
+// Parts are that SQL, after River's migrations.
+func Parts() (all []Part) {
+	release, err := current()
+	if err != nil {
+		panic(err)
+	}
+	for _, part := range release.parts(versions{}) {
+		all = append(all, Part{About: part.about, SQL: part.sql})
+	}
+	return all
 }

@@ -40,24 +40,26 @@ type Step struct {
 // already, membership in lastseat_owner is enough, with CREATE on the database where there is no schema yet. With
 // dryRun nothing is changed, and the steps are those that would be taken; [Script] has their SQL.
 //
+// Up waits for a lock for a few seconds at a time, and lets others pass before it tries again: see [Option].
+//
 // A database of a newer version is left alone: the error is a [VersionError].
-func Up(ctx context.Context, databaseURL string, dryRun bool) ([]Step, error) {
+func Up(ctx context.Context, databaseURL string, dryRun bool, options ...Option) ([]Step, error) {
 	return migrate(ctx, databaseURL, dryRun, func(m *migrator) ([]Step, error) {
 		return m.up(ctx)
-	})
+	}, options...)
 }
 
 // Down takes back the newest step of ours and returns it: the functions, then one migration after the other; when
 // none of ours is left, River's tables. A migration that made a table with rows in it refuses: no ledger is dropped.
-func Down(ctx context.Context, databaseURL string, dryRun bool) ([]Step, error) {
+func Down(ctx context.Context, databaseURL string, dryRun bool, options ...Option) ([]Step, error) {
 	return migrate(ctx, databaseURL, dryRun, func(m *migrator) ([]Step, error) {
 		return m.down(ctx)
-	})
+	}, options...)
 }
 
 // Status lists all migrations that this binary knows, in their order, and its set of functions. A database that has
 // another set of functions has that in the list as well.
-func Status(ctx context.Context, databaseURL string) ([]Step, error) {
+func Status(ctx context.Context, databaseURL string, options ...Option) ([]Step, error) {
 	return migrate(ctx, databaseURL, true, func(m *migrator) ([]Step, error) {
 		have, err := readVersions(ctx, m.pool)
 		if err == nil && have.unreleased {
@@ -67,7 +69,7 @@ func Status(ctx context.Context, databaseURL string) ([]Step, error) {
 			return nil, err
 		}
 		return m.status(have), nil
-	})
+	}, options...)
 }
 
 type migrator struct {
@@ -77,21 +79,24 @@ type migrator struct {
 	release release
 	want    versions // of the release
 	dryRun  bool
+	wait    *waiting
+	missing []Step // before the first attempt
 }
 
 func migrate(
-	ctx context.Context, databaseURL string, dryRun bool, run func(*migrator) ([]Step, error),
+	ctx context.Context, databaseURL string, dryRun bool, run func(*migrator) ([]Step, error), options ...Option,
 ) ([]Step, error) {
 	release, err := current()
 	if err != nil {
 		return nil, err
 	}
-	return migrateTo(ctx, databaseURL, release, dryRun, run)
+	return migrateTo(ctx, databaseURL, release, dryRun, run, options...)
 }
 
 func migrateTo(
 	ctx context.Context, databaseURL string, release release, dryRun bool, run func(*migrator) ([]Step, error),
-) ([]Step, error) {
+	options ...Option,
+) (steps []Step, err error) {
 	config, err := pgxpool.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
@@ -101,10 +106,22 @@ func migrateTo(
 		return nil, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(lockMigrations)); err != nil {
+	wait := newWaiting(config.ConnConfig, options)
+	defer wait.close(ctx)
+	if err := wait.bound(ctx, conn); err != nil {
+		return nil, err
+	}
+	err = wait.again(ctx, 0, func() error { // nobody waits behind it but other migrations
+		_, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1)", int64(lockMigrations))
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("wait for other migrations: %w", err)
 	}
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := wait.bound(ctx, conn); err != nil {
+			return err
+		}
 		_, err := conn.Exec(ctx, `SELECT set_config('role', rolname, false) FROM pg_roles
 			WHERE rolname = $1 AND pg_has_role(oid, 'MEMBER')`, owner)
 		return err
@@ -119,14 +136,18 @@ func migrateTo(
 	if err := requireUTF8(ctx, conn); err != nil {
 		return nil, err
 	}
-	m := &migrator{conn: conn, pool: pool, release: release, dryRun: dryRun}
+	m := &migrator{conn: conn, pool: pool, release: release, dryRun: dryRun, wait: wait}
 	if m.river, err = newRiver(pool); err != nil {
 		return nil, err
 	}
 	if m.want, err = release.versions(); err != nil {
 		return nil, err
 	}
-	return run(m)
+	err = wait.again(ctx, firstPause, func() (err error) {
+		steps, err = run(m)
+		return err
+	})
+	return steps, err
 }
 
 // requireUTF8 refuses a database that can't keep every text, before anything is done in it.
@@ -153,6 +174,9 @@ func (m *migrator) up(ctx context.Context) ([]Step, error) {
 		return nil, err
 	}
 	missing := slices.DeleteFunc(m.status(have), func(s Step) bool { return s.Applied })
+	if m.missing == nil {
+		m.missing = missing
+	}
 	if len(missing) == 0 || m.dryRun {
 		return missing, nil
 	}
@@ -160,17 +184,27 @@ func (m *migrator) up(ctx context.Context) ([]Step, error) {
 		return nil, fmt.Errorf("make roles and schema: %w", err)
 	}
 	m.pool.Reset() // connections from before are not the owner's
-	var steps []Step
 	// TargetVersion is left open: all that this River knows.
-	result, err := m.river.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	if _, err = m.river.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		err = fmt.Errorf("river's migrations: %w", err)
+	} else {
+		_, err = m.run(ctx, m.release.parts(have))
+	}
+	return m.taken(ctx), err
+}
+
+// taken are the steps that are in place and were missing before the first attempt: River's may be older than the last.
+func (m *migrator) taken(ctx context.Context) (steps []Step) {
+	have, err := readVersions(ctx, m.pool)
 	if err != nil {
-		return nil, fmt.Errorf("river's migrations: %w", err)
+		return nil
 	}
-	for _, version := range result.Versions {
-		steps = append(steps, Step{Name: riverStep(version.Version), Applied: true})
+	for _, step := range m.status(have) {
+		if step.Applied && slices.Contains(m.missing, Step{Name: step.Name}) {
+			steps = append(steps, step)
+		}
 	}
-	ours, err := m.run(ctx, m.release.parts(have))
-	return append(steps, ours...), err
+	return steps
 }
 
 // run runs the parts in one transaction and returns their steps.

@@ -76,7 +76,7 @@ func (p *program) withDatabase(ctx context.Context, data string, do func(context
 		defer func() { err = errors.Join(err, server.Stop()) }()
 		loaded.DatabaseURL = server.URL()
 	}
-	if _, err := schema.Up(ctx, loaded.DatabaseURL, false); err != nil {
+	if _, err := schema.Up(ctx, loaded.DatabaseURL, false, schema.Report(p.sayWaiting)); err != nil {
 		return err
 	}
 	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat worker", workerConnections)

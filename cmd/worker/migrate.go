@@ -3,20 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/internal/retry"
 	"github.com/lastseat/lastseat/schema"
 )
 
 type (
-	migration func(ctx context.Context, url string, dryRun bool) ([]schema.Step, error)
-	sql       func(ctx context.Context, url string) (string, error)
+	migration func(ctx context.Context, url string, dryRun bool, options ...schema.Option) ([]schema.Step, error)
+	sql       func(ctx context.Context, url string, options ...schema.Option) (string, error)
 )
 
 func (p *program) migrateCommand() *cobra.Command {
 	var dryRun bool
+	var lockTimeout, waitLimit time.Duration
 	cmd := &cobra.Command{
 		Use:     "migrate",
 		Example: "  worker migrate up --dry-run",
@@ -25,9 +29,16 @@ func (p *program) migrateCommand() *cobra.Command {
 Tables and functions change together, in one transaction.
 
 Takes a superuser, or a role with CREATEROLE and CREATE on the database; where the roles exist already, membership in
-lastseat_owner. Several may run at once.`,
+lastseat_owner. Several may run at once.
+
+A migration that needs a lock waits --lock-timeout for it, as do the sessions behind it. It lets them pass, says who
+holds the lock, and tries again with a growing pause, for --wait in all.`,
 	}
 	cmd.PersistentFlags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	cmd.PersistentFlags().DurationVar(&lockTimeout, "lock-timeout", schema.DefaultLockTimeout,
+		"how long one attempt waits for a lock")
+	cmd.PersistentFlags().DurationVar(&waitLimit, "wait", schema.DefaultWaitLimit,
+		"how long to try again; 0: one attempt")
 	// script, where there is one, is what a dry run prints instead of the steps.
 	command := func(use, short, done, planned string, migrate migration, script sql) {
 		cmd.AddCommand(&cobra.Command{
@@ -37,10 +48,13 @@ lastseat_owner. Several may run at once.`,
 				if err != nil {
 					return err
 				}
-				if dryRun && script != nil && *p.output == "text" {
-					return p.printScript(cmd.Context(), loaded.DatabaseURL, script)
+				waiting := []schema.Option{
+					schema.LockTimeout(lockTimeout), schema.WaitLimit(waitLimit), schema.Report(p.sayWaiting),
 				}
-				steps, err := migrate(cmd.Context(), loaded.DatabaseURL, dryRun)
+				if dryRun && script != nil && *p.output == "text" {
+					return p.printScript(cmd.Context(), loaded.DatabaseURL, script, waiting)
+				}
+				steps, err := migrate(cmd.Context(), loaded.DatabaseURL, dryRun, waiting...)
 				if dryRun {
 					done = planned
 				}
@@ -48,6 +62,9 @@ lastseat_owner. Several may run at once.`,
 					if err := p.printStep(step, done); err != nil {
 						return err
 					}
+				}
+				if retry.SQLState(err) == "55P03" {
+					return &cli.Error{Code: cli.ExitUnknown, Err: err} // somebody holds a lock: it may work later
 				}
 				if err == nil && len(steps) == 0 && *p.output == "text" {
 					_, err = fmt.Fprintln(p.streams.Out, "nothing to do")
@@ -61,12 +78,16 @@ lastseat_owner. Several may run at once.`,
 	command("down", "Take back the newest step; refused where rows would be lost", "taken back", "would take back",
 		schema.Down, nil)
 	command("status", "List the migrations, and the set of functions", "", "",
-		func(ctx context.Context, url string, _ bool) ([]schema.Step, error) { return schema.Status(ctx, url) }, nil)
+		func(ctx context.Context, url string, _ bool, options ...schema.Option) ([]schema.Step, error) {
+			return schema.Status(ctx, url, options...)
+		}, nil)
 	return cmd
 }
 
-func (p *program) printScript(ctx context.Context, url string, script sql) error {
-	text, err := script(ctx, url)
+func (p *program) sayWaiting(line string) { _, _ = fmt.Fprintln(p.streams.Err, "worker: "+line) }
+
+func (p *program) printScript(ctx context.Context, url string, script sql, waiting []schema.Option) error {
+	text, err := script(ctx, url, waiting...)
 	if err == nil && text == "" {
 		text = "-- nothing to do\n"
 	}

@@ -4,6 +4,8 @@
 -- Text keys are COLLATE "C": nobody sorts them for reading, and byte order makes index probes cheaper and equal to
 -- Go's own string order, in which the worker locks rows.
 
+-- Locks lastseat.river_job: it gets a trigger and loses two indexes, for a moment. No producer of ours is there yet.
+
 -- PUBLIC may execute every new function unless that right is revoked in the same transaction. The second statement
 -- covers all functions that are created from now on.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lastseat FROM PUBLIC;
