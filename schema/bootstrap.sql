@@ -4,7 +4,8 @@
 
 DO $$
 DECLARE
-    role record;
+    role     record;
+    stranger text;
 BEGIN
     FOR role IN VALUES
         ('lastseat_owner', 'NOLOGIN'), ('lastseat_worker', 'LOGIN'),
@@ -38,5 +39,28 @@ BEGIN
     END IF;
     IF to_regnamespace('lastseat') IS NULL THEN
         CREATE SCHEMA lastseat AUTHORIZATION lastseat_owner;
+    END IF;
+    -- Everybody with CREATE on the database can have made it before us. A function of theirs in it would be called by
+    -- ours, with the rights of lastseat_owner. Whoever is a member of that role, or a superuser, has those anyway.
+    SELECT s.stranger INTO stranger
+    FROM pg_namespace n, LATERAL (
+        SELECT format('it belongs to %s', n.nspowner::regrole) AS stranger, n.nspowner AS who
+        UNION ALL
+        SELECT format('%s may create in it', coalesce(nullif(a.grantee, 0)::regrole::text, 'everybody')), a.grantee
+        FROM aclexplode(n.nspacl) a WHERE a.privilege_type = 'CREATE'
+        UNION ALL
+        SELECT format('the %s belongs to %s', pg_describe_object(d.classid, d.objid, 0), o.refobjid::regrole),
+               o.refobjid
+        FROM pg_depend d JOIN pg_shdepend o ON (o.classid, o.objid) = (d.classid, d.objid) AND o.deptype = 'o'
+        WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+          AND o.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+    ) s
+    WHERE n.nspname = 'lastseat'
+      AND (s.who = 0 OR NOT pg_has_role(s.who, 'lastseat_owner', 'MEMBER')) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the schema lastseat is not only ours: %', stranger
+            USING ERRCODE = 'invalid_schema_name',
+                  HINT = 'Who put it there? What they create in it can run with the rights of lastseat_owner. Drop it '
+                         'if it holds no data; otherwise give it and all that is in it to lastseat_owner, and revoke CREATE.';
     END IF;
 END $$;
