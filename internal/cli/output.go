@@ -41,13 +41,34 @@ func AddOutput(root *cobra.Command) *Output {
 	return &output
 }
 
-// Print writes value as one JSON object on a line, or text.
+// Print writes value as one JSON object on a line, or text. Control and formatting characters in text are stored data of
+// somebody's own, such as the error of a job: they are shown escaped, and don't move a terminal's cursor.
 func (o *Output) Print(w io.Writer, value any, text string) error {
 	if *o == "json" {
 		return json.NewEncoder(w).Encode(value)
 	}
-	_, err := fmt.Fprintln(w, text)
+	_, err := fmt.Fprintln(w, escaped(text))
 	return err
+}
+
+func escaped(text string) string {
+	if !strings.ContainsFunc(text, moves) {
+		return text
+	}
+	var safe strings.Builder
+	for _, r := range text {
+		if moves(r) {
+			safe.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			safe.WriteRune(r)
+		}
+	}
+	return safe.String()
+}
+
+// moves tells whether a character can do something to a terminal, or to the order in which it shows others.
+func moves(r rune) bool {
+	return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r))
 }
 
 // outcome is an outcome as the commands print it: a missing code is null.
