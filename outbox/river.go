@@ -49,6 +49,9 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 			func() (river.JobArgs, *river.InsertOpts) {
 				return upkeepArgs{}, &river.InsertOpts{Queue: UpkeepQueue, MaxAttempts: 1}
 			}, &river.PeriodicJobOpts{RunOnStart: true})},
+		// Any login of the database can notify River's channels: to pause, to resign as the leader, or with text that
+		// River writes to the log, line by line. Nothing that this client does is in a hurry.
+		PollOnly:                    true,
 		Workers:                     workers,
 		CompletedJobRetentionPeriod: completed,
 		CancelledJobRetentionPeriod: -1, // a cancelled or discarded job has the arguments that lastseat.retry needs
@@ -72,8 +75,7 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
-// riverPool makes a pool like the worker's, of sessions that have no other use: leader, producer, listener, and one to
-// spare.
+// riverPool makes a pool like the worker's, of sessions that have no other use: leader, producer, and two to spare.
 func (w *Worker) riverPool(ctx context.Context) (*pgxpool.Pool, error) {
 	config := w.pool.Config()
 	config.MaxConns, config.MinConns = 4, 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -118,6 +119,37 @@ func TestRowsAreRivers(t *testing.T) {
 		theirs, ours := one[string](b, riverRowSQL, rivers+"!", c.key), one[string](b, riverRowSQL, outbox.Queue+"!", c.key)
 		if diff := cmp.Diff(theirs, ours); diff != "" {
 			t.Errorf("%s: River's row and the lane's differ (-river +lane):\n%s", c.key, diff)
+		}
+	}
+}
+
+// Any login can notify River's channels. The worker has nothing to do with what it says there: it logs none of it, and
+// its leader stays.
+func TestForgedNotificationsOfRiver(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	told := &lines{}
+	b.start(outbox.Settings{Logger: told.logger()})
+	const leaders = `SELECT coalesce(string_agg(leader_id || elected_at, ' '), '') FROM lastseat.river_leader`
+	b.eventually("there is a leader", func() bool { return one[string](b, leaders) != "" })
+	b.enqueue("before")
+	b.eventually("the lane works", func() bool { return len(b.played()) == 1 })
+	leader := one[string](b, leaders)
+	for i := range 20 {
+		b.exec(`SELECT pg_notify('lastseat.' || channel, payload)
+			FROM unnest('{river_insert,river_control,river_leadership,river_notification}'::text[]) AS channel,
+			     unnest(ARRAY['forged', '{"action": "request_resign"}', '{"action": "pause", "queue": "*"}',
+			                  '{"queue": 1}', '{"action": "resigned", "leader_id": "' || $1 || '"}']) AS payload`, leader)
+		b.enqueue(fmt.Sprint("k", i))
+		b.eventually("the lane works", func() bool { return len(b.played()) == 2+i })
+	}
+	b.eventually("a leader is there", func() bool { return one[string](b, leaders) != "" })
+	if now := one[string](b, leaders); now != leader {
+		t.Errorf("the leader was %s and is %s", leader, now)
+	}
+	for _, part := range []string{"forged", "request_resign", "unmarshal", "Elector", "notifier"} {
+		if told.has(part) {
+			t.Errorf("the log tells of %s", part)
 		}
 	}
 }
