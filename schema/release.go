@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "1dbf925648148cd581f4409aac9f9c8f4b694878d16f0014dcb68603ada06cbe"
+	functionsDigest  = "b1e79c12ddb7263c13d19ff281602d941fed164fdb0669909edec4510215ee13"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -66,6 +66,11 @@ BEGIN
                   HINT = format('Define it first: SELECT lastseat.define_limit(%L, 4).', define_resource.limit_group);
     END IF;
     PERFORM check_name('the resource id', define_resource.id);
+    IF EXISTS (SELECT FROM resources r WHERE r.id <> define_resource.id
+                 AND hashtextextended(r.id, 0) >> 1 = hashtextextended(define_resource.id, 0) >> 1) THEN
+        RAISE EXCEPTION 'the resource id "%" has the hash of another resource''s id', define_resource.id
+            USING ERRCODE = 'LS002', HINT = 'Take another id: time ranges could not tell the two apart.';
+    END IF;
     INSERT INTO resources (id, capacity, overbook, limit_group)
     VALUES (define_resource.id, define_resource.capacity, define_resource.overbook, define_resource.limit_group)
     ON CONFLICT (id) DO NOTHING;

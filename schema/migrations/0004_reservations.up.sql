@@ -37,6 +37,9 @@ CREATE TABLE lastseat.resources (
     CONSTRAINT resources_countable CHECK (capacity <= 9223372036854775807 - overbook),
     CONSTRAINT resources_within_capacity CHECK (held::numeric + confirmed <= capacity + overbook)
 ) WITH (fillfactor = 70);
+-- reservation_items_overlap tells resources apart by a hash. Whoever can compute it can make an id that has the hash of
+-- somebody else's resource.
+CREATE UNIQUE INDEX resources_told_apart ON lastseat.resources ((hashtextextended(id, 0) >> 1));
 CREATE INDEX resources_grown ON lastseat.resources (id) WHERE grown;
 CREATE INDEX resources_waiting ON lastseat.resources (limit_group) WHERE waiting > 0 AND limit_group IS NOT NULL;
 COMMENT ON TABLE lastseat.resources IS
