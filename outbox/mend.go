@@ -150,8 +150,9 @@ func (l *lane) retryLater(ctx, stop context.Context, err error) {
 // goWithoutPredicateLocks has the next transactions run at REPEATABLE READ, until one has settled something.
 func (l *lane) goWithoutPredicateLocks(ctx context.Context, err error) {
 	l.suspicion.noRoom = true
-	l.log.WarnContext(ctx, "no room for predicate locks: is a SERIALIZABLE session idle in a transaction? "+
-		"The next batch is REPEATABLE READ", slog.String("error", err.Error()))
+	l.log.WarnContext(ctx, "no room for locks: is a SERIALIZABLE session idle in a transaction, or does a session "+
+		"hold thousands (pg_locks)? The next batch is REPEATABLE READ, which needs no predicate locks",
+		slog.String("error", err.Error()))
 }
 
 // mostStalls is how many errors in a row a connection may have that no job explains. Something may be wrong with the
