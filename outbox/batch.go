@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,6 +14,7 @@ type batch struct {
 	*share
 	bound   *bound
 	tx      pgx.Tx
+	began   time.Time
 	bell    *bell
 	jobs    []*claimed // locked, in order
 	full    bool       // the transaction has no room for more jobs like these

@@ -97,7 +97,10 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 		if err != nil || !held {
 			return err
 		}
-		switch err = l.turns(ctx, stop, drain); {
+		l.observeHolds(true)
+		err = l.turns(ctx, stop, drain)
+		l.observeHolds(false)
+		switch {
 		case err == nil:
 			l.leave(ctx)
 			return nil

@@ -44,7 +44,9 @@ func (l *lane) mend(ctx, stop context.Context, err error) error {
 	failed := &batchError{}
 	errors.As(err, &failed)
 	e := l.evidence(ctx, failed)
-	switch v := judge(err, e); v {
+	v := judge(err, e)
+	l.observeRepeated(v, err)
+	switch v {
 	case othersLane, connectionGone, commitUnknown, handlersDoing:
 		l.leaveConnection(ctx, v, failed, err)
 		return err

@@ -31,6 +31,8 @@ type Settings struct {
 	// ReplyLimit is how long the lane waits for an answer of the server, and Poll on top of that; default 30s. Handlers
 	// with a longer timeout extend it. Then the lane connects again.
 	ReplyLimit time.Duration
+	// Observer is told what the lanes do; default nil: nobody is.
+	Observer Observer
 
 	looking looking
 }

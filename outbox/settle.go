@@ -65,7 +65,8 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 func (l *lane) newBatch(tx pgx.Tx) *batch {
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
 	return &batch{
-		share: l.share, bound: &l.bound, tx: tx, bell: &l.bell, write: &pgx.Batch{}, history: &history.Log{},
+		share: l.share, bound: &l.bound, tx: tx, began: time.Now(), bell: &l.bell,
+		write: &pgx.Batch{}, history: &history.Log{},
 		limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
 	}
 }
@@ -195,6 +196,7 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 	}
 	n := l.stats.count(b)
 	l.behind.settled += n
+	l.observeBatch(b, n)
 	l.refused.count(b)
 	if n > 0 {
 		l.stalls = 0
