@@ -6,8 +6,8 @@ import (
 	"github.com/lastseat/lastseat/internal/retry"
 )
 
-// Observer is told what the lanes of a worker do, see [Settings]. Lanes call it between two transactions and wait for it,
-// several lanes at the same time: it returns at once, and is safe for concurrent use. What it is told has been
+// Observer is told what the lanes of a worker do, see [Settings]. Lanes call it between two transactions and wait for
+// it, several lanes at the same time: it returns at once, and is safe for concurrent use. What it is told has been
 // committed; a batch whose COMMIT got no reply is not told.
 type Observer interface {
 	// Settled: a batch was committed.
@@ -40,7 +40,8 @@ func (l *lane) observeBatch(b *batch, n int) {
 		return
 	}
 	told := SettledBatch{
-		Lane: l.number, Jobs: n, Duration: time.Since(b.began), Settled: make(map[SettledAs]int), Failed: make(map[string]int),
+		Lane: l.number, Jobs: n, Duration: time.Since(b.began),
+		Settled: make(map[SettledAs]int), Failed: make(map[string]int),
 	}
 	for i, c := range b.jobs {
 		result := b.results[i]

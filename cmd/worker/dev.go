@@ -49,7 +49,7 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 				}
 				group, ctx := errgroup.WithContext(ctx)
 				group.Go(func() error { return p.serveUI(ctx, pool, ui, p.logger(loaded)) })
-				group.Go(func() error { return p.newWorker(pool, loaded).Run(ctx) })
+				group.Go(func() error { return p.newWorker(pool, loaded, nil).Run(ctx) })
 				return group.Wait()
 			})
 		},

@@ -97,14 +97,16 @@ func (p *program) logger(loaded config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.streams.Err, options))
 }
 
-// newWorker makes the worker of the built-in kinds.
-func (p *program) newWorker(pool *pgxpool.Pool, loaded config.Config) *outbox.Worker {
+// newWorker makes the worker of the built-in kinds. observer may be nil.
+func (p *program) newWorker(
+	pool *pgxpool.Pool, loaded config.Config, observer outbox.Observer,
+) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
 	logger := slog.New(cli.NewOutage(p.logger(loaded).Handler(), pool.Ping))
 	return outbox.NewWorker(pool, kinds, outbox.Settings{
 		Lanes: loaded.Lanes, Batch: loaded.Batch, TxRetries: loaded.TxRetries, Isolation: pgx.TxIsoLevel(loaded.Isolation),
 		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: logger,
-		HoldLimit: loaded.HoldLimit, ReplyLimit: loaded.ReplyLimit,
+		HoldLimit: loaded.HoldLimit, ReplyLimit: loaded.ReplyLimit, Observer: observer,
 	})
 }

@@ -35,7 +35,11 @@ reconnects when the database has been away.`,
 			if err := checkRights(ctx, pool); err != nil {
 				return err
 			}
-			worker := p.newWorker(pool, loaded)
+			worker, stop, err := p.watchedWorker(ctx, pool, loaded)
+			if err != nil {
+				return err
+			}
+			defer stop()
 			work := worker.Run
 			if drain {
 				work = worker.Drain

@@ -36,6 +36,13 @@ type Config struct {
 	Relay         string        `env:"LASTSEAT_RELAY"`           // targets: relay.ParseTargets reads them
 	SealKey       string        `env:"LASTSEAT_SEAL_KEY"`        // signs what worker audit --seal prints
 	SealPublicKey string        `env:"LASTSEAT_SEAL_PUBLIC_KEY"` // proves it
+
+	AdminAddr          string `env:"LASTSEAT_ADMIN_ADDR"` // where the worker's own server listens; empty: nowhere
+	AdminViewerToken   string `env:"LASTSEAT_ADMIN_VIEWER_TOKEN"`
+	AdminOperatorToken string `env:"LASTSEAT_ADMIN_OPERATOR_TOKEN"`
+	AdminTLSCert       string `env:"LASTSEAT_ADMIN_TLS_CERT"` // files
+	AdminTLSKey        string `env:"LASTSEAT_ADMIN_TLS_KEY"`
+	AdminProxyURL      string `env:"LASTSEAT_ADMIN_PROXY_URL"` // where browsers reach the server through a proxy
 }
 
 var sealKey = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
@@ -147,6 +154,7 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	}
 	_, err := relay.ParseTargets(c.Relay)
 	check("LASTSEAT_RELAY", err == nil, "can't be used: %v", oneLine(err))
+	c.adminMistakes(check)
 	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
 	return mistakes
 }

@@ -111,6 +111,13 @@ var bad = map[string][]string{
 	"LASTSEAT_RELAY":           {"nats://b:4222,https://u:hunter2@h/hunter2#x=hunter2", `can't be used: URL 2: https has no option "x"`},
 	"LASTSEAT_SEAL_KEY":        {"secret", "is not 64 hexadecimal digits"},
 	"LASTSEAT_SEAL_PUBLIC_KEY": {"0123", "is not 64 hexadecimal digits"},
+
+	"LASTSEAT_ADMIN_ADDR":           {"everywhere", `is "everywhere": an address and a port`},
+	"LASTSEAT_ADMIN_VIEWER_TOKEN":   {"secret", "is shorter than 16 characters"},
+	"LASTSEAT_ADMIN_OPERATOR_TOKEN": {"secret", "is the viewer's"},
+	"LASTSEAT_ADMIN_TLS_CERT":       {"/none/cert.pem", `is "/none/cert.pem": there is no such file`},
+	"LASTSEAT_ADMIN_TLS_KEY":        {"/none/key.pem", `is "/none/key.pem": there is no such file`},
+	"LASTSEAT_ADMIN_PROXY_URL":      {"ops.example", "is not an address at which browsers"},
 }
 
 func TestAllMistakesAtOnce(t *testing.T) {
