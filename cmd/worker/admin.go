@@ -2,20 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/admin"
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
-	"github.com/lastseat/lastseat/internal/inspect"
+	"github.com/lastseat/lastseat/internal/doctor"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
-	"github.com/lastseat/lastseat/schema"
 )
 
 // watchedWorker is newWorker, and the worker's own server if LASTSEAT_ADMIN_ADDR says where. stop ends the server.
@@ -37,8 +33,8 @@ func (p *program) watchedWorker(
 	server, err := admin.Listen(ctx, admin.Options{
 		Address: loaded.AdminAddr, ViewerToken: loaded.AdminViewerToken, OperatorToken: loaded.AdminOperatorToken,
 		CertFile: loaded.AdminTLSCert, KeyFile: loaded.AdminTLSKey, ProxyURL: loaded.AdminProxyURL,
-		Version: cli.Version(), Logger: p.logger(loaded), Metrics: metrics.Handler(),
-		Examine: func(ctx context.Context) ([]admin.Finding, error) { return examine(ctx, own) },
+		Version: cli.Version(), Logger: p.logger(loaded), Pool: own, Metrics: metrics.Handler(),
+		Examine: func(ctx context.Context) ([]admin.Finding, error) { return examine(ctx, own, loaded.Lanes) },
 	})
 	if err != nil {
 		own.Close()
@@ -64,36 +60,11 @@ func kindNames() (names []string) {
 	return names
 }
 
-// examine tells whether requests are being settled.
-func examine(ctx context.Context, pool *pgxpool.Pool) (findings []admin.Finding, err error) {
-	found := func(check, severity, told, do string) {
-		findings = append(findings, admin.Finding{Check: check, Severity: severity, Told: told, Do: do})
+// examine tells whether requests are being settled, as worker doctor does. It sends no probe, because strangers may ask.
+func examine(ctx context.Context, pool *pgxpool.Pool, lanes int) (findings []admin.Finding, err error) {
+	found, err := doctor.Examine(ctx, pool, doctor.Options{NoProbe: true, Lanes: lanes})
+	for _, f := range found {
+		findings = append(findings, admin.Finding{Check: f.Check, Severity: string(f.Severity), Told: f.Told, Do: f.Do})
 	}
-	if err := schema.Check(ctx, pool); err != nil {
-		if !errors.As(err, new(*schema.VersionError)) {
-			return nil, err
-		}
-		found("schema", "wrong", err.Error(), "worker migrate status")
-		return findings, nil
-	}
-	found("schema", "ok", "schema up to date", "")
-	now, err := inspect.Look(ctx, pool, time.Minute)
-	if err != nil {
-		return findings, err
-	}
-	if len(now.Lanes) == 0 {
-		found("lanes", "wrong", "no worker has ever held a lane", "worker run")
-	}
-	for _, lane := range now.Lanes {
-		name := fmt.Sprintf("lane %d of the queue %s", lane.Lane, lane.Queue)
-		switch {
-		case lane.Paused != nil:
-			found("queue", "wrong", "the queue "+lane.Queue+" is paused", "worker resume")
-		case lane.PID == nil:
-			found("lanes", "wrong", "no worker holds "+name, "worker run")
-		default:
-			found("lanes", "ok", fmt.Sprintf("process %d holds %s", *lane.PID, name), "")
-		}
-	}
-	return findings, nil
+	return findings, err
 }

@@ -174,7 +174,7 @@ func TestReady(t *testing.T) {
 	runWith(t, url, "pause").Succeeds(t)
 	clitest.Eventually(t, "readyz to see the pause", func() bool {
 		code, body := get(t, address+"/readyz?verbose")
-		return code == 503 && strings.Contains(body, "worker resume")
+		return code == 503 && strings.Contains(body, "is paused")
 	})
 	if code, body := get(t, address+"/livez"); code != 200 {
 		t.Errorf("livez: %d %s", code, body)

@@ -117,7 +117,7 @@ var headers = map[string]string{
 		"img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 	"X-Content-Type-Options":       "nosniff",
 	"X-Frame-Options":              "DENY",
-	"Referrer-Policy":              "no-referrer",
+	"Referrer-Policy":              "same-origin", // with no-referrer, a form's Origin would be null
 	"Cross-Origin-Opener-Policy":   "same-origin",
 	"Cross-Origin-Resource-Policy": "same-origin",
 	"Cache-Control":                "no-store",
@@ -148,7 +148,7 @@ func (g *guard) knownHost(hostPort string) bool {
 }
 
 // sameOrigin tells whether a request comes from a page of this server, or from no page at all. Browsers say it in one
-// of two headers with whatever changes something. Following a link from elsewhere is no reason to refuse to show a page.
+// of two headers with whatever changes something. A link that is followed from elsewhere is no reason to refuse a page.
 func (g *guard) sameOrigin(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":

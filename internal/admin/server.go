@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Options of a [Server].
@@ -26,6 +28,8 @@ type Options struct {
 
 	// Examine says whether requests are being settled, and what is wrong or worth knowing.
 	Examine func(context.Context) ([]Finding, error)
+	// Pool is the server's own, of the database that the pages show.
+	Pool *pgxpool.Pool
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }
@@ -130,6 +134,7 @@ func (s *Server) handler() http.Handler {
 	mux.Handle("GET /readyz", http.HandlerFunc(s.readyz))
 	mux.Handle("GET /version", s.guard.viewers(http.HandlerFunc(s.version)))
 	mux.Handle("GET /metrics", s.guard.viewers(s.limited(s.options.Metrics)))
+	s.pages(mux)
 	return s.guard.all(mux)
 }
 

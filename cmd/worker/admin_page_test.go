@@ -1,0 +1,132 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/lastseat/lastseat/internal/clitest"
+	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+const (
+	viewerToken   = "0123456789-viewer"
+	operatorToken = "0123456789-operator"
+)
+
+// post sends a form with a token, as the user ada.
+func post(t *testing.T, address, token string, form url.Values, headers ...string) (code int) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if token != "" {
+		r.SetBasicAuth("ada", token)
+	}
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, ": ")
+		r.Header.Set(name, value)
+	}
+	c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	answer, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode
+}
+
+// Each page shows what there is, whatever its name looks like, and says so where there is nothing.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	const odd = `order 7 & <b>"8"</b>`
+	dbURL := testdb.New(t)
+	pool := open(t, dbURL)
+	address, _ := runAdmin(t, "DATABASE_URL="+dbURL)
+	give(t, pool, odd, 1250)
+	give(t, pool, "too much", 1<<62)
+	give(t, pool, "and too much again", 1<<62)
+	if _, err := outbox.Wait(t.Context(), pool, odd, "too much", "and too much again"); err != nil {
+		t.Fatal(err)
+	}
+	for path, c := range map[string]struct {
+		code int
+		says []string
+	}{
+		"/":          {200, []string{"settled a second", "What the doctor finds", "transferred", "process "}},
+		"/?live":     {200, []string{`http-equiv="refresh"`}},
+		"/style.css": {200, []string{"prefers-color-scheme: dark"}},
+		"/request?key=" + url.QueryEscape(odd): {200, []string{"order 7 &amp; &lt;b&gt;", "payment.transfer",
+			"<strong>applied</strong>", "1250 EUR", `account?id=bank`, "worker explain"}},
+		"/request?key=nothing":           {404, []string{"no request has the key"}},
+		"/request?key=%ff":               {404, nil},
+		"/request?key=%00":               {404, nil},
+		"/account?id=ada":                {200, []string{"EUR", "order 7 &amp; &lt;b&gt;", "1250"}},
+		"/account?id=ada&before=2":       {200, []string{"1250"}},
+		"/account?id=nobody":             {404, nil},
+		"/requests?status=rejected":      {200, []string{"and too much again", "out_of_range"}},
+		"/requests?code=transferred":     {200, []string{"order 7", "too much"}},
+		"/search?q=order":                {200, []string{"request?key=order", "order 7 &amp;"}},
+		"/search?q=a":                    {200, []string{"account?id=ada", "and too much again"}},
+		"/search?q=zzz":                  {200, []string{"Nothing is called that"}},
+		"/search?q=" + "%27%22%3Cscript": {200, []string{"&lt;script"}},
+	} {
+		code, body := get(t, address+path)
+		if code != c.code {
+			t.Errorf("%s: %d, want %d: %s", path, code, c.code, body)
+		}
+		for _, word := range c.says {
+			if !strings.Contains(body, word) {
+				t.Errorf("%s does not say %q:\n%s", path, word, body)
+			}
+		}
+		if strings.Contains(body, "<b>") || strings.Contains(body, "<script") {
+			t.Errorf("%s has what a key said as its own: %s", path, body)
+		}
+	}
+}
+
+// An operator retries a request that failed, under their name. A viewer, a stranger and a page of another site don't.
+func TestOnlyOperatorsRetry(t *testing.T) {
+	t.Parallel()
+	dbURL := testdb.New(t)
+	pool := open(t, dbURL)
+	runWith(t, dbURL, "run", "--drain").Succeeds(t) // the queue is known from then on
+	runWith(t, dbURL, "pause").Succeeds(t)
+	give(t, pool, "a", 100)
+	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now()
+		WHERE args ->> 'key' = 'a'`)
+	runWith(t, dbURL, "resume").Succeeds(t)
+	address, log := runAdmin(t, "DATABASE_URL="+dbURL, "LASTSEAT_ADMIN_VIEWER_TOKEN="+viewerToken,
+		"LASTSEAT_ADMIN_OPERATOR_TOKEN="+operatorToken)
+	status := func() string {
+		return testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests WHERE key = 'a'`)
+	}
+	form := url.Values{"key": {"a"}}
+	if code := post(t, address+"/retry", "", form); code != 401 {
+		t.Errorf("a stranger: %d", code)
+	}
+	if code := post(t, address+"/retry", viewerToken, form); code != 403 {
+		t.Errorf("a viewer: %d", code)
+	}
+	if code := post(t, address+"/retry", operatorToken, form, "Origin: https://evil.example"); code != 403 {
+		t.Errorf("another site: %d", code)
+	}
+	if got := status(); got != "failed" {
+		t.Fatalf("the request is %s, want failed", got)
+	}
+	if code := post(t, address+"/retry", operatorToken, form, "Origin: "+address); code != 303 {
+		t.Errorf("an operator: %d", code)
+	}
+	clitest.Eventually(t, "the request to be applied", func() bool { return status() == "applied" })
+	if !strings.Contains(log.String(), "operator retries a request") || !strings.Contains(log.String(), "who=ada key=a") {
+		t.Errorf("the log does not say who retried what: %s", log.String())
+	}
+	if code := post(t, address+"/retry", operatorToken, form); code != 409 {
+		t.Errorf("once more: %d", code)
+	}
+}

@@ -1,0 +1,221 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/inspect"
+	"github.com/lastseat/lastseat/outbox"
+)
+
+//go:embed pages
+var files embed.FS
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"time": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000Z") },
+	"ago": func(s float64) string {
+		return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
+	},
+	"quoted": func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" },
+	"shell":  func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" },
+}).ParseFS(files, "pages/*.html"))
+
+// view is what every page shows.
+type view struct {
+	Base     string // the subpath
+	Title    string
+	Query    string
+	Operator bool
+	Data     any
+}
+
+// errNotFound says that nothing has an id.
+var errNotFound = errors.New("nothing has this id")
+
+// page makes a page of what read returns.
+func (s *Server) page(name, title string, read func(r *http.Request) (any, error)) http.Handler {
+	return s.guard.viewers(s.limited(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		data, err := any(nil), errNotFound
+		if storable(r) {
+			data, err = read(r)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.show(w, r, http.StatusOK, name, title, data)
+	})))
+}
+
+// storable tells whether what a request asks for can be the name of anything: Postgres has no other text.
+func storable(r *http.Request) bool {
+	for _, values := range r.URL.Query() {
+		for _, value := range values {
+			if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// refuse shows why there is no page.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	code := http.StatusServiceUnavailable
+	if errors.Is(err, errNotFound) || errors.Is(err, inspect.ErrNoRequest) {
+		code = http.StatusNotFound
+	}
+	s.show(w, r, code, "error.html", "Nothing to show", err.Error())
+}
+
+func (s *Server) show(w http.ResponseWriter, r *http.Request, code int, name, title string, data any) {
+	var page bytes.Buffer
+	err := templates.ExecuteTemplate(&page, name, view{
+		Base: s.guard.subpath, Title: title, Query: r.FormValue("q"), Operator: s.guard.role(r) == operator, Data: data,
+	})
+	if err != nil {
+		s.options.Logger.ErrorContext(r.Context(), "admin page", slog.String("error", err.Error()))
+		http.Error(w, "the page can't be made", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = page.WriteTo(w)
+}
+
+// pages adds the pages to a mux.
+func (s *Server) pages(mux *http.ServeMux) {
+	mux.Handle("GET /{$}", s.page("now.html", "Now", s.now))
+	mux.Handle("GET /request", s.page("request.html", "Request", s.request))
+	mux.Handle("GET /account", s.page("account.html", "Account", s.account))
+	mux.Handle("GET /requests", s.page("requests.html", "Requests", s.requests))
+	mux.Handle("GET /search", s.page("search.html", "Search", s.search))
+	mux.Handle("POST /retry", s.guard.atLeast(operator, s.limited(http.HandlerFunc(s.retry))))
+	mux.Handle("GET /style.css", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, files, "pages/style.css")
+	}))
+}
+
+const pageLimit = 8 * time.Second
+
+type nowPage struct {
+	inspect.Overview
+	Findings []Finding
+	Live     bool
+}
+
+func (s *Server) now(r *http.Request) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
+	defer cancel()
+	overview, err := inspect.Look(ctx, s.options.Pool, time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	findings, err := s.ready.get(r.Context())
+	return nowPage{Overview: overview, Findings: findings, Live: r.URL.Query().Has("live")}, err
+}
+
+type requestPage struct {
+	inspect.Explanation
+	Detail    string
+	Transfers []transferRow
+}
+
+type transferRow struct {
+	ID       int64
+	From, To string
+	Amount   int64
+	Currency string
+}
+
+const transfersSQL = `
+	SELECT t.id, t.from_account, t.to_account, t.amount, t.currency FROM lastseat.transfers t
+	WHERE t.key = $1 ORDER BY t.leg LIMIT 100`
+
+func (s *Server) request(r *http.Request) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
+	defer cancel()
+	key := r.URL.Query().Get("key")
+	explained, err := inspect.Explain(ctx, s.options.Pool, key)
+	if err != nil {
+		return nil, err
+	}
+	found := requestPage{Explanation: explained, Detail: string(explained.Detail)}
+	err = read(ctx, s.options.Pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, transfersSQL, key)
+		if err != nil {
+			return err
+		}
+		found.Transfers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[transferRow])
+		return err
+	})
+	return found, err
+}
+
+type requestsPage struct {
+	Status, Code, Kind string
+	Requests           []outbox.Outcome
+	Most               int
+}
+
+// mostListed is how many requests a list shows, and listedSince how far back it looks.
+const (
+	mostListed  = 100
+	listedSince = 7 * 24 * time.Hour
+)
+
+func (s *Server) requests(r *http.Request) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
+	defer cancel()
+	query := r.URL.Query()
+	page := requestsPage{Status: query.Get("status"), Code: query.Get("code"), Kind: query.Get("kind"), Most: mostListed}
+	filter := inspect.Filter{Since: listedSince, Limit: mostListed}
+	for _, wanted := range []struct {
+		value string
+		list  *[]string
+	}{{page.Status, &filter.Statuses}, {page.Code, &filter.Codes}, {page.Kind, &filter.Kinds}} {
+		if wanted.value != "" {
+			*wanted.list = []string{wanted.value}
+		}
+	}
+	err := inspect.List(ctx, s.options.Pool, filter, func(o outbox.Outcome) error {
+		page.Requests = append(page.Requests, o)
+		return nil
+	})
+	return page, err
+}
+
+// retry runs a failed request again, and logs who asked for it.
+func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
+	defer cancel()
+	key := r.PostFormValue("key")
+	err := pgx.BeginFunc(ctx, s.options.Pool, func(tx pgx.Tx) error {
+		_, err := outbox.Retry(ctx, tx, key)
+		return err
+	})
+	who, _, _ := r.BasicAuth()
+	level, told := slog.LevelInfo, "done"
+	if err != nil {
+		level, told = slog.LevelWarn, err.Error()
+	}
+	s.options.Logger.Log(ctx, level, "operator retries a request", slog.String("who", who), slog.String("key", key),
+		slog.String("from", r.RemoteAddr), slog.String("result", told))
+	if err != nil {
+		s.show(w, r, http.StatusConflict, "error.html", "Not retried", fmt.Sprintf("%s: %v", key, err))
+		return
+	}
+	http.Redirect(w, r, s.guard.subpath+"/request?key="+url.QueryEscape(key), http.StatusSeeOther)
+}
