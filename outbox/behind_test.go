@@ -27,7 +27,8 @@ func (l *lines) has(parts ...string) bool {
 // age has all jobs wait for an hour already, so that no test of what is late takes long.
 func (b *bench) age() {
 	b.t.Helper()
-	b.exec(`UPDATE lastseat.river_job SET scheduled_at = scheduled_at - interval '1 h', created_at = created_at - interval '1 h'`)
+	b.exec(`UPDATE lastseat.river_job
+		SET scheduled_at = scheduled_at - interval '1 h', created_at = created_at - interval '1 h'`)
 }
 
 // stranger is another session that does something and leaves its transaction open.
@@ -106,7 +107,8 @@ func TestLaneThatIsBehindSaysWhy(t *testing.T) {
 func TestLanesThatAreBehind(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	b.exec(`INSERT INTO lastseat.river_queue (name, created_at, updated_at, paused_at) VALUES ('lastseat', now(), now(), now())`)
+	b.exec(`INSERT INTO lastseat.river_queue (name, created_at, updated_at, paused_at)
+		VALUES ('lastseat', now(), now(), now())`)
 	b.enqueue(numbered("k", 40)...)
 	b.age()
 	told := &lines{}

@@ -53,7 +53,8 @@ type lane struct {
 	refused refusals
 	behind  behind
 
-	nextSchedule time.Time // when the lane looks again for scheduled jobs that have come due
+	nextSchedule time.Time           // when the lane looks again for scheduled jobs that have come due
+	refusedJobs  map[int64]time.Time // due jobs whose rows refuse to be made available, and until when they are left
 	bound        bound
 	patrolled    atomic.Pointer[patrol] // the last one
 }
