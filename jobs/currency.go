@@ -10,8 +10,9 @@ import (
 
 const defineCurrencySQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.define_currency($1, $2) r`
 
-// DefineCurrency defines a currency that accounts can have, in the caller's transaction, at once: points, tokens, a code
-// that is newer than this release. Its code has 3 to 12 capital letters and digits; digits are its decimals, 0 to 18. If
+// DefineCurrency defines a currency that accounts can have, in the caller's transaction, at once: points, tokens, a
+// code that is newer than this release. Its code has 3 to 12 capital letters and digits; digits are its decimals, 0 to
+// 18. If
 // it is there with as many digits, the receipt is a duplicate; with others the error is an [outbox.ErrKeyReused].
 func DefineCurrency(ctx context.Context, tx pgx.Tx, code string, digits int) (outbox.Receipt, error) {
 	return define(ctx, tx, defineCurrencySQL, code, digits)

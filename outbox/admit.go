@@ -29,12 +29,9 @@ func (b *batch) admit(ctx context.Context) error {
 			c.fate = invalid
 		}
 		switch before := first[c.Key]; {
-		case own && c.request.status == Failed && !c.asAsked():
-			c.fate = misuse
-		case own && c.request.status == Failed:
+		case own && c.startsAgain():
 			again = append(again, c)
-		case own:
-			c.fate = duplicate
+		case own: // startsAgain has decided
 		case c.request.jobID != 0:
 			c.fate = sameOrMisuse(c.request.fingerprint, c.fingerprint)
 		case before != nil:
@@ -59,6 +56,20 @@ func (c *claimed) admitPending() bool {
 		c.fate = changed
 	}
 	return true
+}
+
+// startsAgain tells whether the job of a settled request is to run again: the request has failed, and its arguments are
+// still those that were asked for.
+func (c *claimed) startsAgain() bool {
+	switch {
+	case c.request.status != Failed:
+		c.fate = duplicate
+	case !c.asAsked():
+		c.fate = misuse
+	default:
+		return true
+	}
+	return false
 }
 
 func sameOrMisuse(a, b []byte) fate {

@@ -89,7 +89,8 @@ func TestLaneThatIsBehindSaysWhy(t *testing.T) {
 						t.Logf("the log: %q", told.all)
 					}
 				})
-				parts := append(c.says, "the lane is behind", fmt.Sprint("pid=", pid), "role=", "state=\"idle in transaction\"",
+				parts := append(slices.Clone(c.says), "the lane is behind", fmt.Sprint("pid=", pid), "role=",
+					"state=\"idle in transaction\"",
 					strings.Fields(c.lock)[0])
 				if c.stuck != "" {
 					parts = append(parts, "kind=toy", "key="+c.stuck, "duration=1h0m", fmt.Sprint("behind=", c.behind, " "))

@@ -42,8 +42,8 @@ func (l *lane) mustLookNow(t *testing.T) {
 	}
 }
 
-// What was settled while somebody holds a snapshot is dead, and stays in the index. Nothing that the lane does again and
-// again may read it each time.
+// What was settled while somebody holds a snapshot is dead, and stays in the index. Nothing that the lane does again
+// and again may read it each time.
 func TestStatementsReadNoDeadRowsBesideASnapshot(t *testing.T) {
 	t.Parallel()
 	l, pool := looker(t)

@@ -8,8 +8,8 @@ import (
 )
 
 // What somebody changes in the arguments of a job that waits is not settled, whoever they are and however small the
-// change is: the request fails with a code of its own, and the job stays with what it says now. Put right and retried, it
-// is settled.
+// change is: the request fails with a code of its own, and the job stays with what it says now. Put right and retried,
+// it is settled.
 func TestChangedArgumentsAreNotSettled(t *testing.T) {
 	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
@@ -32,7 +32,12 @@ func TestChangedArgumentsAreNotSettled(t *testing.T) {
 			b.drain(outbox.Settings{})
 			b.wantOutcome(key, outbox.Failed, outbox.CodeArgsChanged)
 			b.wantOutcome("other "+name, outbox.Applied, "played")
-			if state := testdb.Scalar[string](t, b.pool, `SELECT state::text FROM lastseat.river_job`+ofKey, key); state != "discarded" {
+			if state := testdb.Scalar[string](
+				t,
+				b.pool,
+				`SELECT state::text FROM lastseat.river_job`+ofKey,
+				key,
+			); state != "discarded" {
 				t.Errorf("%s: the job is %s", name, state)
 			}
 			b.exec(`UPDATE lastseat.river_job SET state = 'available', finalized_at = NULL`+ofKey, key) // in River UI
@@ -52,7 +57,7 @@ func TestChangedArgumentsAreNotSettled(t *testing.T) {
 // The same job in another place: deleted, and inserted again with another kind or other arguments.
 func TestReplacedJobIsNotSettled(t *testing.T) {
 	t.Parallel()
-	inBothForms(t, func(t *testing.T, b *bench) {
+	inBothForms(t, func(_ *testing.T, b *bench) {
 		b.enqueue("replaced")
 		b.exec(`DO $$ BEGIN
 			SET LOCAL lastseat.lane = 'on';
@@ -71,15 +76,24 @@ func TestSpelledArgumentsAreAsAsked(t *testing.T) {
 	t.Parallel()
 	inBothForms(t, func(t *testing.T, b *bench) {
 		all := []string{
-			`{}`, `{"note": null}`, `{"note": "k", "key": "KEY"}`, `{"note": "\u00e9 \" \\ {[,:"}`, `{"note": "x", "n": 1.50}`,
-			`{"a": {"key": 1, "b": [{"key": "x"}, "}"]}, "note": "x"}`, `{"zz": [], "metadata": {}, "note": ""}`,
-			`{"ke": 1, "key1": 2, "kay": 3, "k,y": ",", "note": "x"}`, `{"longer than key": 1}`, `{"a": 1e400, "note": "\u0001"}`,
+			`{}`,
+			`{"note": null}`,
+			`{"note": "k", "key": "KEY"}`,
+			`{"note": "\u00e9 \" \\ {[,:"}`,
+			`{"note": "x", "n": 1.50}`,
+			`{"a": {"key": 1, "b": [{"key": "x"}, "}"]}, "note": "x"}`,
+			`{"zz": [], "metadata": {}, "note": ""}`,
+			`{"ke": 1, "key1": 2, "kay": 3, "k,y": ",", "note": "x"}`,
+			`{"longer than key": 1}`,
+			`{"a": 1e400, "note": "\u0001"}`,
 		}
 		for i, args := range all {
 			for door, call := range map[string]string{
-				"one":  `SELECT lastseat.enqueue('toy', $1, replace($2, 'KEY', $1)::jsonb)`,
-				"many": `SELECT lastseat.enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'toy', 'key', $1::text, 'args', replace($2, 'KEY', $1)::jsonb)))`,
-				"raw":  `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args) VALUES ('toy', 'lastseat', 25, replace($2, 'KEY', $1)::jsonb || jsonb_build_object('key', $1::text))`,
+				"one": `SELECT lastseat.enqueue('toy', $1, replace($2, 'KEY', $1)::jsonb)`,
+				"many": `SELECT lastseat.enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'toy', 'key', $1::text, 'args',
+					replace($2, 'KEY', $1)::jsonb)))`,
+				"raw": `INSERT INTO lastseat.river_job (kind, queue, max_attempts, args)
+					VALUES ('toy', 'lastseat', 25, replace($2, 'KEY', $1)::jsonb || jsonb_build_object('key', $1::text))`,
 			} {
 				b.exec(call, door+string(rune('a'+i)), args)
 			}

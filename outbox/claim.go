@@ -51,9 +51,9 @@ const (
 	charge                // a failed attempt, for what it did in an earlier batch
 )
 
-// claimSQL reads the priorities one after the other, each from where it begins, until it has enough jobs. It looks up each
-// job's request by its key. OFFSET 0 leaves the planner no other way: from a plain join it makes a walk through all of
-// requests_pkey where statistics say that the table is empty.
+// claimSQL reads the priorities one after the other, each from where it begins, until it has enough jobs. It looks up
+// each job's request by its key. OFFSET 0 leaves the planner no other way: from a plain join it makes a walk through
+// all of requests_pkey where statistics say that the table is empty.
 const (
 	claimSQL = `
 	WITH claimed AS MATERIALIZED (

@@ -110,7 +110,8 @@ var errBroken = errors.New("broken")
 func TestFollowInTheSameDatabase(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	for _, sql := range []string{outbox.FollowTable, `CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, key text)`} {
+	for _, sql := range []string{outbox.FollowTable,
+		`CREATE TABLE effects (n bigint GENERATED ALWAYS AS IDENTITY, key text)`} {
 		b.exec(sql)
 	}
 	b.enqueue("a", "b")
@@ -141,15 +142,25 @@ func TestFollowEnds(t *testing.T) {
 		defer cancel()
 		return outbox.Follow(ctx, b.pool, "billing", do, options(into))
 	}
-	if err := follow(testdb.Pool(t, testdb.Empty(t)), noteEffects); err == nil || !strings.Contains(err.Error(), "lastseat_follow") {
+	if err := follow(
+		testdb.Pool(t, testdb.Empty(t)),
+		noteEffects,
+	); err == nil ||
+		!strings.Contains(err.Error(), "lastseat_follow") {
 		t.Errorf("without the table: %v", err)
 	}
 	into := consumer(t)
-	if err := follow(into, func(context.Context, pgx.Tx, []outbox.Outcome) error { return errBroken }); !errors.Is(err, errBroken) {
+	if err := follow(
+		into,
+		func(context.Context, pgx.Tx, []outbox.Outcome) error { return errBroken },
+	); !errors.Is(
+		err,
+		errBroken,
+	) {
 		t.Errorf("an error of the function: %v", err)
 	}
 	conflicts := 0
-	err := follow(into, func(ctx context.Context, tx pgx.Tx, outcomes []outbox.Outcome) error {
+	err := follow(into, func(ctx context.Context, tx pgx.Tx, _ []outbox.Outcome) error {
 		if conflicts++; conflicts < 3 {
 			_, err := tx.Exec(ctx, `DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '40001'; END $$`)
 			return fmt.Errorf("charge: %w", err)
@@ -160,7 +171,11 @@ func TestFollowEnds(t *testing.T) {
 		t.Errorf("after %d conflicts: %v", conflicts, err)
 	}
 	testdb.Exec(t, into, `UPDATE lastseat_follow SET cursor = 'bbbbbbbbbbbb.1.1.1'`)
-	if err := follow(into, noteEffects); !errors.Is(err, outbox.ErrInvalid) || !strings.Contains(err.Error(), "outcomes_since") {
+	if err := follow(
+		into,
+		noteEffects,
+	); !errors.Is(err, outbox.ErrInvalid) ||
+		!strings.Contains(err.Error(), "outcomes_since") {
 		t.Errorf("a cursor of another database: %v", err)
 	}
 	if got := effects(t, into); len(got) != 0 {

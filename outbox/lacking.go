@@ -185,10 +185,16 @@ func (l *lane) sayLacking(ctx context.Context) {
 		}
 		names[i] = fmt.Sprintf("%s (%d)", printable(kind), due[kind].jobs)
 	}
-	l.log.WarnContext(ctx, "jobs are due whose kind this worker lacks: they wait for a worker that has it, and later jobs "+
-		"of other kinds pass them by", slog.String("kinds", strings.Join(names, ", ")), slog.Int("jobs", jobs),
-		slog.Time("since", since.UTC()), slog.Duration("duration", time.Since(since).Round(time.Millisecond)),
-		slog.String("hint", "run a worker that has the kind registered, or cancel the jobs"))
+	l.log.WarnContext(
+		ctx,
+		"jobs are due whose kind this worker lacks: they wait for a worker that has it, and later jobs "+
+			"of other kinds pass them by",
+		slog.String("kinds", strings.Join(names, ", ")),
+		slog.Int("jobs", jobs),
+		slog.Time("since", since.UTC()),
+		slog.Duration("duration", time.Since(since).Round(time.Millisecond)),
+		slog.String("hint", "run a worker that has the kind registered, or cancel the jobs"),
+	)
 }
 
 // standbySQL tells whether a worker stands by: a session of a lane that holds none.

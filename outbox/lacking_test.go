@@ -45,7 +45,7 @@ func runKinds(url, kinds string) int {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := outbox.NewWorker(pool, known, outbox.Settings{Logger: log, ID: kinds}).Run(ctx); err != nil {
-		log.Error(err.Error())
+		log.Error("the worker has ended", slog.String("error", err.Error()))
 		return 1
 	}
 	return 0
@@ -145,7 +145,10 @@ func TestKindThatNobodyHas(t *testing.T) {
 		b.exec(`UPDATE lastseat.river_job SET max_attempts = 1`)
 		b.enqueue("a")
 		stop := b.start(outbox.Settings{Logger: told.logger()})
-		b.eventually("the log names the kind", func() bool { return told.with("whose kind this worker lacks", "no.such (2)") })
+		b.eventually(
+			"the log names the kind",
+			func() bool { return told.with("whose kind this worker lacks", "no.such (2)") },
+		)
 		b.enqueue("b")
 		b.eventually("others pass by", func() bool { return slices.Equal(b.played(), []string{"a", "b"}) })
 		stop()

@@ -137,21 +137,9 @@ func (l *lane) turns(ctx, stop context.Context, drain bool) error {
 // turn is a look at what was scheduled, a sweep, if one is due, and a batch; if there is no job to settle, the lane
 // rests. drained: it is to be drained and nothing is left.
 func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err error) {
-	if err := l.sayBehind(ctx); err != nil {
+	if err := l.prepare(ctx, stop); err != nil {
 		return false, err
 	}
-	if _, err := l.schedule(ctx); err != nil {
-		return false, err
-	}
-	if err := l.look(ctx); err != nil {
-		return false, err
-	}
-	if !l.suspicion.sweeper {
-		if err := l.sweep(ctx, stop); err != nil {
-			return false, err
-		}
-	}
-	l.suspicion.sweeper = false
 	settled, err := l.settle(ctx)
 	switch {
 	case err != nil:
@@ -176,6 +164,25 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 		return l.drained(ctx)
 	}
 	return false, l.idle(ctx, stop, due)
+}
+
+// prepare does what comes before a batch.
+func (l *lane) prepare(ctx, stop context.Context) error {
+	if err := l.sayBehind(ctx); err != nil {
+		return err
+	}
+	if _, err := l.schedule(ctx); err != nil {
+		return err
+	}
+	if err := l.look(ctx); err != nil {
+		return err
+	}
+	skip := l.suspicion.sweeper
+	l.suspicion.sweeper = false
+	if skip {
+		return nil
+	}
+	return l.sweep(ctx, stop)
 }
 
 // others looks after jobs of kinds that this worker lacks. rests: it has none of its own to settle.

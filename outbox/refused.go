@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// refusals counts jobs that somebody inserted straight into river_job and that were refused, by kind. The log tells them
-// in one line a minute, however many they are.
+// refusals counts jobs that somebody inserted straight into river_job and that were refused, by kind. The log tells
+// them in one line a minute, however many they are.
 type refusals struct {
 	said   time.Time
 	byKind map[string]int
@@ -20,7 +20,8 @@ type refusals struct {
 // count adds the jobs of a batch that was committed.
 func (r *refusals) count(b *batch) {
 	for i, c := range b.jobs {
-		if c.fate != misuse && c.fate != changed && (b.results[i].Status != Rejected || b.results[i].Code != CodeInvalidArgs) {
+		if c.fate != misuse && c.fate != changed &&
+			(b.results[i].Status != Rejected || b.results[i].Code != CodeInvalidArgs) {
 			continue
 		}
 		if r.byKind == nil {
@@ -41,6 +42,10 @@ func (l *lane) sayRefused(ctx context.Context) {
 		kinds[i] = fmt.Sprintf("%s (%d)", kind, r.byKind[kind])
 	}
 	r.said, r.byKind = time.Now(), nil
-	l.log.WarnContext(ctx, "jobs were refused that came with wrong arguments, bypassing the SQL functions, or whose arguments were changed",
-		slog.String("kinds", strings.Join(kinds, ", ")), slog.Int("jobs", jobs))
+	l.log.WarnContext(
+		ctx,
+		"jobs were refused that came with wrong arguments, bypassing the SQL functions, or whose arguments were changed",
+		slog.String("kinds", strings.Join(kinds, ", ")),
+		slog.Int("jobs", jobs),
+	)
 }

@@ -60,8 +60,8 @@ func (c *replyConn) Write(p []byte) (int, error) {
 	return n, c.explain(ours, err)
 }
 
-// explain turns a timeout of ours into an error that ends the connection: pgx would go on after a timeout. It closes the
-// connection, for pgx would wait for a last answer for 15 s, and the session may hold the lane so long.
+// explain turns a timeout of ours into an error that ends the connection: pgx would go on after a timeout. It closes
+// the connection, for pgx would wait for a last answer for 15 s, and the session may hold the lane so long.
 func (c *replyConn) explain(ours bool, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 // asAsked tells whether the job's arguments are still those that its request was made with. A river_job is a table that
 // others can write to, too: River's clients in other languages, a colleague's script. What they change is not settled.
 //
-// The request's fingerprint is of the arguments in one canonical form; where they were spelled otherwise, requests.spelled
-// is that of the spelling. So one hash of the bytes at hand is enough.
+// The request's fingerprint is of the arguments in one canonical form; where they were spelled otherwise,
+// requests.spelled is that of the spelling. So one hash of the bytes at hand is enough.
 func (c *claimed) asAsked() bool {
 	sum := spelling(c.Kind, c.Args)
 	return bytes.Equal(sum[:], c.request.spelled)
@@ -29,8 +29,8 @@ func spelling(kind string, args []byte) (sum [sha256.Size]byte) {
 	return sha256.Sum256(text)
 }
 
-// keyMember finds the member "key" of a JSON object as Postgres prints a jsonb, {"a": 1, "key": "k"}, with the comma that
-// goes with it; 0, 0: there is none.
+// keyMember finds the member "key" of a JSON object as Postgres prints a jsonb, {"a": 1, "key": "k"}, with the comma
+// that goes with it; 0, 0: there is none.
 func keyMember(args []byte) (from, to int) {
 	if len(args) < 2 || args[0] != '{' {
 		return 0, 0

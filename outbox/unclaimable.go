@@ -66,8 +66,8 @@ func (l *lane) tryClaim(ctx context.Context, tx pgx.Tx, n int) error {
 	})
 }
 
-// blindSQL claims one job, and reads nothing that a client has written: one after skipping the first of the lane, or the
-// one at a place.
+// blindSQL claims one job, and reads nothing that a client has written: one after skipping the first of the lane, or
+// the one at a place.
 const (
 	blindRowSQL = `
 	SELECT j.ctid::text, j.id, j.kind, j.attempt, j.max_attempts, now()

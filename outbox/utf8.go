@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// brokenText finds the argument that is not UTF-8, in arguments and what they were encoded to; it returns "" if there is
-// none. In JSON that is written by hand such bytes are still there. In any other text encoding/json has replaced them by
-// U+FFFD, silently: two texts that are not the same could become the same.
+// brokenText finds the argument that is not UTF-8, in arguments and what they were encoded to; it returns "" if there
+// is none. In JSON that is written by hand such bytes are still there. In any other text encoding/json has replaced
+// them by U+FFFD, silently: two texts that are not the same could become the same.
 func brokenText(args Args, encoded []byte) (name, value string) {
 	if !utf8.Valid(encoded) {
 		members := make(map[string]json.RawMessage)
@@ -54,26 +54,36 @@ func brokenIn(v reflect.Value, path string, depth int) (name, value string) {
 			}
 		}
 	case reflect.Map:
-		for key, element := range v.Seq2() {
-			if name, value = brokenIn(key, path+".a name", depth+1); name != "" {
-				return name, value
-			}
-			if name, value = brokenIn(element, fmt.Sprintf("%s.%v", path, key), depth+1); name != "" {
-				return name, value
-			}
-		}
+		return brokenInMap(v, path, depth)
 	case reflect.Struct:
-		for field, element := range v.Fields() {
-			member, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			if member == "-" || !field.IsExported() && !field.Anonymous {
-				continue
-			}
-			if member == "" {
-				member = field.Name
-			}
-			if name, value = brokenIn(element, path+"."+member, depth+1); name != "" {
-				return name, value
-			}
+		return brokenInStruct(v, path, depth)
+	}
+	return "", ""
+}
+
+func brokenInMap(v reflect.Value, path string, depth int) (name, value string) {
+	for key, element := range v.Seq2() {
+		if name, value = brokenIn(key, path+".a name", depth+1); name != "" {
+			return name, value
+		}
+		if name, value = brokenIn(element, fmt.Sprintf("%s.%v", path, key), depth+1); name != "" {
+			return name, value
+		}
+	}
+	return "", ""
+}
+
+func brokenInStruct(v reflect.Value, path string, depth int) (name, value string) {
+	for field, element := range v.Fields() {
+		member, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if member == "-" || !field.IsExported() && !field.Anonymous {
+			continue
+		}
+		if member == "" {
+			member = field.Name
+		}
+		if name, value = brokenIn(element, path+"."+member, depth+1); name != "" {
+			return name, value
 		}
 	}
 	return "", ""

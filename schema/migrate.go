@@ -188,7 +188,7 @@ func (m *migrator) up(ctx context.Context) ([]Step, error) {
 	if _, err = m.river.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		err = fmt.Errorf("river's migrations: %w", err)
 	} else {
-		_, err = m.run(ctx, m.release.parts(have))
+		err = m.run(ctx, m.release.parts(have))
 	}
 	return m.taken(ctx), err
 }
@@ -207,23 +207,16 @@ func (m *migrator) taken(ctx context.Context) (steps []Step) {
 	return steps
 }
 
-// run runs the parts in one transaction and returns their steps.
-func (m *migrator) run(ctx context.Context, parts []part) (steps []Step, err error) {
-	err = pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
+// run runs the parts in one transaction.
+func (m *migrator) run(ctx context.Context, parts []part) error {
+	return pgx.BeginFunc(ctx, m.pool, func(tx pgx.Tx) error {
 		for _, part := range parts {
 			if _, err := tx.Exec(ctx, part.sql); err != nil {
 				return fmt.Errorf("%s: %w", part.about, err)
 			}
-			if part.step != "" {
-				steps = append(steps, Step{Name: part.step, Applied: true})
-			}
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return steps, nil
 }
 
 // readKnown reads the database's versions and refuses what this binary does not know: it neither adds to that nor
@@ -274,7 +267,7 @@ func (m *migrator) take(ctx context.Context, step Step, sql string) error {
 	if m.dryRun {
 		return nil
 	}
-	_, err := m.run(ctx, []part{{about: "take back " + step.Name, sql: sql}})
+	err := m.run(ctx, []part{{about: "take back " + step.Name, sql: sql}})
 	return err
 }
 

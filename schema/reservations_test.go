@@ -259,9 +259,9 @@ func TestDefineResource(t *testing.T) {
 	}
 }
 
-// The typed functions: what they make at once, what is a duplicate, what is refused.
-// The constraint on time ranges compares hashes of ids, and a second id with the same hash is found in a second: what it
-// holds would have kept others from the first, with a failure instead of an outcome.
+// The typed functions: what they make at once, what is a duplicate, what is refused. The constraint on time ranges
+// compares hashes of ids, and a second id with the same hash is found in a second: what it holds would have kept
+// others from the first, with a failure instead of an outcome.
 func TestResourceWithTheHashOfAnother(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)

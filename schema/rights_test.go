@@ -113,8 +113,10 @@ func TestViewerReadsOnly(t *testing.T) {
 		t.Errorf("it may write to %v", got)
 	}
 	got := slices.Sorted(slices.Values(column[string](t, pool, executable, "lastseat_viewer")))
-	want := slices.Sorted(slices.Values(append([]string{"lane_lock(text,integer,integer)", "server_history()"}, // the doctor's
-		readings...)))
+	want := slices.Sorted(
+		slices.Values(append([]string{"lane_lock(text,integer,integer)", "server_history()"}, // the doctor's
+			readings...)),
+	)
 	if !slices.Equal(got, want) {
 		t.Errorf("it may execute %v", got)
 	}
@@ -169,8 +171,10 @@ func TestFunctionsAreShut(t *testing.T) {
 		"PUBLIC may execute": `EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner)))
 			WHERE grantee = 0)`,
 		"SECURITY DEFINER, search_path open": `prosecdef AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig), false)`,
-		// Those of plain.sql become part of the functions that use them, which nobody else may: they can't have a search_path.
-		"ours, search_path open": `proname !~ '^river_' AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig), false)
+		// Those of plain.sql become part of the functions that use them, which nobody else may: they can't have a
+		// search_path.
+		"ours, search_path open": `proname !~ '^river_' AND NOT coalesce('search_path=lastseat, pg_temp' = ANY (proconfig),
+			false)
 			AND NOT (prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql') AND provolatile <> 'v' AND NOT prosecdef
 			         AND proconfig IS NULL AND NOT EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner)))
 			         WHERE grantee <> 'lastseat_owner'::regrole))`,
@@ -193,8 +197,11 @@ func TestFunctionsAreShut(t *testing.T) {
 	}
 	// what a later migration makes is shut and readable by default
 	trial(t, pool, func(tx pgx.Tx) {
-		exec(t, tx,
-			`SET LOCAL ROLE lastseat_owner; CREATE FUNCTION lastseat.later() RETURNS int LANGUAGE sql RETURN 1; CREATE TABLE lastseat.later ()`)
+		exec(
+			t,
+			tx,
+			`SET LOCAL ROLE lastseat_owner; CREATE FUNCTION lastseat.later() RETURNS int LANGUAGE sql RETURN 1; CREATE TABLE lastseat.later ()`,
+		)
 		for _, role := range []string{"lastseat_producer", "lastseat_viewer", "lastseat_worker"} {
 			if scalar[bool](t, tx, `SELECT has_function_privilege($1, 'lastseat.later()', 'EXECUTE')`, role) {
 				t.Errorf("%s may execute a function that a later migration makes", role)

@@ -62,7 +62,11 @@ SET ROLE %s;
 		}
 		out.WriteString("\nCOMMIT;\n")
 	}
-	fmt.Fprintf(&out, "\nRESET ROLE;\nSELECT pg_advisory_unlock(%d);\nRESET lock_timeout;\nRESET search_path;\n", int64(lockMigrations))
+	fmt.Fprintf(
+		&out,
+		"\nRESET ROLE;\nSELECT pg_advisory_unlock(%d);\nRESET lock_timeout;\nRESET search_path;\n",
+		int64(lockMigrations),
+	)
 	return out.String(), nil
 }
 

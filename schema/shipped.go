@@ -90,5 +90,6 @@ const ShippedSQL = `
 		FROM pg_catalog.pg_namespace n, LATERAL pg_catalog.aclexplode(n.nspacl) a
 		WHERE n.nspname = 'lastseat' AND a.grantee <> n.nspowner
 		UNION ALL
-		SELECT pg_catalog.concat_ws(' ', 'currency', c.code, c.minor_units, pg_catalog.to_char(c.withdrawn, 'YYYY-MM-DD')) FROM lastseat.currencies c
+		SELECT pg_catalog.concat_ws(' ', 'currency', c.code, c.minor_units, pg_catalog.to_char(c.withdrawn, 'YYYY-MM-DD'))
+		  FROM lastseat.currencies c
 	) lines ORDER BY line COLLATE "C"`

@@ -21,8 +21,8 @@ func (p *program) currencyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "currency --code CODE --digits N",
 		Short: "Define a currency that ISO 4217 does not list",
-		Long: `Define a currency that ISO 4217 does not list: points, tokens, a code that is newer than this program. One that was
-withdrawn is in use again.
+		Long: `Define a currency that ISO 4217 does not list: points, tokens, a code that is newer than this program. One that
+was withdrawn is in use again.
 
 The digits never change, since amounts are stored in the currency's smallest unit.`,
 		Example: "  enqueue currency --code POINTS --digits 0",

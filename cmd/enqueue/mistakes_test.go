@@ -177,7 +177,7 @@ func TestMistakes(t *testing.T) {
 func (m mistake) try(t *testing.T, s *shop, asJSON bool) {
 	t.Helper()
 	var args []string
-	for _, word := range strings.Fields(m.args) {
+	for word := range strings.FieldsSeq(m.args) {
 		if word == "FILE" {
 			word = filepath.Join(t.TempDir(), "file.csv")
 			if err := os.WriteFile(word, []byte(m.file), 0o600); err != nil {

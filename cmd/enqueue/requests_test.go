@@ -32,7 +32,8 @@ func (s *shop) age(t *testing.T, by string) {
 	t.Helper()
 	err := pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(t.Context(), `SET LOCAL session_replication_role = replica;
-			UPDATE lastseat.requests SET settled_at = settled_at - interval '`+by+`', requested_at = requested_at - interval '`+by+`';
+			UPDATE lastseat.requests
+			  SET settled_at = settled_at - interval '`+by+`', requested_at = requested_at - interval '`+by+`';
 			UPDATE lastseat.outcome_log SET settled_at = settled_at - interval '`+by+`'`)
 		return err
 	})
@@ -91,7 +92,9 @@ func TestList(t *testing.T) {
 	}
 	got = s.enqueue(t, "list", "--status", "rejected", "-o", "csv")
 	got.Succeeds(t)
-	if rows, err := csv.NewReader(strings.NewReader(got.Out)).ReadAll(); err != nil || len(rows) != 3 || rows[1][2] != "poor" {
+	if rows, err := csv.NewReader(strings.NewReader(got.Out)).
+		ReadAll(); err != nil || len(rows) != 3 ||
+		rows[1][2] != "poor" {
 		t.Errorf("as CSV it is %q (%v)", rows, err)
 	}
 }

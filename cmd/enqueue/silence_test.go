@@ -141,7 +141,11 @@ func TestWaitIsForAll(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	args := []string{"transfer", "--key", "k", "--from", "bank", "--to", "ada", "--amount", "1.00", "--currency", "EUR"}
-	slow := proxied(t, s.url, func(client net.Conn, server string) { delay(client, server, "begin", 700*time.Millisecond) })
+	slow := proxied(
+		t,
+		s.url,
+		func(client net.Conn, server string) { delay(client, server, "begin", 700*time.Millisecond) },
+	)
 	got := inTime(t, slow, append(args, "--wait", "1s")...)
 	got.Fails(t, 75, "has not answered", "run the same command again")
 	s.enqueue(t, args...).Succeeds(t)

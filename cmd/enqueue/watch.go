@@ -43,8 +43,8 @@ func (p *program) watchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch [--status STATUS] [--code CODE] [--kind KIND]",
 		Short: "Show outcomes as they come, like a log",
-		Long: `Show outcomes as they come, like a log, until Ctrl-C. It misses none and repeats none: when the connection is lost
-it connects again, and goes on where it was.
+		Long: `Show outcomes as they come, like a log, until Ctrl-C. It misses none and repeats none: when the connection is
+lost it connects again, and goes on where it was.
 
 In JSON each line has the cursor to go on from: --after CURSOR.`,
 		Example: "  enqueue watch --status rejected,failed\n  enqueue watch --from-beginning --limit 10 --output json",

@@ -60,7 +60,8 @@ func kindNames() (names []string) {
 	return names
 }
 
-// examine tells whether requests are being settled, as worker doctor does. It sends no probe, because strangers may ask.
+// examine tells whether requests are being settled, as worker doctor does. It sends no probe, because strangers may
+// ask.
 func examine(ctx context.Context, pool *pgxpool.Pool, lanes int) (findings []admin.Finding, err error) {
 	found, err := doctor.Examine(ctx, pool, doctor.Options{NoProbe: true, Lanes: lanes})
 	for _, f := range found {

@@ -15,8 +15,8 @@ func (p *program) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain KEY",
 		Short: "Say why a request waits, or what became of it",
-		Long: `Say why a request waits, or what became of it: for when it is scheduled, which attempts have failed, whether its
-queue is paused, who holds its lane, how many requests come first, and who has a row locked that it needs.
+		Long: `Say why a request waits, or what became of it: for when it is scheduled, which attempts have failed, whether
+its queue is paused, who holds its lane, how many requests come first, and who has a row locked that it needs.
 
 The role lastseat_viewer is enough.`,
 		Example: "  worker explain order-1042",
@@ -47,8 +47,9 @@ func describeExplanation(e inspect.Explanation) string {
 	if len(e.Detail) > 0 {
 		text += "  " + string(e.Detail)
 	}
+	lines := []string{text}
 	for _, reason := range e.Reasons {
-		text += "\n  " + strings.ReplaceAll(reason, "\n", " ")
+		lines = append(lines, strings.ReplaceAll(reason, "\n", " "))
 	}
-	return text
+	return strings.Join(lines, "\n  ")
 }

@@ -34,11 +34,10 @@ lastseat_owner. Several may run at once.
 A migration that needs a lock waits --lock-timeout for it, as do the sessions behind it. It lets them pass, says who
 holds the lock, and tries again with a growing pause, for --wait in all.`,
 	}
-	cmd.PersistentFlags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
-	cmd.PersistentFlags().DurationVar(&lockTimeout, "lock-timeout", schema.DefaultLockTimeout,
-		"how long one attempt waits for a lock")
-	cmd.PersistentFlags().DurationVar(&waitLimit, "wait", schema.DefaultWaitLimit,
-		"how long to try again; 0: one attempt")
+	flags := cmd.PersistentFlags()
+	flags.BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	flags.DurationVar(&lockTimeout, "lock-timeout", schema.DefaultLockTimeout, "how long one attempt waits for a lock")
+	flags.DurationVar(&waitLimit, "wait", schema.DefaultWaitLimit, "how long to try again; 0: one attempt")
 	// script, where there is one, is what a dry run prints instead of the steps.
 	command := func(use, short, done, planned string, migrate migration, script sql) {
 		cmd.AddCommand(&cobra.Command{

@@ -25,8 +25,8 @@ func (p *program) topCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top [--every 2s] [--times N]",
 		Short: "Show what the workers do: rate, backlog, lanes, outcomes",
-		Long: `Show what the workers do, on one screen that changes until Ctrl-C: how many requests are settled in a second, how
-many wait and for how long, who holds the lanes, and the outcomes of the last ten seconds by code.
+		Long: `Show what the workers do, on one screen that changes until Ctrl-C: how many requests are settled in a second,
+how many wait and for how long, who holds the lanes, and the outcomes of the last ten seconds by code.
 
 Where the output is no terminal, or with --output json, it is written once, or --times times.
 The role lastseat_viewer is enough.`,

@@ -129,8 +129,8 @@ func TestTokens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			method := http.MethodGet
-			if strings.HasPrefix(c.header, "X-Method: ") {
-				method = strings.TrimPrefix(c.header, "X-Method: ")
+			if given, is := strings.CutPrefix(c.header, "X-Method: "); is {
+				method = given
 			}
 			var headers []string
 			if c.header != "" {

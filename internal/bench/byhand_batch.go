@@ -14,8 +14,8 @@ import (
 	"github.com/lastseat/lastseat/schema"
 )
 
-// The worker of a careful engineer who batches: River's workers hand their jobs to a settler, which settles up to 100 of
-// them in one transaction, with one statement a table.
+// The worker of a careful engineer who batches: River's workers hand their jobs to a settler, which settles up to 100
+// of them in one transaction, with one statement a table.
 
 const (
 	handBatch   = 100

@@ -1,7 +1,7 @@
 // Command bench measures how fast it is from the business transaction to the outcome, beside what one would write
 // without Lastseat. All of it is one run on one Postgres:
 //
-//   - end to end: 16 connections ask while the worker settles, with the latency of an outcome at parts of the full rate;
+// - end to end: 16 connections ask while the worker settles, with the latency of an outcome at parts of the full rate;
 //   - settling alone: the lane, a River worker with a transaction for each job, one with a transaction for a hundred, a
 //     River job that does nothing, and set-based SQL on one connection;
 //   - asking alone: what the functions cost beside plain INSERTs and COPY, and what a worker makes them wait for;
@@ -10,8 +10,8 @@
 //
 // Every contestant runs at its own best: River does nothing in a plain schema, the others write by hand to our tables
 // without our triggers, with several numbers of workers. All start from vacuumed copies of one database, so every
-// contestant finds the same pages. What each has done is checked before its time counts: the ledger has to be whole, and
-// every request settled. A contestant that fails ends the run.
+// contestant finds the same pages. What each has done is checked before its time counts: the ledger has to be whole,
+// and every request settled. A contestant that fails ends the run.
 //
 // The Postgres is that of DATABASE_URL, in databases made for the run and dropped after it, or a private one with fsync
 // on. The program itself works on the same cores, which a worker on a machine of its own would not.

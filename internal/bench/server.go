@@ -39,7 +39,10 @@ func openServer(ctx context.Context, databaseURL string) (*server, error) {
 	if s.url == "" {
 		var err error
 		// Durable, as it is without settings: a benchmark without fsync is about something else.
-		if s.local, err = localpg.Start(ctx, localpg.Options{Settings: map[string]string{"max_connections": "300"}}); err != nil {
+		if s.local, err = localpg.Start(
+			ctx,
+			localpg.Options{Settings: map[string]string{"max_connections": "300"}},
+		); err != nil {
 			return nil, err
 		}
 		s.url = s.local.URL()

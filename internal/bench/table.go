@@ -29,8 +29,8 @@ var resultColumns = []string{
 	"x batches", "x no-op", "x set-based",
 }
 
-// table is the results in Markdown. A ratio is to the fastest contestant of that kind with the same workload; what is in
-// a no-op's jobs makes no difference to it.
+// table is the results in Markdown. A ratio is to the fastest contestant of that kind with the same workload; what is
+// in a no-op's jobs makes no difference to it.
 func table(results []result) string {
 	var text strings.Builder
 	line := func(cells []string) { fmt.Fprintf(&text, "| %s |\n", strings.Join(cells, " | ")) }

@@ -242,7 +242,8 @@ func (r *run) carryOut(ctx context.Context, step Step) {
 
 // awaitServer waits for the server to be there, unless it is away for long: most faults need it to begin.
 func (r *run) awaitServer(ctx context.Context) {
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end) &&
+		ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 		if r.admin.Ping(ctx) == nil {
 			return
 		}
@@ -268,18 +269,22 @@ func (r *run) drain(ctx context.Context) ([]Violation, error) {
 	if len(left) == 0 {
 		return nil, errors.Join(errors.New("the database does not come back"), ctx.Err(), errors.New(r.server.log()))
 	}
-	return []Violation{{"progress", fmt.Sprintf("%v after the last fault these are not settled: %v\n%s", r.plan.Drain, left,
-		r.logs())}}, nil
+	return []Violation{
+		{"progress", fmt.Sprintf("%v after the last fault these are not settled: %v\n%s", r.plan.Drain, left,
+			r.logs())},
+	}, nil
 }
 
 // catchUp waits until the follower has read everything.
 func (r *run) catchUp(ctx context.Context) error {
 	var cursor string
-	if err := r.admin.QueryRow(ctx, `SELECT count(*)::text FROM lastseat.outcomes_since('', 1000000000)`).Scan(&cursor); err != nil {
+	if err := r.admin.QueryRow(ctx, `SELECT count(*)::text FROM lastseat.outcomes_since('', 1000000000)`).
+		Scan(&cursor); err != nil {
 		return fmt.Errorf("count the outcomes: %w", err)
 	}
 	all, err := strconv.Atoi(cursor)
-	for deadline := time.Now().Add(10 * time.Second); err == nil && len(r.follow.all()) < all && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); err == nil && len(r.follow.all()) < all &&
+		time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return err

@@ -70,7 +70,8 @@ func carryOut(t *testing.T, bench *Bench, plan Plan, sabotage Sabotage) *Result 
 	return result
 }
 
-// The mix: whatever the nemesis does, everything that is promised holds. CHAOS_SEED, CHAOS_TIME and CHAOS_FAULTS change it.
+// The mix: whatever the nemesis does, everything that is promised holds. CHAOS_SEED, CHAOS_TIME and CHAOS_FAULTS change
+// it.
 func TestMix(t *testing.T) {
 	t.Parallel()
 	bench := newBench(t)

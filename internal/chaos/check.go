@@ -43,7 +43,11 @@ var checks = []check{
 	{"places", "no place is given twice", findPlaces},
 	{"expiry", "nothing is refused as expired that was asked for in time", findExpiry},
 	{"points", "effects of a kind of one's own happen once", findPoints},
-	{"linear", "the history of each closed account and of each seat is one that a single clerk could have made", findLinear},
+	{
+		"linear",
+		"the history of each closed account and of each seat is one that a single clerk could have made",
+		findLinear,
+	},
 	{"progress", "something settles within the bound, while there is something to settle", findStandstill},
 }
 
@@ -68,12 +72,22 @@ func (r *run) judge(ctx context.Context, ended time.Duration, violations []Viola
 	}
 	_, err = audit.Run(ctx, r.admin, func(f audit.Finding) {
 		if !f.OK {
-			violations = append(violations, Violation{"audit", fmt.Sprintf("%s: %v", f.Check, f.Violations[:min(len(f.Violations), 3)])})
+			violations = append(
+				violations,
+				Violation{"audit", fmt.Sprintf("%s: %v", f.Check, f.Violations[:min(len(f.Violations), 3)])},
+			)
 		}
 	})
 	result := &Result{
-		Plan: r.plan, Happened: r.happened(e.samples), Calls: count(e.calls), Refusals: refusals(e.calls), Requests: len(state.Requests),
-		Outcomes: len(state.Feed), Longest: r.explain(longestGap(e.samples)), Violations: violations, Took: ended,
+		Plan:       r.plan,
+		Happened:   r.happened(e.samples),
+		Calls:      count(e.calls),
+		Refusals:   refusals(e.calls),
+		Requests:   len(state.Requests),
+		Outcomes:   len(state.Feed),
+		Longest:    r.explain(longestGap(e.samples)),
+		Violations: violations,
+		Took:       ended,
 	}
 	if len(violations) > 0 {
 		result.Logs = r.logs()
@@ -194,7 +208,8 @@ func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
 	}
 }
 
-// findFeed compares what the follower read, row by row as it came, with the whole feed in the end and with the requests.
+// findFeed compares what the follower read, row by row as it came, with the whole feed in the end and with the
+// requests.
 func findFeed(e *evidence) (found []string) {
 	last := make(map[string]int) // key -> its place in the feed
 	for i, o := range e.state.Feed {
@@ -211,7 +226,12 @@ func findFeed(e *evidence) (found []string) {
 			found = append(found, fmt.Sprintf("%s is %s (%s) and not in the feed", key, r.Status, r.Code))
 		}
 	}
-	// The follower may have read outcomes of failed requests that were settled again.
+	return append(found, findFollower(e, last)...)
+}
+
+// findFollower compares what the follower was told with the feed, where each key has its place. The follower may have
+// read outcomes of failed requests that were settled again.
+func findFollower(e *evidence, last map[string]int) (found []string) {
 	place, seen := -1, make(map[string]bool)
 	for _, o := range e.read {
 		at, is := last[o.Key]
@@ -268,8 +288,11 @@ func findOrder(e *evidence) (found []string) {
 			a := e.keys[e.state.Feed[i].Key]
 			if pair := firstKey + " " + e.state.Feed[i].Key; first < a.from && !told[pair] {
 				told[pair] = true
-				found = append(found, fmt.Sprintf("%s: %s was answered at %v, before %s was asked for at %v, and settled after it: %+v, %+v",
-					row, firstKey, first, e.state.Feed[i].Key, a.from, e.state.Requests[firstKey], e.state.Feed[i]))
+				found = append(
+					found,
+					fmt.Sprintf("%s: %s was answered at %v, before %s was asked for at %v, and settled after it: %+v, %+v",
+						row, firstKey, first, e.state.Feed[i].Key, a.from, e.state.Requests[firstKey], e.state.Feed[i]),
+				)
 			}
 			if a.ok > 0 && a.until < first {
 				first, firstKey = a.until, e.state.Feed[i].Key
@@ -279,8 +302,8 @@ func findOrder(e *evidence) (found []string) {
 	return found
 }
 
-// rows are those by which a request has its place. A refusal for the state of a payment, a reservation or a transfer looks
-// at nothing else: while accounts or places are locked it may come before requests that wait for them.
+// rows are those by which a request has its place. A refusal for the state of a payment, a reservation or a transfer
+// looks at nothing else: while accounts or places are locked it may come before requests that wait for them.
 func (op *Op) rows(o Outcome, lanes int) []string {
 	switch {
 	case lanes > 1 && op.Kind != "payment.transfer":
@@ -301,7 +324,10 @@ func (op *Op) rows(o Outcome, lanes int) []string {
 
 func findStandstill(e *evidence) (found []string) {
 	if g := longestGap(e.samples); g.To-g.From-g.Down > e.bound {
-		found = append(found, fmt.Sprintf("nothing was settled for %v from %v on, and something was due", g.To-g.From, g.From))
+		found = append(
+			found,
+			fmt.Sprintf("nothing was settled for %v from %v on, and something was due", g.To-g.From, g.From),
+		)
 	}
 	return found
 }

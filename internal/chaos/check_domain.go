@@ -56,8 +56,11 @@ func findPoints(e *evidence) (found []string) {
 func findPlaces(e *evidence) (found []string) {
 	for id, r := range sorted(e.state.Resources) {
 		if r.Taken > r.Capacity || r.Overlaps > 0 {
-			found = append(found, fmt.Sprintf("%s has %d places; %d are taken, %d pairs of times overlap", id, r.Capacity, r.Taken,
-				r.Overlaps))
+			found = append(
+				found,
+				fmt.Sprintf("%s has %d places; %d are taken, %d pairs of times overlap", id, r.Capacity, r.Taken,
+					r.Overlaps),
+			)
 		}
 	}
 	taken := make(map[string]int64)
@@ -87,8 +90,8 @@ func findPlaces(e *evidence) (found []string) {
 	return found
 }
 
-// findExpiry compares the time of asking, by the database's clock, with the time at which a hold or an authorization was
-// to run out.
+// findExpiry compares the time of asking, by the database's clock, with the time at which a hold or an authorization
+// was to run out.
 func findExpiry(e *evidence) (found []string) {
 	for key, o := range sorted(e.state.Requests) {
 		a := e.keys[key]
@@ -100,8 +103,11 @@ func findExpiry(e *evidence) (found []string) {
 		// what was confirmed or captured in time runs out no more, and may be cancelled or refunded later
 		lasting := a.op.Kind == "reservation.cancel" || a.op.Kind == "payment.refund"
 		if expired && !late || late && o.Status == "applied" && !lasting {
-			found = append(found, fmt.Sprintf("%s %s was asked for at %v, what it is about ran out at %v, and it is %s (%s): %+v",
-				a.op.Kind, key, o.RequestedAt, a.op.Asks.Expires, o.Status, o.Code, o))
+			found = append(
+				found,
+				fmt.Sprintf("%s %s was asked for at %v, what it is about ran out at %v, and it is %s (%s): %+v",
+					a.op.Kind, key, o.RequestedAt, a.op.Asks.Expires, o.Status, o.Code, o),
+			)
 		}
 	}
 	return found
@@ -137,8 +143,11 @@ func findAccounts(e *evidence) (found []string) {
 		case a == nil:
 		default:
 			if want := l.predict(e, a.op, o); want != "" && want != o.Code {
-				found = append(found, fmt.Sprintf("%s %s: %s (%s), and its place in the order gives %s", o.Kind, o.Key, o.Status, o.Code,
-					want))
+				found = append(
+					found,
+					fmt.Sprintf("%s %s: %s (%s), and its place in the order gives %s", o.Kind, o.Key, o.Status, o.Code,
+						want),
+				)
 				return found // what follows from a wrong one is wrong, too
 			}
 		}

@@ -63,10 +63,26 @@ func TestGapAndRecovery(t *testing.T) {
 		return sample{time.Duration(ms) * time.Millisecond, up, due, settled}
 	}
 	samples := []sample{
-		at(0, true, true, 1), at(10, true, true, 2), at(20, true, true, 2), at(30, false, false, 0), at(50, true, true, 2),
-		at(60, true, true, 3), at(70, true, false, 3), at(500, true, false, 3), at(510, true, true, 3), at(520, true, true, 4),
+		at(0, true, true, 1),
+		at(10, true, true, 2),
+		at(20, true, true, 2),
+		at(30, false, false, 0),
+		at(50, true, true, 2),
+		at(
+			60,
+			true,
+			true,
+			3,
+		),
+		at(70, true, false, 3),
+		at(500, true, false, 3),
+		at(510, true, true, 3),
+		at(520, true, true, 4),
 	}
-	if g := longestGap(samples); g.From != 10*time.Millisecond || g.To != 50*time.Millisecond || g.Down != 10*time.Millisecond {
+	if g := longestGap(
+		samples,
+	); g.From != 10*time.Millisecond || g.To != 50*time.Millisecond ||
+		g.Down != 10*time.Millisecond {
 		t.Errorf("the longest gap is %v to %v, %v down", g.From, g.To, g.Down)
 	}
 	if took, ok := recovery(samples, 25*time.Millisecond); !ok || took != 35*time.Millisecond {
@@ -88,8 +104,17 @@ func story() *evidence {
 			Rows: []string{id, "seat0"}}
 	}
 	ops := []*Op{
-		op("k1", "bank", "c0", 10), op("k2", "c0", "shop", 7), op("k3", "c0", "shop", 7), hold("k4", "reservation.hold", "r1"),
-		hold("k5", "reservation.hold", "r2"), hold("k6", "reservation.cancel", "r1"),
+		op(
+			"k1",
+			"bank",
+			"c0",
+			10,
+		),
+		op("k2", "c0", "shop", 7),
+		op("k3", "c0", "shop", 7),
+		hold("k4", "reservation.hold", "r1"),
+		hold("k5", "reservation.hold", "r2"),
+		hold("k6", "reservation.cancel", "r1"),
 	}
 	codes := []string{"transferred", "transferred", "insufficient_funds", "held", "sold_out", "cancelled"}
 	e := &evidence{lanes: 1, state: &State{Requests: make(map[string]Outcome), Rows: make(map[string]int),
@@ -104,7 +129,10 @@ func story() *evidence {
 		o := Outcome{Key: op.Key, Kind: op.Kind, Status: status, Code: codes[i], Attempts: 1}
 		e.state.Requests[op.Key], e.state.Rows[op.Key] = o, 1
 		e.state.Feed = append(e.state.Feed, o)
-		e.calls = append(e.calls, Call{Op: op, Asked: time.Duration(10 * i), Answered: time.Duration(10*i + 5), Status: OK, Row: true})
+		e.calls = append(
+			e.calls,
+			Call{Op: op, Asked: time.Duration(10 * i), Answered: time.Duration(10*i + 5), Status: OK, Row: true},
+		)
 	}
 	e.read = append(e.read, e.state.Feed...)
 	e.keys = byKey(e.calls)

@@ -110,7 +110,8 @@ func (c *client) ask(ctx context.Context, op *Op) Call {
 	return call
 }
 
-const askSQL = `SELECT r.duplicate FROM lastseat.enqueue($1, $2, $3, queue => $4, scheduled_at => now() + $5::interval) r`
+const askSQL = `SELECT r.duplicate FROM lastseat.enqueue($1, $2, $3, queue => $4,
+	scheduled_at => now() + $5::interval) r`
 
 // askSQL writes a business row and asks, in one transaction.
 func (c *client) askSQL(ctx context.Context, call *Call) {

@@ -1,10 +1,10 @@
 // Package chaos is the fault bench: it breaks a running system in every way that it knows, repairs it, and proves that
 // nothing that was promised is broken.
 //
-// A run has a Postgres of its own, real `worker` and `enqueue` programs as processes, and clients that write a business
-// row in the transaction that asks for a request. The clients note every call with its time and its end: ok, refused, or
-// unknown. A nemesis carries out a [Plan], which a seed makes: kills, freezes, restarts, cut networks, locks, bad jobs.
-// Then everything is healed and drained, and the checks compare the clients' notes with the database:
+// A run has a Postgres of its own, real `worker` and `enqueue` programs as processes, and clients that write a
+// business row in the transaction that asks for a request. The clients note every call with its time and its end: ok,
+// refused, or unknown. A nemesis carries out a [Plan], which a seed makes: kills, freezes, restarts, cut networks,
+// locks, bad jobs. Then everything is healed and drained, and the checks compare the clients' notes with the database:
 //
 //	plan.go, faults*.go    what is done to the system, and when
 //	bench.go, server.go, processes.go, network.go   the system

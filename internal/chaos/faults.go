@@ -72,9 +72,13 @@ var processFaults = []Fault{
 		},
 	},
 	{
-		Name: "freeze-at", Does: "SIGSTOP at a point of a batch, a sweep or a grant, then SIGCONT",
-		Least: 200 * time.Millisecond, Most: 2 * time.Second, Args: pointNames(),
-		Holds: "As before. A worker that is frozen in a batch keeps the lane until Postgres ends its transaction, after 30 s.",
+		Name:  "freeze-at",
+		Does:  "SIGSTOP at a point of a batch, a sweep or a grant, then SIGCONT",
+		Least: 200 * time.Millisecond,
+		Most:  2 * time.Second,
+		Args:  pointNames(),
+		Holds: "As before. A worker that is frozen in a batch keeps the lane until Postgres ends its transaction, after " +
+			"30 s.",
 		do: func(ctx context.Context, r *run, s Step) error {
 			err := r.atPoint(ctx, s, "stop")
 			for _, p := range r.workers {
@@ -84,8 +88,12 @@ var processFaults = []Fault{
 		},
 	},
 	{
-		Name: "freeze-long", Does: "SIGSTOP in the middle of a batch, for longer than Postgres waits", Asked: true,
-		Least: 36 * time.Second, Most: 40 * time.Second, Args: []string{string(faultpoint.AfterClaim), string(faultpoint.BeforeCommit)},
+		Name:  "freeze-long",
+		Does:  "SIGSTOP in the middle of a batch, for longer than Postgres waits",
+		Asked: true,
+		Least: 36 * time.Second,
+		Most:  40 * time.Second,
+		Args:  []string{string(faultpoint.AfterClaim), string(faultpoint.BeforeCommit)},
 		Holds: "Another worker takes the lane after 30 s. The woken one writes nothing.",
 		do: func(ctx context.Context, r *run, s Step) error {
 			err := r.atPoint(ctx, s, "stop")

@@ -12,15 +12,23 @@ import (
 
 var databaseFaults = []Fault{
 	{
-		Name: "statistics", Does: "the statistics say that every table is empty, and the sessions plan anew", do: forgetStatistics,
+		Name: "statistics",
+		Does: "the statistics say that every table is empty, and the sessions plan anew",
+		do:   forgetStatistics,
 	},
 	{
-		Name: "snapshot", Does: "a transaction with a snapshot and an id stays open", Least: time.Second, Most: 5 * time.Second,
+		Name:  "snapshot",
+		Does:  "a transaction with a snapshot and an id stays open",
+		Least: time.Second,
+		Most:  5 * time.Second,
 		Args:  []string{"repeatable read", "serializable"},
 		Holds: "Outcomes are settled meanwhile. Followers see them when the transaction has ended.",
 		do: func(ctx context.Context, r *run, s Step) error {
 			return r.aside(ctx, func(conn *pgx.Conn) error {
-				_, err := conn.Exec(ctx, `BEGIN ISOLATION LEVEL `+s.Arg+`; SELECT pg_current_xact_id(), count(*) FROM lastseat.requests`)
+				_, err := conn.Exec(
+					ctx,
+					`BEGIN ISOLATION LEVEL `+s.Arg+`; SELECT pg_current_xact_id(), count(*) FROM lastseat.requests`,
+				)
 				s.wait(ctx)
 				return err
 			})
@@ -78,7 +86,8 @@ func forgetStatistics(ctx context.Context, r *run, _ Step) error {
 	return r.aside(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `SET allow_system_table_mods = on;
 			DELETE FROM pg_statistic WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'lastseat'::regnamespace);
-			UPDATE pg_class SET reltuples = 0, relpages = 0 WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'i');
+			UPDATE pg_class SET reltuples = 0, relpages = 0 WHERE relnamespace = 'lastseat'::regnamespace
+			  AND relkind IN ('r', 'i');
 			SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bench_worker'`)
 		return err
 	})
@@ -144,13 +153,35 @@ func takeAdvisoryLocks(ctx context.Context, r *run, s Step) error {
 
 // oddSettings are for the workers' role, the clients', or both.
 var oddSettings = []string{
-	"statement_timeout='5ms'", "statement_timeout='50ms'", "lock_timeout='5ms'", "idle_in_transaction_session_timeout='5ms'",
-	"idle_session_timeout='20ms'", "default_transaction_isolation=serializable", "default_transaction_isolation='repeatable read'",
-	"default_transaction_read_only=on", "default_transaction_deferrable=on", "DateStyle='SQL, DMY'", "IntervalStyle=sql_standard",
-	"search_path=bench", "standard_conforming_strings=off", "TimeZone='Australia/Lord_Howe'", "jit=on", "client_encoding=latin1",
-	"bytea_output=escape", "extra_float_digits=-15", "work_mem='64kB'", "enable_indexscan=off", "plan_cache_mode=force_custom_plan",
-	"row_security=off", "quote_all_identifiers=on", "array_nulls=off", "transform_null_equals=on", "xmloption=document",
-	"synchronous_commit=local", "backslash_quote=off", "lc_messages=C",
+	"statement_timeout='5ms'",
+	"statement_timeout='50ms'",
+	"lock_timeout='5ms'",
+	"idle_in_transaction_session_timeout='5ms'",
+	"idle_session_timeout='20ms'",
+	"default_transaction_isolation=serializable",
+	"default_transaction_isolation='repeatable read'",
+	"default_transaction_read_only=on",
+	"default_transaction_deferrable=on",
+	"DateStyle='SQL, DMY'",
+	"IntervalStyle=sql_standard",
+	"search_path=bench",
+	"standard_conforming_strings=off",
+	"TimeZone='Australia/Lord_Howe'",
+	"jit=on",
+	"client_encoding=latin1",
+	"bytea_output=escape",
+	"extra_float_digits=-15",
+	"work_mem='64kB'",
+	"enable_indexscan=off",
+	"plan_cache_mode=force_custom_plan",
+	"row_security=off",
+	"quote_all_identifiers=on",
+	"array_nulls=off",
+	"transform_null_equals=on",
+	"xmloption=document",
+	"synchronous_commit=local",
+	"backslash_quote=off",
+	"lc_messages=C",
 }
 
 func settingNames() (names []string) {
@@ -172,7 +203,11 @@ func changeSetting(ctx context.Context, r *run, s Step) error {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}()
-	if _, err := r.admin.Exec(ctx, `ALTER ROLE `+role+` SET `+setting+`; `+renew, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := r.admin.Exec(
+		ctx,
+		`ALTER ROLE `+role+` SET `+setting+`; `+renew,
+		pgx.QueryExecModeSimpleProtocol,
+	); err != nil {
 		return err
 	}
 	s.wait(ctx)

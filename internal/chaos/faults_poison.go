@@ -11,9 +11,11 @@ const sigkill = syscall.SIGKILL
 
 var poisonFaults = []Fault{
 	{
-		Name: "bad-jobs", Does: "hundreds of bad jobs in front of all others, inserted straight into river_job",
+		Name:  "bad-jobs",
+		Does:  "hundreds of bad jobs in front of all others, inserted straight into river_job",
 		Args:  []string{"no key", "no arguments", "unknown kind", "wrong types", "deep", "too large", "key of the worker's"},
-		Holds: "Each is rejected or has a failed attempt; those of a kind that no worker has stay. The honest ones settle.", do: insertBadJobs,
+		Holds: "Each is rejected or has a failed attempt; those of a kind that no worker has stay. The honest ones settle.",
+		do:    insertBadJobs,
 	},
 	{
 		Name: "stray-jobs", Does: "second jobs for keys that were asked for, inserted straight into river_job",
@@ -24,8 +26,13 @@ var poisonFaults = []Fault{
 		Args:  []string{"exit", "panic", "slow", "sql", "cut", "error"},
 		Holds: "Charged after a few tries, and named in the log. The honest ones settle.",
 		do: func(ctx context.Context, r *run, s Step) error {
-			_, err := r.admin.Exec(ctx, `SELECT lastseat.enqueue('points.poison', format('poison/%s/%s/%s', $1::text, $2::text, n),
-				jsonb_build_object('how', $1::text), queue => 'points') FROM generate_series(1, 2) n`, s.Arg, fmt.Sprint(s.At))
+			_, err := r.admin.Exec(
+				ctx,
+				`SELECT lastseat.enqueue('points.poison', format('poison/%s/%s/%s', $1::text, $2::text, n),
+				jsonb_build_object('how', $1::text), queue => 'points') FROM generate_series(1, 2) n`,
+				s.Arg,
+				fmt.Sprint(s.At),
+			)
 			return err
 		},
 	},
@@ -60,7 +67,8 @@ var badJobs = map[string][2]string{
 const badJobSQL = `
 	INSERT INTO lastseat.river_job (kind, queue, args, state, scheduled_at, max_attempts)
 	SELECT $1, 'lastseat', CASE $2
-	         WHEN 'deep' THEN format('{"key": "poison/%s/%s", "metadata": %s}', $3::text, n, repeat('[', 3000) || repeat(']', 3000))
+	         WHEN 'deep' THEN format('{"key": "poison/%s/%s", "metadata": %s}', $3::text, n, repeat('[', 3000)
+	           || repeat(']', 3000))
 	         WHEN 'large' THEN format('{"key": "poison/%s/%s", "description": "%s"}', $3::text, n, repeat('x', 70000))
 	         ELSE replace($2, '%s', $3::text || '/' || n) END::jsonb, 'available', now() - interval '1 h', 2
 	FROM generate_series(1, $4::int) n`

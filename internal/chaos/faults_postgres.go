@@ -37,7 +37,7 @@ var postgresFaults = []Fault{
 	},
 	{
 		Name: "backend-crash", Does: "SIGKILL to one process of Postgres, which then restarts all the others",
-		do: func(ctx context.Context, r *run, s Step) error {
+		do: func(ctx context.Context, r *run, _ Step) error {
 			r.server.mu.Lock()
 			defer r.server.mu.Unlock()
 			var pid int

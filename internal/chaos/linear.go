@@ -10,16 +10,15 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// A request takes effect in the order of asking, whenever it is settled: so the history of an account is that of a clerk
-// who decides each request at one moment between its asking and its answer, and its outcome tells what the clerk
+// A request takes effect in the order of asking, whenever it is settled: so the history of an account is that of a
+// clerk who decides each request at one moment between its asking and its answer, and its outcome tells what the clerk
 // decided. Porcupine looks for such moments. What was asked for and never answered may have had its moment at any time
 // after it was asked for.
 
 // decision is a request of a closed account or of a seat, and what the clerk decided.
 type decision struct {
-	gives   int64 // to the balance, or to the free places
-	id      string
-	applied bool
+	gives int64 // to the balance, or to the free places
+	id    string
 }
 
 // clerk is what the clerk knows: a balance or a number of free places, and who has some of it.
@@ -70,8 +69,8 @@ func clerkModel(free int64) porcupine.Model {
 // linearTimeout bounds the search for one account's moments.
 const linearTimeout = 10 * time.Second
 
-// findLinear asks Porcupine about every closed account, seat and stock. With several lanes there is no order between the
-// bank's requests and an account's.
+// findLinear asks Porcupine about every closed account, seat and stock. With several lanes there is no order between
+// the bank's requests and an account's.
 func findLinear(e *evidence) (found []string) {
 	if e.lanes > 1 {
 		return nil
@@ -104,8 +103,11 @@ func findLinear(e *evidence) (found []string) {
 	}
 	for _, of := range slices.Sorted(maps.Keys(operations)) {
 		if porcupine.CheckOperationsTimeout(clerkModel(free[of]), operations[of], linearTimeout) == porcupine.Illegal {
-			found = append(found, fmt.Sprintf("%s: no clerk could have decided its %d requests in the order in which they were asked for",
-				of, len(operations[of])))
+			found = append(
+				found,
+				fmt.Sprintf("%s: no clerk could have decided its %d requests in the order in which they were asked for",
+					of, len(operations[of])),
+			)
 		}
 	}
 	return found

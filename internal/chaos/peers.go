@@ -31,7 +31,8 @@ var peersKnown = []peer{
 	{"pg-boss", "12.38.0", "`expireInSeconds` is 15 minutes"},
 }
 
-// Peers tries each of the other queues. Those in JavaScript are installed with npm, into a directory that is gone later.
+// Peers tries each of the other queues. Those in JavaScript are installed with npm, into a directory that is gone
+// later.
 func (b *Bench) Peers(ctx context.Context, watch time.Duration) (map[string]PeerFigures, error) {
 	dir, err := os.MkdirTemp("", "lastseat-peers-")
 	if err != nil {
@@ -108,7 +109,12 @@ func startPeer(dir string, p peer, url string, args ...string) (*exec.Cmd, error
 }
 
 // await waits until the peer's table has a row.
-func await(ctx context.Context, conn *pgx.Conn, what string, watch time.Duration) (took time.Duration, is bool, err error) {
+func await(
+	ctx context.Context,
+	conn *pgx.Conn,
+	what string,
+	watch time.Duration,
+) (took time.Duration, is bool, err error) {
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM peer p WHERE p.what = $1)`, what).Scan(&is)
 		if took = time.Since(began); err != nil || is || took > watch {

@@ -50,15 +50,15 @@ func (p Plan) String() string {
 
 // JSON is what CHAOS_PLAN and soak -plan take.
 func (p Plan) JSON() string {
-	text, err := json.Marshal(p)
+	text, err := json.Marshal(p) //nolint:musttag // names as in Go
 	if err != nil {
 		panic(err) // nothing in it can't be encoded
 	}
 	return string(text)
 }
 
-// NewPlan makes the plan of a seed, out of these faults (all, if there are none): one every pause or so, whether the one
-// before is over or not.
+// NewPlan makes the plan of a seed, out of these faults (all, if there are none): one every pause or so, whether the
+// one before is over or not.
 func NewPlan(seed uint64, length, pause time.Duration, faults ...string) Plan {
 	return newPlan(seed, length, pause, false, faults)
 }

@@ -106,7 +106,8 @@ func (f *FaultFigures) add(milliseconds int64) {
 		for i := 0; i < n; i += 2 {
 			half = append(half, f.Recoveries[i])
 		}
-		f.Recoveries = append(half[:len(half)-1], f.Recoveries[n-1])
+		half[len(half)-1] = f.Recoveries[n-1]
+		f.Recoveries = half
 	}
 }
 
@@ -117,9 +118,16 @@ func (f *FaultFigures) recoveries() string {
 		return "not seen"
 	}
 	seconds := func(ms int64) string { return fmt.Sprintf("%.2f", float64(ms)/1000) }
-	return fmt.Sprintf("%s / %s / %s of %d", seconds(f.Recoveries[0]), seconds(f.Recoveries[n/2]), seconds(f.Recoveries[n-1]), n)
+	return fmt.Sprintf(
+		"%s / %s / %s of %d",
+		seconds(f.Recoveries[0]),
+		seconds(f.Recoveries[n/2]),
+		seconds(f.Recoveries[n-1]),
+		n,
+	)
 }
 
+//nolint:lll // Markdown
 const reportHead = `<!-- Made by internal/chaos from internal/chaos/results.json. Don't edit it here: make chaos adds runs and writes it anew. -->
 # Reliability
 
@@ -164,15 +172,20 @@ func (r *Results) total(text *strings.Builder) {
 	}
 	fmt.Fprintf(text, "## What came of it\n\n| | |\n|---|---|\n| runs | %d, %.0f minutes of load |\n| faults | %d |\n"+
 		"| requests | %d |\n| calls of clients | %d ok, %d refused, %d unknown |\n| violations | **%d** |\n"+
-		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n", len(r.Runs), all.Seconds/60, faults, all.Requests,
+		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n", len(r.Runs), all.Seconds/60, faults,
+		all.Requests,
 		all.OK, all.Refused, all.Unknown, all.Violations, all.Standstill, all.Seed, all.Cause)
 }
 
 func (r *Results) faultTable(text *strings.Builder) {
-	text.WriteString("## Fault by fault\n\n*Times* is how often it was carried out, mostly together with others. *Recovery* is the time " +
-		"from its end to the next batch that was settled, in seconds, where no other fault was in the way: least / median / most, and of how many. The bench " +
-		"looks every 20 ms, on a machine of 2 cores that was busy with other things, too.\nWhere nothing else is said, everything is promised: every check holds.\n\n" +
-		"| fault | what is done | times | recovery | what is promised |\n|---|---|---|---|---|\n")
+	text.WriteString(
+		"## Fault by fault\n\n*Times* is how often it was carried out, mostly together with others. *Recovery* is the time " +
+			"from its end to the next batch that was settled, in seconds, where no other fault was in the way: least / " +
+			"median / most, and of how many. The bench " +
+			"looks every 20 ms, on a machine of 2 cores that was busy with other things, too.\nWhere nothing else is said, " +
+			"everything is promised: every check holds.\n\n" +
+			"| fault | what is done | times | recovery | what is promised |\n|---|---|---|---|---|\n",
+	)
 	for _, f := range Faults() {
 		figures := r.Faults[f.Name]
 		if figures == nil {
@@ -187,13 +200,20 @@ func (r *Results) peerTable(text *strings.Builder) {
 	if len(r.Peers) == 0 {
 		return
 	}
-	text.WriteString("## Others after the same SIGKILL\n\nA worker of each, with its defaults, is killed in the middle of a job that takes a " +
-		"second, and another one is started at once. `go run ./internal/chaos/soak -peers` measures it. All of them can be told to wait for " +
-		"a shorter time; then a job that takes longer than that is done twice.\n\n" +
-		"| queue | the job was done by another worker | by its documents |\n|---|---|---|\n")
+	text.WriteString(
+		"## Others after the same SIGKILL\n\nA worker of each, with its defaults, is killed in the middle of a job that " +
+			"takes a " +
+			"second, and another one is started at once. `go run ./internal/chaos/soak -peers` measures it. All of them can " +
+			"be told to wait for " +
+			"a shorter time; then a job that takes longer than that is done twice.\n\n" +
+			"| queue | the job was done by another worker | by its documents |\n|---|---|---|\n",
+	)
 	if kill := r.Faults["kill"]; kill != nil && len(kill.Recoveries) > 0 {
-		fmt.Fprintf(text, "| Lastseat | after %s s (the fault `kill` above) | the transaction of the killed worker is rolled back |\n",
-			kill.recoveries())
+		fmt.Fprintf(
+			text,
+			"| Lastseat | after %s s (the fault `kill` above) | the transaction of the killed worker is rolled back |\n",
+			kill.recoveries(),
+		)
 	}
 	for _, p := range peersKnown {
 		figures, is := r.Peers[p.name]
@@ -209,9 +229,13 @@ func (r *Results) peerTable(text *strings.Builder) {
 }
 
 func (r *Results) sabotageTable(text *strings.Builder) {
-	text.WriteString("## Is the bench any good?\n\nEach of these breaks one guarantee on purpose, in a build of its own (`-tags chaos`) or in " +
-		"the bench's database. `SOAK=1 go test ./internal/chaos -run Sabotages` demands that a check sees each within a minute.\n\n" +
-		"| broken on purpose | seen by | after |\n|---|---|---|\n")
+	text.WriteString(
+		"## Is the bench any good?\n\nEach of these breaks one guarantee on purpose, in a build of its own (`-tags " +
+			"chaos`) or in " +
+			"the bench's database. `SOAK=1 go test ./internal/chaos -run Sabotages` demands that a check sees each within a " +
+			"minute.\n\n" +
+			"| broken on purpose | seen by | after |\n|---|---|---|\n",
+	)
 	for _, s := range Sabotages() {
 		caught, is := r.Sabotages[s.Name]
 		after := "not run"
@@ -223,6 +247,7 @@ func (r *Results) sabotageTable(text *strings.Builder) {
 	text.WriteString("\n")
 }
 
+//nolint:lll // Markdown
 const reportTail = `## What is not promised
 
 - While Postgres is away, nothing is settled. Recovery counts from the moment when it is back.

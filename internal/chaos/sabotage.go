@@ -34,7 +34,7 @@ func edit(function, text, by string) string {
 }
 
 // Sabotages are all that the tests try.
-func Sabotages() []Sabotage {
+func Sabotages() []Sabotage { //nolint:funlen // a table
 	return []Sabotage{
 		{
 			Name: "no lane", Breaks: "two workers settle at once: neither the lock nor the fence is looked at",
@@ -84,7 +84,8 @@ func Sabotages() []Sabotage {
 		{
 			Name: "outcomes change", Breaks: "an outcome that was told is another one later",
 			SQL: []string{`CREATE FUNCTION bench.change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-				SET session_replication_role = replica AS $$ BEGIN UPDATE lastseat.requests SET attempts = attempts + 1 WHERE key = (SELECT key FROM lastseat.requests
+				SET session_replication_role = replica AS $$ BEGIN UPDATE lastseat.requests SET attempts = attempts + 1
+				  WHERE key = (SELECT key FROM lastseat.requests
 				WHERE status = 'applied' AND settled_at < now() - interval '2 s' ORDER BY settled_at LIMIT 1);
 				RETURN NULL; END $$`,
 				`CREATE TRIGGER change AFTER INSERT ON bench.orders FOR EACH ROW WHEN (NEW.key LIKE '%9')

@@ -132,12 +132,14 @@ func readState(ctx context.Context, db *pgxpool.Pool) (*State, error) {
 	return s, err
 }
 
-// dueJobsSQL lists what is due and not settled. Jobs that wait for another attempt are not due. The worker's upkeep is an
-// ordinary job of River's, which a killed worker leaves behind as running. A job of a kind that no worker has stays.
+// dueJobsSQL lists what is due and not settled. Jobs that wait for another attempt are not due. The worker's upkeep is
+// an ordinary job of River's, which a killed worker leaves behind as running. A job of a kind that no worker has
+// stays.
 const dueJobsSQL = `
 	SELECT format('job %s (%s, key %s): %s, attempt %s', id, kind, args ->> 'key', state, attempt)
 	FROM lastseat.river_job
-	WHERE queue <> 'lastseat_upkeep' AND kind <> 'payment.unheard_of' AND (state IN ('available', 'running', 'pending') OR state = 'scheduled' AND scheduled_at < now() - interval '10 s')
+	WHERE queue <> 'lastseat_upkeep' AND kind <> 'payment.unheard_of' AND (state IN ('available', 'running', 'pending')
+	  OR state = 'scheduled' AND scheduled_at < now() - interval '10 s')
 	ORDER BY id LIMIT 20`
 
 func readMap[V any](ctx context.Context, db *pgxpool.Pool, sql string) (map[string]V, error) {

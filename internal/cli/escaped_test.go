@@ -25,7 +25,11 @@ func TestTextMovesNoCursor(t *testing.T) {
 		}
 	}
 	var printed strings.Builder
-	if err := output.PrintOutcome(&printed, outbox.Outcome{Key: "k", Kind: "a\x1b[2J", Status: "pending"}, false); err != nil {
+	if err := output.PrintOutcome(
+		&printed,
+		outbox.Outcome{Key: "k", Kind: "a\x1b[2J", Status: "pending"},
+		false,
+	); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := printed.String(), "k  a\\x1b[2J  pending\n"; got != want {

@@ -19,7 +19,8 @@ const (
 )
 
 // NewOutage is a log in which an outage of the database is one line when it begins, one when it is over, and one a
-// minute in between. All that is at work notices an outage again and again, each part of River too. Everything else passes.
+// minute in between. All that is at work notices an outage again and again, each part of River too. Everything else
+// passes.
 //
 // answers asks the database for a sign of life. It may wait as long as ctx does.
 func NewOutage(log slog.Handler, answers func(ctx context.Context) error) slog.Handler {

@@ -41,8 +41,8 @@ func AddOutput(root *cobra.Command) *Output {
 	return &output
 }
 
-// Print writes value as one JSON object on a line, or text. Control and formatting characters in text are stored data of
-// somebody's own, such as the error of a job: they are shown escaped, and don't move a terminal's cursor.
+// Print writes value as one JSON object on a line, or text. Control and formatting characters in text are stored data
+// of somebody's own, such as the error of a job: they are shown escaped, and don't move a terminal's cursor.
 func (o *Output) Print(w io.Writer, value any, text string) error {
 	if *o == "json" {
 		return json.NewEncoder(w).Encode(value)

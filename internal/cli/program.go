@@ -148,7 +148,7 @@ func whenRefused(code string) string {
 func deepest(err error) error {
 	for {
 		var next error
-		switch wrapping := err.(type) {
+		switch wrapping := err.(type) { //nolint:errorlint // it unwraps
 		case interface{ Unwrap() []error }:
 			if all := wrapping.Unwrap(); len(all) > 0 {
 				next = all[len(all)-1]

@@ -79,7 +79,11 @@ func oneLine(errs string) bool {
 // Told is what an error stream says: the text of an error as JSON, and anything else as it is.
 func Told(errs string) string {
 	var told struct {
-		Error struct{ Code, Message, Hint string }
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+			Hint    string `json:"hint"`
+		} `json:"error"`
 	}
 	if json.Unmarshal([]byte(errs), &told) != nil {
 		return errs

@@ -18,13 +18,7 @@ import (
 // the URL that leads through it. More settings are lines of pgbouncer.ini.
 func PgBouncer(t *testing.T, base, mode string, settings ...string) string {
 	t.Helper()
-	program, err := osexec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer" // Debian's, which is not on everybody's PATH
-		if _, err := os.Stat(program); err != nil {
-			t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
-		}
-	}
+	program := pgbouncer(t)
 	at, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
@@ -51,11 +45,7 @@ func PgBouncer(t *testing.T, base, mode string, settings ...string) string {
 			t.Fatal(err)
 		}
 	}
-	for path := dir; strings.HasPrefix(path, os.TempDir()) && path != os.TempDir(); path = filepath.Dir(path) {
-		if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // for nobody
-			t.Fatal(err)
-		}
-	}
+	open(t, dir)
 	var log Buffer
 	pooler := osexec.CommandContext(t.Context(), program, filepath.Join(dir, "ini"))
 	pooler.Stdout, pooler.Stderr = io.Discard, &log
@@ -77,4 +67,26 @@ func PgBouncer(t *testing.T, base, mode string, settings ...string) string {
 		return conn.Close() == nil
 	})
 	return at.String()
+}
+
+// pgbouncer is the program, or the test is skipped.
+func pgbouncer(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} { // Debian's is not on everybody's PATH
+		if program, err := osexec.LookPath(name); err == nil {
+			return program
+		}
+	}
+	t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
+	return ""
+}
+
+// open lets everybody into a directory, as nobody has to be.
+func open(t *testing.T, dir string) {
+	t.Helper()
+	for path := dir; strings.HasPrefix(path, os.TempDir()) && path != os.TempDir(); path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // for nobody
+			t.Fatal(err)
+		}
+	}
 }

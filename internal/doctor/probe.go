@@ -117,13 +117,26 @@ func (e *exam) sendProbes(ctx context.Context) (probes []*probe, err error) {
 				return err
 			}
 			probes = append(probes, p)
-			if _, err := tx.Exec(ctx, wakeSQL, l.Queue); err != nil {
+		}
+		return nil
+	})
+	if err == nil {
+		e.wake(ctx, probes)
+	}
+	return probes, err
+}
+
+// wake notifies the lanes of their probes. While a commit that notifies waits for a standby, no other one gets through;
+// then the lanes find the probes when they look.
+func (e *exam) wake(ctx context.Context, probes []*probe) {
+	_ = e.write(ctx, func(tx pgx.Tx) error {
+		for _, p := range probes {
+			if _, err := tx.Exec(ctx, wakeSQL, p.lane.Queue); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return probes, err
 }
 
 // awaitProbes waits until all probes are settled, or patience ends.

@@ -201,26 +201,30 @@ func judgeQueue(q queue, lanes []lane, oldest map[int]time.Time, patience time.D
 		return []judged{{finding: unworked(q, name, due, waited)}}
 	}
 	for _, l := range lanes {
-		at, waits := oldest[l.Number]
-		waited := l.Now.Sub(at)
-		switch {
-		case !waits || waited < patience:
-		case !l.Lives && q.Name != outbox.Queue && l.Holder == "":
-			found = append(found, judged{finding: wrong("start the queue's worker",
-				"no worker holds %v: %s, the oldest for %s", l, due, span(waited))})
-		case !l.Lives: // checkLanes has said so
-		case l.since() > patience:
-			found = append(found, judged{finding: stalled(l, fmt.Sprintf("%s, the oldest for %s, and it has settled nothing "+
-				"for %s", due, span(waited), span(l.since()))), lane: &l})
-		default:
-			found = append(found, judged{finding: warning("", "%v is behind: %s, the oldest for %s; it settled something %s "+
-				"ago", l, due, span(waited), span(l.since()))})
+		if at, waits := oldest[l.Number]; waits && l.Now.Sub(at) >= patience {
+			found = append(found, judgeLane(q, l, due, l.Now.Sub(at), patience)...)
 		}
 	}
 	if len(found) == 0 {
 		found = append(found, judged{finding: ok("%s: %s, the oldest for %s", name, due, span(waited))})
 	}
 	return found
+}
+
+// judgeLane is about a lane whose oldest due job has waited for longer than patience.
+func judgeLane(q queue, l lane, due string, waited, patience time.Duration) []judged {
+	switch {
+	case !l.Lives && q.Name != outbox.Queue && l.Holder == "":
+		return []judged{{finding: wrong("start the queue's worker",
+			"no worker holds %v: %s, the oldest for %s", l, due, span(waited))}}
+	case !l.Lives: // checkLanes has said so
+		return nil
+	case l.since() > patience:
+		return []judged{{finding: stalled(l, fmt.Sprintf("%s, the oldest for %s, and it has settled nothing for %s",
+			due, span(waited), span(l.since()))), lane: &l}}
+	}
+	return []judged{{finding: warning("", "%v is behind: %s, the oldest for %s; it settled something %s ago",
+		l, due, span(waited), span(l.since()))}}
 }
 
 // stalled is the finding about a lane that is held and does not settle.

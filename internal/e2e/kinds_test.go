@@ -44,7 +44,7 @@ func runOwnWorker(url string) int {
 	}, outbox.OrderBy("customer"))
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if err := outbox.NewWorker(pool, kinds, outbox.Settings{Logger: log}).Run(ctx); err != nil {
-		log.Error(err.Error())
+		log.Error("the worker has ended", slog.String("error", err.Error()))
 		return 1
 	}
 	return 0

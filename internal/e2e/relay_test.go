@@ -106,7 +106,14 @@ func TestBrokerAwayUnderLoad(t *testing.T) {
 	})
 	status := start(t, on(b.URL), "worker", "relay", "status")
 	status.exits(t, 0)
-	if want := fmt.Sprintf("failing   stream  %d delivered, %d to go", n, n); !strings.HasPrefix(status.out.String(), want) {
+	if want := fmt.Sprintf(
+		"failing   stream  %d delivered, %d to go",
+		n,
+		n,
+	); !strings.HasPrefix(
+		status.out.String(),
+		want,
+	) {
 		t.Errorf("the status is %q, want %q", status.out.String(), want)
 	}
 	servers.Servers[0].Start()

@@ -13,7 +13,8 @@ import (
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
-// The line that says how far an import is, is for a terminal; that nothing of it goes elsewhere is what all the other tests see.
+// The line that says how far an import is, is for a terminal; that nothing of it goes elsewhere is what all the other
+// tests see.
 func TestProgressOnATerminal(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)

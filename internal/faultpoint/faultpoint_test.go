@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A release has neither points nor sabotages: not even the names of the variables that would ask for them, nor what only
-// a sabotage calls.
+// A release has neither points nor sabotages: not even the names of the variables that would ask for them, nor what
+// only a sabotage calls.
 func TestReleaseHasNone(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "worker")

@@ -1,5 +1,5 @@
-// Package inspect reads what became of requests and why one waits, for the command line. It reads the tables, so the role
-// has to be a member of lastseat_viewer or lastseat_worker.
+// Package inspect reads what became of requests and why one waits, for the command line. It reads the tables, so the
+// role has to be a member of lastseat_viewer or lastseat_worker.
 package inspect
 
 import (

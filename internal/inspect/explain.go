@@ -190,18 +190,7 @@ func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
 		say("The queue %s has been paused since %s: worker resume goes on.", job.Queue,
 			e.Lanes[0].Paused.UTC().Format(time.RFC3339))
 	}
-	held := 0
-	for _, lane := range e.Lanes {
-		if lane.PID != nil {
-			held++
-		}
-	}
-	switch {
-	case len(e.Lanes) == 0:
-		say("No worker has ever had the queue %s: worker run.", job.Queue)
-	case held < e.Lanes[0].Lanes:
-		say("No worker holds %d of the %d lanes of its queue: worker run.", e.Lanes[0].Lanes-held, e.Lanes[0].Lanes)
-	}
+	e.reasonOfLanes(say)
 	for _, locked := range e.Locks {
 		say("It needs %s, which process %d (%s, %s, %s for %s) has locked.", locked.Row, locked.PID, locked.Role,
 			locked.Application, locked.State, locked.Since)
@@ -211,6 +200,22 @@ func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
 	}
 	if len(e.Reasons) == 0 {
 		say("It is next: a lane settles it at once, unless its kind is one that the worker does not have.")
+	}
+}
+
+// reasonOfLanes says which lanes of the job's queue nobody holds.
+func (e *Explanation) reasonOfLanes(say func(format string, args ...any)) {
+	held := 0
+	for _, lane := range e.Lanes {
+		if lane.PID != nil {
+			held++
+		}
+	}
+	switch {
+	case len(e.Lanes) == 0:
+		say("No worker has ever had the queue %s: worker run.", e.Job.Queue)
+	case held < e.Lanes[0].Lanes:
+		say("No worker holds %d of the %d lanes of its queue: worker run.", e.Lanes[0].Lanes-held, e.Lanes[0].Lanes)
 	}
 }
 

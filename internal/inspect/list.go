@@ -33,8 +33,8 @@ func (f Filter) wantsSettled() bool {
 // List calls each for requests: first those that are pending, then those that are settled, each with the newest first.
 //
 // requests has no index by time or status, because settling would have to maintain it. What is pending is found by the
-// jobs that are still there. What is settled is found along the log of outcomes, backwards from its end: List reads every
-// outcome down to Since, From or Limit by its key, and no further. What was deleted from the log is not found.
+// jobs that are still there. What is settled is found along the log of outcomes, backwards from its end: List reads
+// every outcome down to Since, From or Limit by its key, and no further. What was deleted from the log is not found.
 func List(ctx context.Context, db db, filter Filter, each func(outbox.Outcome) error) error {
 	for _, list := range []*[]string{&filter.Statuses, &filter.Codes, &filter.Kinds} {
 		if len(*list) == 0 {
@@ -125,8 +125,8 @@ func (l *listing) earliest() *time.Time {
 }
 
 const (
-	// logSQL has the place of each row of the log before a place, and its keys if it is not too old. The log is in the order
-	// of transaction ids, and settled_at is when a transaction began.
+	// logSQL has the place of each row of the log before a place, and its keys if it is not too old. The log is in the
+	// order of transaction ids, and settled_at is when a transaction began.
 	logSQL = `
 	SELECT l.timeline, l.xid::text, l.number, l.settled_at,
 	       CASE WHEN @from::timestamptz IS NULL OR l.settled_at >= @from::timestamptz THEN l.keys END

@@ -2,8 +2,8 @@ package money
 
 import "strings"
 
-// listed are the currencies of ISO 4217 by their decimals, as in lastseat.currencies (schema/migrations/0002), which has
-// the date and the source; a test compares both.
+// listed are the currencies of ISO 4217 by their decimals, as in lastseat.currencies (schema/migrations/0002), which
+// has the date and the source; a test compares both.
 var listed = func() map[string]int {
 	digits := make(map[string]int)
 	for n, codes := range map[int]string{

@@ -4,8 +4,8 @@
 // decimals. This package is the only place where one becomes the other. It never rounds and never
 // guesses: what does not mean exactly one number of minor units is an error.
 //
-// How many decimals a currency has is ISO 4217's, which is not always what a locale would print: HUF has 2 and ISK has 0.
-// Currencies that were defined in a database ([Define]) have as many as it says.
+// How many decimals a currency has is ISO 4217's, which is not always what a locale would print: HUF has 2 and ISK has
+// 0. Currencies that were defined in a database ([Define]) have as many as it says.
 package money
 
 import (

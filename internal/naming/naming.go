@@ -2,7 +2,8 @@
 // alike are two requests, so every character of a key can be seen: none is invisible, unassigned, a control character,
 // or changes the direction of what follows. The only spaces are U+0020 and U+3000, which look like what they are.
 //
-// Keys and ids are compared byte by byte. They are not normalized: é is U+00E9 or U+0065 U+0301, and these are two keys.
+// Keys and ids are compared byte by byte. They are not normalized: é is U+00E9 or U+0065 U+0301, and these are two
+// keys.
 //
 // The SQL functions have the same tables (schema/functions/names.sql). Both are generated from Go's Unicode tables, so
 // that a newer Go does not change what a database takes.
@@ -20,7 +21,8 @@ import (
 const Longest = 200
 
 // Rule is what a name has to obey, for messages.
-const Rule = "keys and ids hold letters, digits, punctuation, symbols and spaces (U+0020), and no character that can't be seen"
+const Rule = "keys and ids hold letters, digits, punctuation, symbols and spaces (U+0020), and no character that " +
+	"can't be seen"
 
 // Check says what is wrong with the characters of a name, or returns "". What it says continues a sentence that begins
 // with what the name is: "the key" has U+200B as character 8, after "order-7". It does not look at the length.
@@ -60,5 +62,5 @@ func after(before string) string {
 	if runes := []rune(before); len(runes) > most {
 		before = string(runes[len(runes)-most:])
 	}
-	return fmt.Sprintf(`, after "%s"`, before) //nolint:gocritic // %q would escape what can be seen
+	return fmt.Sprintf(`, after "%s"`, before) // %q would escape what can be seen
 }

@@ -56,10 +56,7 @@ func (r *Relay) run(stop context.Context) {
 }
 
 func (r *Relay) sayOnce(ctx context.Context, level slog.Level, line string, attrs ...slog.Attr) {
-	said := line
-	for _, attr := range attrs {
-		said += attr.String()
-	}
+	said := line + fmt.Sprint(attrs)
 	if said != r.said {
 		r.said = said
 		r.log.LogAttrs(ctx, level, line, attrs...) //nolint:sloglint // the lines of run, which are constants

@@ -79,7 +79,8 @@ func TestTakenOverDuringADelivery(t *testing.T) {
 	consumer.Proves(t, b.Feed())
 }
 
-// A holder that was killed leaves its name in the row. Its sessions are gone, so the next one does not wait for the lease.
+// A holder that was killed leaves its name in the row. Its sessions are gone, so the next one does not wait for the
+// lease.
 func TestKilledHolder(t *testing.T) {
 	t.Parallel()
 	b := relaytest.New(t)
@@ -122,7 +123,8 @@ func TestRestoredDatabase(t *testing.T) {
 	}
 	// the restored one is known to have the first half, and has begun another timeline
 	var half string
-	if err := b.Pool.QueryRow(t.Context(), `SELECT cursor FROM lastseat.outcomes_since('', 10) OFFSET 9`).Scan(&half); err != nil {
+	if err := b.Pool.QueryRow(t.Context(), `SELECT cursor FROM lastseat.outcomes_since('', 10) OFFSET 9`).
+		Scan(&half); err != nil {
 		t.Fatal(err)
 	}
 	testdb.Exec(t, b.Pool, `INSERT INTO lastseat.timelines (number, token, server, last_xid, last_number)
@@ -209,8 +211,10 @@ func TestDisabled(t *testing.T) {
 			to.set(func(context.Context, []relay.Event) (int, error) { return 0, c.err })
 			_ = drain(t, b, to, at)
 			got := status(t, b)
-			if (got.DisabledAt != nil) != (c.says != "") || !strings.Contains(got.DisabledBecause, c.says) || got.Failures != 2 ||
-				got.Lag.Outcomes != 10 || got.Lag.Seconds <= 0 {
+			if (got.DisabledAt != nil) != (c.says != "") || !strings.Contains(got.DisabledBecause, c.says) ||
+				got.Failures != 2 ||
+				got.Lag.Outcomes != 10 ||
+				got.Lag.Seconds <= 0 {
 				t.Errorf("the status is %+v", got)
 			}
 			to.set(nil)

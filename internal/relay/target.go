@@ -49,7 +49,7 @@ func ParseTargets(text string) (targets []Target, err error) {
 			continue
 		}
 		if slices.ContainsFunc(targets, func(other Target) bool { return other.Name == target.Name }) {
-			err = errors.Join(err, fmt.Errorf("URL %d: another one has the name %q: give it one of its own, #name=...",
+			err = errors.Join(err, fmt.Errorf("URL %d: another one has the name %q: give it one of its own with #name=",
 				number, target.Name))
 		}
 		targets = append(targets, target)
@@ -84,7 +84,7 @@ func parseTarget(text string) (Target, error) {
 		target.Name = defaultName(parsed)
 	}
 	if !utf8.ValidString(target.Name) || utf8.RuneCountInString(target.Name) > longestName {
-		return Target{}, fmt.Errorf("its name is longer than %d characters: #name=...", longestName)
+		return Target{}, fmt.Errorf("its name is longer than %d characters: #name= gives it another", longestName)
 	}
 	if from := given.Get("from"); from != "" && from != "now" && from != "beginning" {
 		return Target{}, errors.New(`from is "beginning" or "now"`)

@@ -34,8 +34,9 @@ func (poison) Queue() string { return "points" }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	err := run(ctx)
+	stop()
+	if err != nil {
 		slog.Error("the worker has ended", slog.String("error", err.Error()))
 		os.Exit(1)
 	}

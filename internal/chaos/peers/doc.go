@@ -1,5 +1,6 @@
-// Package peers has a small worker for each of three other queues on Postgres, with the defaults that they come with. The
-// fault bench kills each in the middle of a job and measures how long it takes until another worker has done that job.
+// Package peers has a small worker for each of three other queues on Postgres, with the defaults that they come with.
+// The fault bench kills each in the middle of a job and measures how long it takes until another worker has done that
+// job.
 package peers
 
 import "embed"

@@ -20,8 +20,9 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
@@ -43,13 +44,23 @@ func parse(args []string) (o options, err error) {
 	flags.DurationVar(&o.pause, "pause", 600*time.Millisecond, "between two faults, on average")
 	flags.Uint64Var(&o.seed, "seed", uint64(time.Now().Unix()), "of the first plan; the next one has the next")
 	flags.Uint64Var(&o.calm, "calm", 2, "every so many plans one has one fault at a time; 0: none has")
-	flags.StringVar(&o.faults, "faults", "", "only these, with spaces between them; with -sabotages: a part of a sabotage's name")
+	flags.StringVar(
+		&o.faults,
+		"faults",
+		"",
+		"only these, with spaces between them; with -sabotages: a part of a sabotage's name",
+	)
 	flags.StringVar(&o.plan, "plan", "", "carry out this plan (JSON) and no other")
 	flags.StringVar(&o.results, "results", "", "add the results to this file")
 	flags.StringVar(&o.report, "report", "", "write the report to this file")
 	flags.StringVar(&o.program, "programs", "", "a directory with the programs; empty: build them")
 	flags.BoolVar(&o.sabotages, "sabotages", false, "try the sabotages, and nothing else")
-	flags.BoolVar(&o.peers, "peers", false, "see what other queues do after a SIGKILL, for 2 minutes each, and nothing else")
+	flags.BoolVar(
+		&o.peers,
+		"peers",
+		false,
+		"see what other queues do after a SIGKILL, for 2 minutes each, and nothing else",
+	)
 	return o, flags.Parse(args)
 }
 
@@ -105,7 +116,7 @@ func (o options) rounds(ctx context.Context, bench *chaos.Bench, results *chaos.
 			plan = chaos.NewCalmPlan(seed, min(o.round, o.length), 5*o.pause/2, strings.Fields(o.faults)...)
 		}
 		if o.plan != "" {
-			if err := json.Unmarshal([]byte(o.plan), &plan); err != nil {
+			if err := json.Unmarshal([]byte(o.plan), &plan); err != nil { //nolint:musttag // names as in Go
 				return err
 			}
 		}

@@ -88,8 +88,9 @@ func TestMessage(t *testing.T) {
 	testdb.Exec(t, b.Pool, `SELECT lastseat.enqueue('toy > * of "mine"..x', 'strange', '{}')`)
 	testdb.Exec(t, b.Pool, `UPDATE lastseat.requests SET status = 'applied', code = 'a.b c', settled_at = now(),
 		detail = jsonb_build_object('long', repeat('x', 100000)) WHERE key = 'strange'`)
-	for err := error(nil); ; { // the server comes up while the relay tries
-		if err = drain(t, b, servers.URL("replicas=1")); err == nil {
+	for { // the server comes up while the relay tries
+		err := drain(t, b, servers.URL("replicas=1"))
+		if err == nil {
 			break
 		}
 		if !strings.Contains(err.Error(), "not connected") {
@@ -118,7 +119,8 @@ func TestMessage(t *testing.T) {
 		if err := json.Unmarshal(all[i].Data(), &body); err != nil {
 			t.Fatal(err)
 		}
-		if all[i].Subject() != want || body.ID != all[i].Headers().Get(nats.MsgIdHdr) || body.Data.DetailLeftOut != (i == 10) ||
+		if all[i].Subject() != want || body.ID != all[i].Headers().Get(nats.MsgIdHdr) ||
+			body.Data.DetailLeftOut != (i == 10) ||
 			all[i].Headers().Get("Content-Type") != "application/cloudevents+json; charset=utf-8" {
 			t.Errorf("message %d: %s %v %s", i, all[i].Subject(), all[i].Headers(), all[i].Data())
 		}
@@ -243,7 +245,12 @@ func TestServerLosesWhatItAcknowledged(t *testing.T) {
 	one.Start()
 	stream = servers.Stream(outcomes)
 	b.Settle(1)
-	if err := drain(t, b, servers.URL("")); err == nil || !strings.Contains(err.Error(), "worker relay replay NAME --from beginning") {
+	if err := drain(
+		t,
+		b,
+		servers.URL(""),
+	); err == nil ||
+		!strings.Contains(err.Error(), "worker relay replay NAME --from beginning") {
 		t.Fatalf("an empty stream: %v", err)
 	}
 	if err := relay.Replay(t.Context(), b.Pool, status(t, b).Name, ""); err != nil {
@@ -293,7 +300,8 @@ func TestCheckSync(t *testing.T) {
 			t.Fatal(err)
 		}
 		told, err := natsjs.CheckSync(t.Context(), targets[0])
-		if (err == nil) != (want == "") || errors.Is(err, natsjs.ErrNotSynced) != (want != "") || err == nil && !strings.Contains(told, "2.15.3 syncs") {
+		if (err == nil) != (want == "") || errors.Is(err, natsjs.ErrNotSynced) != (want != "") ||
+			err == nil && !strings.Contains(told, "2.15.3 syncs") {
 			t.Errorf("sync_interval %s: %q, %v", sync, told, err)
 		}
 	}
@@ -318,7 +326,12 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%s: %v, want %q", text, err, says)
 		}
 		if err == nil {
-			if n, err := sink.Deliver(t.Context(), "", make([]relay.Event, 1)); n != 0 || err == nil || !strings.Contains(err.Error(), "not connected") {
+			if n, err := sink.Deliver(
+				t.Context(),
+				"",
+				make([]relay.Event, 1),
+			); n != 0 || err == nil ||
+				!strings.Contains(err.Error(), "not connected") {
 				t.Errorf("%s: %d delivered, %v", text, n, err)
 			}
 			sink.Close()

@@ -161,11 +161,11 @@ func (s *Server) Wipe() {
 
 // URL is what a relay is given, with the options.
 func (c *Cluster) URL(options string) string {
-	url := "nats://" + c.Servers[0].client + "#" + options
+	parts := []string{"nats://" + c.Servers[0].client + "#" + options}
 	for _, s := range c.Servers[1:] {
-		url += "&server=" + s.client
+		parts = append(parts, s.client)
 	}
-	return url
+	return strings.Join(parts, "&server=")
 }
 
 // JetStream connects to the cluster.

@@ -23,7 +23,8 @@ func TestMain(m *testing.M) { os.Exit(testdb.MainMigrated(m)) }
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
-		"https://shop.example#secret=" + webhook.NewSecret(), "http://shop.example#allow=private&secret=" + webhook.NewSecret(),
+		"https://shop.example#secret=" + webhook.NewSecret(), "http://shop.example#allow=private&secret=" +
+			webhook.NewSecret(),
 		"nats://127.0.0.1:1", "tls://127.0.0.1:1", "kafka://127.0.0.1:1/outcomes", "kafka+tls://127.0.0.1:1/outcomes",
 	} {
 		named, err := relay.ParseTargets(url)
@@ -42,7 +43,9 @@ func TestOpen(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	b := relaytest.New(t)
-	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }))
+	endpoint := httptest.NewServer(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }),
+	)
 	t.Cleanup(endpoint.Close)
 	variable := endpoint.URL + "#name=shop&allow=private&secret=" + webhook.NewSecret()
 	says := func(want string) func() bool {

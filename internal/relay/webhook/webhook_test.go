@@ -66,7 +66,10 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 // The library of Standard Webhooks takes what is sent, with the old secret and the new one, and no other.
 func TestSignature(t *testing.T) {
 	t.Parallel()
-	secrets := []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\xfb\xff", 16))), webhook.NewSecret()}
+	secrets := []string{
+		"whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\xfb\xff", 16))),
+		webhook.NewSecret(),
+	}
 	if !strings.Contains(secrets[0], "+") || !strings.Contains(secrets[0], "/") {
 		t.Fatalf("%q does not try the characters that a URL knows", secrets[0])
 	}
@@ -89,14 +92,18 @@ func TestSignature(t *testing.T) {
 				t.Error("another body is accepted")
 			}
 		}
-		if user, password, _ := r.BasicAuth(); user != "u" || password != "p@" || r.URL.RawQuery != "tenant=7" || r.Method != http.MethodPost ||
+		if user, password, _ := r.BasicAuth(); user != "u" || password != "p@" || r.URL.RawQuery != "tenant=7" ||
+			r.Method != http.MethodPost ||
 			r.Header.Get("Content-Type") != "application/cloudevents+json; charset=utf-8" ||
 			r.Header.Get("webhook-id") != "lastseat:shop:0a1b2c3d4e5f.7.1.1" {
 			t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 		}
 		seen.Add(1)
 	})
-	sink := open(t, strings.Replace(at, "//", "//u:p%40@", 1)+"/hooks?tenant=7#allow=private&secret="+secrets[0]+"&secret="+secrets[1])
+	sink := open(
+		t,
+		strings.Replace(at, "//", "//u:p%40@", 1)+"/hooks?tenant=7#allow=private&secret="+secrets[0]+"&secret="+secrets[1],
+	)
 	if n, err := sink.Deliver(t.Context(), "", events(1)); n != 1 || err != nil || seen.Load() != 1 {
 		t.Errorf("%d delivered, %v", n, err)
 	}
@@ -117,9 +124,12 @@ func TestAnswers(t *testing.T) {
 		"200":              {answer: func(http.ResponseWriter, *http.Request) {}},
 		"204":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }},
 		"200 with garbage": {answer: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }},
-		"400":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }, says: "it answers 400 Bad Request"},
-		"500":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, says: "it answers 500 "},
-		"410":              {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }, says: "410 Gone", gone: true},
+		"400": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
+			says: "it answers 400 Bad Request"},
+		"500": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+			says: "it answers 500 "},
+		"410": {answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }, says: "410 Gone",
+			gone: true},
 		"503, later": {answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "90")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -190,7 +200,8 @@ func TestPrivateAddresses(t *testing.T) {
 	} {
 		sink := open(t, "https://"+host+"/#timeout=2s&secret="+webhook.NewSecret())
 		n, err := sink.Deliver(t.Context(), "", events(1))
-		if n != 0 || err == nil || !strings.Contains(err.Error(), "is private") && !strings.Contains(err.Error(), "no such host") {
+		if n != 0 || err == nil ||
+			!strings.Contains(err.Error(), "is private") && !strings.Contains(err.Error(), "no such host") {
 			t.Errorf("%s: %d delivered, %v", host, n, err)
 		}
 	}
@@ -233,7 +244,8 @@ func TestConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = webhook.New(targets[0])
-		if (err == nil) != (says == "") || err != nil && (!strings.Contains(err.Error(), says) || strings.Contains(err.Error(), secret)) {
+		if (err == nil) != (says == "") ||
+			err != nil && (!strings.Contains(err.Error(), says) || strings.Contains(err.Error(), secret)) {
 			t.Errorf("%s: %v, want %q", text, err, says)
 		}
 	}
