@@ -86,7 +86,8 @@ func (p *program) importFile(ctx context.Context, name string, options importOpt
 	err = imported.all(ctx, progress.Reader(file), options)
 	progress.Finish()
 	if err != nil && imported.counts.Lines > 0 {
-		err = fmt.Errorf("%w (everything up to line %d is in; running the import again is safe)", err, imported.counts.Lines)
+		err = &cli.PartialError{Err: err, Done: fmt.Sprintf(
+			"everything up to line %d is in; running the import again is safe", imported.counts.Lines)}
 	}
 	return errors.Join(err, p.output.Print(p.streams.Out, imported.counts, imported.counts.String()))
 }

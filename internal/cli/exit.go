@@ -109,3 +109,15 @@ func databaseExit(err error) int {
 		return ExitViolation
 	}
 }
+
+// PartialError is the end of a command that has done a part of its work.
+type PartialError struct {
+	Err  error
+	Done string // what is done, for people
+}
+
+// Error has both.
+func (e *PartialError) Error() string { return e.Err.Error() + " (" + e.Done + ")" }
+
+// Unwrap returns Err.
+func (e *PartialError) Unwrap() error { return e.Err }

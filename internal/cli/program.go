@@ -110,7 +110,11 @@ func line(err error) string {
 	}
 	switch silence := (*SilenceError)(nil); {
 	case errors.Is(err, outbox.ErrCommitUnknown):
-		return outbox.ErrCommitUnknown.Error() + ": run the same command again; what was done is not done twice"
+		text := outbox.ErrCommitUnknown.Error()
+		if partial := (*PartialError)(nil); errors.As(err, &partial) {
+			text += " (" + partial.Done + ")"
+		}
+		return text + ": run the same command again; what was done is not done twice"
 	case errors.As(err, &silence):
 		return silence.Error() + ": run the same command again; what was done is not done twice"
 	case connectionLost(err):
