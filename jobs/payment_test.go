@@ -59,12 +59,12 @@ func TestAuthorizationExpires(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL), lastseat.open_account('shop', 'EUR')`)
-	exec(t, pool, `SELECT lastseat.authorize('a', 'p', 'bank', 'shop', 700, 'EUR', now() + interval '300 milliseconds')`)
+	exec(t, pool, `SELECT lastseat.authorize('a', 'p', 'bank', 'shop', 700, 'EUR', now() + interval '3 seconds')`)
 	drain(t, pool, outbox.Settings{})
 	if b, err := jobs.BalanceOf(t.Context(), pool, "bank"); err != nil || b.Held != 700 || b.Balance != 0 {
 		t.Errorf("%+v, %v", b, err)
 	}
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(3100 * time.Millisecond)
 	if stats := drain(t, pool, outbox.Settings{}); stats.Swept != 1 {
 		t.Errorf("%+v", stats)
 	}

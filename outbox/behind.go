@@ -37,6 +37,7 @@ type behind struct {
 // head is the first due job of the lane, whether it can be claimed or not.
 type head struct {
 	place
+	row       string // where it stands in the table: no statistics keep the planner from that
 	kind, key string
 	waited    time.Duration
 	paused    bool // the queue is
@@ -45,7 +46,7 @@ type head struct {
 const (
 	// firstJobSQL reads nothing that a client may have spoilt; the time is bounded because a client may have set it.
 	firstJobSQL = `
-	SELECT j.priority, j.scheduled_at, j.id, j.kind,
+	SELECT j.priority, j.scheduled_at, j.id, j.ctid::text, j.kind,
 	       CASE WHEN isfinite(greatest(j.scheduled_at, j.created_at))
 	            THEN least(extract(epoch FROM now() - greatest(j.scheduled_at, j.created_at)), 1e9) ELSE 0 END::float8,
 	       EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)
@@ -54,7 +55,8 @@ const (
 	firstJobOrderSQL = `
 	ORDER BY j.priority, j.scheduled_at, j.id LIMIT 1`
 
-	firstJobKeySQL = `SELECT coalesce(j.args ->> 'key', '') FROM lastseat.river_job j WHERE j.id = $1`
+	firstJobKeySQL = `
+	SELECT coalesce(j.args ->> 'key', '') FROM lastseat.river_job j WHERE j.ctid = $1::text::tid AND j.id = $2`
 
 	// countBehindSQL counts the lane's jobs among the next ones of the queue.
 	countBehindSQL = `
@@ -106,7 +108,7 @@ func (l *lane) sayBehind(ctx context.Context) error {
 func (l *lane) head(ctx context.Context) (*head, error) {
 	first, seconds := &head{}, 0.0
 	err := l.conn.QueryRow(ctx, firstJobSQL+l.filterSQL()+firstJobOrderSQL, l.args(1)).Scan(
-		&first.priority, &first.at, &first.id, &first.kind, &seconds, &first.paused)
+		&first.priority, &first.at, &first.id, &first.row, &first.kind, &seconds, &first.paused)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -140,7 +142,8 @@ func (l *lane) lagging(ctx context.Context, first *head) {
 	if err := l.conn.QueryRow(ctx, countBehindSQL+l.filterSQL(), args).Scan(&after); err != nil {
 		l.log.DebugContext(ctx, "can't count the jobs that wait", slog.String("error", err.Error()))
 	}
-	if err := l.conn.QueryRow(ctx, firstJobKeySQL, first.id).Scan(&first.key); err != nil { // settled by now, or damaged
+	err := l.conn.QueryRow(ctx, firstJobKeySQL, first.row, first.id).Scan(&first.key)
+	if err != nil { // it is settled by now, or damaged
 		first.key = fmt.Sprintf("river_job:%d", first.id)
 	}
 	reason, more := l.reason(ctx, first)
@@ -160,7 +163,8 @@ func (l *lane) reason(ctx context.Context, first *head) (reason string, more []s
 	if row := l.waiting.rowOf(first.id); row != nil {
 		return "another session has locked a row that the job needs", l.lockedBy(ctx, *row)
 	}
-	job := Row{Table: "lastseat.river_job", Columns: []string{"id"}, Values: []string{fmt.Sprint(first.id)}}
+	job := Row{Table: "lastseat.river_job", Columns: []string{"id"}, Values: []string{fmt.Sprint(first.id)},
+		place: first.row}
 	if who, err := l.holders(ctx, job); err == nil && len(who) > 0 {
 		return "another session has locked the job", attributes(who)
 	}

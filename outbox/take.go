@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,6 +33,12 @@ func (l *lane) takeRow(ctx context.Context) (held bool, err error) {
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	last, err := l.lastHolder(ctx, tx)
+	if err == nil && last.lives { // or its process has just ended, and its session has not yet
+		_ = retry.Sleep(ctx, lastBreath)
+		if _, err = tx.Exec(ctx, `SELECT pg_stat_clear_snapshot()`); err == nil {
+			err = tx.QueryRow(ctx, livesSQL, l.settings.Queue, l.number).Scan(&last.lives)
+		}
+	}
 	if err == nil {
 		l.learn(ctx, last)
 		_, err = tx.Exec(ctx, takeSQL, pgx.NamedArgs{
@@ -62,12 +69,21 @@ type lastHolder struct {
 	lives   bool // its session goes on: it has lost the lane, but no job has ended it
 }
 
-const lastHolderSQL = `
-	SELECT lanes, coalesce(holder, ''), unclean, coalesce(trying, 0), coalesce(trying_size, 0), deadly,
-	       EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database()
-	                AND a.application_name = '` + laneName + `')
+const (
+	lastHolderSQL = `
+	SELECT lanes, coalesce(holder, ''), unclean, coalesce(trying, 0), coalesce(trying_size, 0), deadly, ` + aliveSQL + `
 	FROM lastseat.lanes l
 	WHERE queue = $1 AND lane = $2 FOR UPDATE NOWAIT`
+
+	livesSQL = `SELECT ` + aliveSQL + ` FROM lastseat.lanes l WHERE queue = $1 AND lane = $2`
+
+	aliveSQL = `
+	       EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.datname = current_database()
+	                AND a.application_name = '` + laneName + `')`
+
+	// lastBreath is how long the session of a process that has ended may still be seen.
+	lastBreath = 500 * time.Millisecond
+)
 
 // lastHolder locks the lane's row. If there is none, or the queue was split into another number of lanes, it splits
 // the queue first.

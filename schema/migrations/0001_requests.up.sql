@@ -34,7 +34,7 @@ GRANT EXECUTE ON FUNCTION lastseat.river_job_state_in_bitmask(bit, lastseat.rive
 -- River makes these, and none of its statements reads the first one. The second one serves lists of jobs that are filtered
 -- by metadata, which only a client's own code asks for; our table holds the jobs that wait or have failed, so a scan will
 -- do. Every job that is inserted would pay for both, and their pending lists would stall bulk inserts for 240 ms at a
--- time (docs/decisions/012-river-indexes.md).
+-- time (docs/decisions/018-river-indexes.md).
 DROP INDEX lastseat.river_job_args_index, lastseat.river_job_metadata_index;
 
 CREATE TABLE lastseat.requests (
