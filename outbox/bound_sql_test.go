@@ -116,6 +116,7 @@ func TestClaimsBeginAtTheBeginningWhenTheClockWasSetBack(t *testing.T) {
 	for i := range l.bound.since {
 		l.bound.since[i] = ahead
 	}
+	l.bound.writers, l.bound.floors = nil, nil // those of other tests
 	seen := func() bool {
 		t.Helper()
 		due, err := l.due(t.Context(), l.conn, l.bound)
