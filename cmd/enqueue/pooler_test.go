@@ -3,12 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,65 +18,7 @@ import (
 // pooled starts PgBouncer in transaction mode before the server of base, and returns the URL that leads through it.
 func pooled(t *testing.T, base string) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer" // Debian's, which is not on everybody's PATH
-		if _, err := os.Stat(program); err != nil {
-			t.Skip("PgBouncer is not installed: apt-get install pgbouncer")
-		}
-	}
-	at, err := url.Parse(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := pgx.ParseConfig(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := closedPort(t)
-	_, port, _ := strings.Cut(address, ":")
-	dir := t.TempDir()
-	settings := map[string]string{
-		"users": fmt.Sprintf("%q %q\n", config.User, config.Password),
-		"ini": fmt.Sprintf("[databases]\n* = host=%s port=%d\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\n"+
-			"unix_socket_dir =\nauth_type = plain\nauth_file = %s\npool_mode = transaction\ndefault_pool_size = 2\n",
-			config.Host, config.Port, port, filepath.Join(dir, "users")),
-	}
-	if os.Getuid() == 0 {
-		settings["ini"] += "user = nobody\n" // it refuses to run as root
-	}
-	for name, text := range settings {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // for nobody
-			t.Fatal(err)
-		}
-	}
-	for path := dir; strings.HasPrefix(path, os.TempDir()) && path != os.TempDir(); path = filepath.Dir(path) {
-		if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // for nobody
-			t.Fatal(err)
-		}
-	}
-	var log clitest.Buffer
-	pooler := exec.CommandContext(t.Context(), program, filepath.Join(dir, "ini"))
-	pooler.Stdout, pooler.Stderr = io.Discard, &log
-	if err := pooler.Start(); err != nil {
-		t.Fatal(err)
-	}
-	gone := make(chan struct{})
-	go func() { _ = pooler.Wait(); close(gone) }()
-	clitest.Eventually(t, "PgBouncer", func() bool {
-		select {
-		case <-gone:
-			t.Fatalf("PgBouncer ended: %s", log.String())
-		default:
-		}
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			return false
-		}
-		return conn.Close() == nil
-	})
-	at.Host = address
-	return at.String()
+	return clitest.PgBouncer(t, base, "transaction", "default_pool_size = 2")
 }
 
 // Behind a pooler in transaction mode each statement may meet another session. Commands of different programs share
