@@ -47,7 +47,8 @@ func (b *batch) admit(ctx context.Context) error {
 	return b.reopen(ctx, again)
 }
 
-// admitPending settles the job of a pending request, unless somebody has changed its arguments since it was asked for.
+// admitPending lets the job of a pending request go on to its settler, unless its arguments were changed since it was
+// asked for. It tells whether the request is pending.
 func (c *claimed) admitPending() bool {
 	if c.request.status != Pending {
 		return false
