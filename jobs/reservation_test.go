@@ -139,7 +139,7 @@ func (h *stockHistory) ask(step jobs.Step, twice bool) {
 // define changes a capacity, which has to be refused where the model does so.
 func (h *stockHistory) define(d jobs.Define) {
 	h.Helper()
-	_, err := h.pool.Exec(h.Context(), `SELECT lastseat.define_resource($1, $2)`, d.Resource, d.Capacity)
+	_, err := h.pool.Exec(h.Context(), `SELECT lastseat.define_resource($1, $2, 0)`, d.Resource, d.Capacity)
 	if done := h.model.Define(d, time.Now()); done != (err == nil) {
 		h.Errorf("%+v: %v", d, err)
 	}

@@ -12,7 +12,8 @@ import (
 type Resource struct {
 	ID       string
 	Capacity int64 // how many there are, 0 or more
-	Overbook int64 // how many more than that may be taken
+	// Overbook is how many more than that may be taken; nil: as before, 0 for a new resource.
+	Overbook *int64
 	// LimitGroup is the group, defined before, whose limit for each customer it counts for; empty: none, or as before.
 	LimitGroup string
 }
@@ -21,7 +22,7 @@ const defineResourceSQL = `
 	SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.define_resource($1, $2, $3, nullif($4, '')) r`
 
 // DefineResource defines a resource, or changes its capacity, in the caller's transaction, at once. If it is there with
-// the same capacity, the receipt is a duplicate. Customers who wait for it are granted what was added within two
+// the same capacity and allowance, the receipt is a duplicate. Customers who wait for it are granted what was added within two
 // seconds.
 //
 // A capacity below what is held and confirmed is an [outbox.ErrInvalid], and a group that is not defined an

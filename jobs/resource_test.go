@@ -60,9 +60,12 @@ func TestDefineResource(t *testing.T) {
 		duplicate bool
 		err       error
 	}{
-		{jobs.Resource{ID: "a", Capacity: 5, Overbook: 1}, false, nil},
-		{jobs.Resource{ID: "a", Capacity: 5, Overbook: 1}, true, nil},
-		{jobs.Resource{ID: "a", Capacity: 5}, false, nil},
+		{jobs.Resource{ID: "a", Capacity: 5, Overbook: new(int64(1))}, false, nil},
+		{jobs.Resource{ID: "a", Capacity: 5, Overbook: new(int64(1))}, true, nil},
+		{jobs.Resource{ID: "a", Capacity: 5}, true, nil}, // it keeps its allowance
+		{jobs.Resource{ID: "a", Capacity: 4}, false, nil},
+		{jobs.Resource{ID: "a", Capacity: 4, Overbook: new(int64(1))}, true, nil},
+		{jobs.Resource{ID: "a", Capacity: 5, Overbook: new(int64)}, false, nil},
 		{jobs.Resource{ID: "a", Capacity: 5, LimitGroup: "hall"}, false, outbox.ErrKeyReused},
 		{jobs.Resource{ID: "b", LimitGroup: "hall"}, false, nil},
 		{jobs.Resource{ID: "b", LimitGroup: "hall"}, true, nil},
@@ -70,7 +73,7 @@ func TestDefineResource(t *testing.T) {
 		{jobs.Resource{ID: "c", LimitGroup: "none"}, false, outbox.ErrUnknown},
 		{jobs.Resource{ID: "", Capacity: 1}, false, outbox.ErrInvalid},
 		{jobs.Resource{ID: "c", Capacity: -1}, false, outbox.ErrInvalid},
-		{jobs.Resource{ID: "c", Capacity: math.MaxInt64, Overbook: 1}, false, outbox.ErrInvalid},
+		{jobs.Resource{ID: "c", Capacity: math.MaxInt64, Overbook: new(int64(1))}, false, outbox.ErrInvalid},
 	} {
 		if receipt, err := define(t, pool, c.resource); !errors.Is(err, c.err) || receipt.Duplicate != c.duplicate {
 			t.Errorf("%+v: %+v, %v", c.resource, receipt, err)

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "b1e79c12ddb7263c13d19ff281602d941fed164fdb0669909edec4510215ee13"
+	functionsDigest  = "d3c64fd09634a06b86cf71c900cc7fca1c54d4f88feaa540fab1a5b61369c0fb"
 )
 
 //go:embed migrations/*.sql functions/*.sql

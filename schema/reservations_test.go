@@ -213,12 +213,17 @@ func TestDefineResource(t *testing.T) {
 		{`define_resource('show', 1, 0, 'show')`, false, "show", "1 0 0 0 0 show f 0"},
 		{`define_resource('show', 1)`, true, "show", "1 0 0 0 0 show f 0"},
 		{`define_resource('show', 2)`, false, "show", "2 0 0 0 0 show f 1"},
+		{`define_resource('new', 9223372036854775805)`, false, "new", "9223372036854775805 1 0 0 0 - f 3"}, // 1 stays
+		{`define_resource('new', 9223372036854775805, NULL)`, true, "new", "9223372036854775805 1 0 0 0 - f 3"},
+		{`define_resource('new', 9223372036854775805, 0)`, false, "new", "9223372036854775805 0 0 0 0 - f 4"},
+		{`define_resource('new', 9223372036854775806, 1)`, false, "new", "9223372036854775806 1 0 0 0 - f 5"},
 		{`define_resource('show', 3, 0, 'show')`, false, "show", "3 0 0 0 0 show f 2"},
-		{`define_resource('stock', 3)`, false, "stock", "3 0 2 1 0 show f 1"},    // to what is taken
+		{`define_resource('stock', 3, 0)`, false, "stock", "3 0 2 1 0 show f 1"}, // to what is taken
 		{`define_resource('stock', 0, 3)`, false, "stock", "0 3 2 1 0 show f 2"}, // as many
 		{`define_resource('seat', 1, 1)`, false, "seat", "1 1 1 0 1 - t 1"},      // somebody waits
-		{`define_resource('seat', 2)`, false, "seat", "2 0 1 0 1 - t 2"},         // as many: it has grown still
+		{`define_resource('seat', 2, 0)`, false, "seat", "2 0 1 0 1 - t 2"},      // as many: it has grown still
 		{`define_resource('seat', 1)`, false, "seat", "1 0 1 0 1 - t 3"},
+		{`define_resource('unknown', 1, NULL)`, false, "unknown", "1 0 0 0 0 - f 0"},
 	} {
 		if got := mustAsk(t, producer, c.call); got != (receipt{c.id, "resource.define", "applied", c.duplicate}) ||
 			row(c.id) != c.row {
@@ -229,10 +234,11 @@ func TestDefineResource(t *testing.T) {
 		`define_resource(NULL, 1)`: "LS002", `define_resource('', 1)`: "LS002",
 		`define_resource(repeat('x', 201), 1)`: "LS002", `define_resource('x', NULL)`: "LS002",
 		`define_resource('x', -1)`: "LS002", `define_resource('x', 1, -1)`: "LS002",
-		`define_resource('x', 1, NULL)`: "LS002", `define_resource('x', 9223372036854775807, 1)`: "LS002",
-		`define_resource('x', 1, 0, 'nobody')`: "LS003", `define_resource('new', 1, 0, 'show')`: "LS001",
+		`define_resource('x', 9223372036854775807, 1)`: "LS002", `define_resource('stock', 9223372036854775807)`: "LS002",
+		`define_resource('new', 9223372036854775807)`: "LS002",
+		`define_resource('x', 1, 0, 'nobody')`:        "LS003", `define_resource('new', 1, 0, 'show')`: "LS001",
 		`define_resource('new', 9223372036854775806, 1, 'show')`: "LS001",
-		`define_resource('stock', 2)`:                            "LS002", `define_resource('stock', 1, 1)`: "LS002",
+		`define_resource('stock', 2, 0)`:                         "LS002", `define_resource('stock', 1, 1)`: "LS002",
 		`define_resource('seat', 0)`: "LS002",
 		`define_limit(NULL, 1)`:      "LS002", `define_limit('', 1)`: "LS002", `define_limit(repeat('x', 201), 1)`: "LS002",
 		`define_limit('x', -1)`: "LS002",

@@ -151,11 +151,11 @@ func TestImportResources(t *testing.T) {
 	if want := "0 requests: 0 new, 0 duplicates; 0 accounts opened, 0 resources defined\n"; again.Out != want {
 		t.Errorf("printed %q, want %q", again.Out, want)
 	}
-	changed := s.importFile(t, "capacity,resource\n2,hall/1\n9,hall/2\n")
-	counted(t, changed, importCounts{Lines: 3, Resources: 2})
+	changed := s.importFile(t, "capacity,resource\n2,hall/1\n9,hall/2\n21,\"hall, left\"\n")
+	counted(t, changed, importCounts{Lines: 4, Resources: 3})
 	if got, want := s.enqueue(t, "availability", "hall", "-o", "csv").Out,
 		`resource,available,capacity,overbook,held,confirmed,waiting
-"hall, left",22,20,2,0,0,0
+"hall, left",23,21,2,0,0,0
 hall/1,2,2,0,0,0,0
 hall/2,9,9,0,0,0,0
 `; got != want {

@@ -254,7 +254,9 @@ func TestResource(t *testing.T) {
 	}
 	s.hold(t, "h", "--item", "stock=5").Succeeds(t)
 	s.drain(t)
-	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6").Fails(t, 65, `of resource "stock" 7 are held`)
+	s.enqueue(t, "resource", "--id", "stock", "--capacity", "4").Fails(t, 65, `of resource "stock" 7 are held`)
+	s.enqueue(t, "resource", "--id", "stock", "--capacity", "5").Succeeds(t) // with the 2 of before
+	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6", "--overbook", "0").Fails(t, 65, "6 and 0 overbooked")
 	s.enqueue(t, "resource", "--id", "stock", "--capacity", "6", "--overbook", "1").Succeeds(t)
 }
 

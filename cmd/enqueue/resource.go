@@ -15,6 +15,7 @@ import (
 
 func (p *program) resourceCommand() *cobra.Command {
 	var resource jobs.Resource
+	var overbook int64
 	cmd := &cobra.Command{
 		Use:   "resource --id ID --capacity N [--overbook N] [--group GROUP]",
 		Short: "Define a resource, or change its capacity",
@@ -28,6 +29,9 @@ The capacity can't go below what is held and confirmed. Added capacity goes to w
 			"--capacity 40 --overbook 2",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("overbook") {
+				resource.Overbook = &overbook
+			}
 			return p.define(cmd, cli.Word(resource.ID)+"  defined", func(ctx context.Context, tx pgx.Tx) (outbox.Receipt,
 				error) {
 				return jobs.DefineResource(ctx, tx, resource)
@@ -36,7 +40,8 @@ The capacity can't go below what is held and confirmed. Added capacity goes to w
 	}
 	cmd.Flags().StringVar(&resource.ID, "id", "", "the resource's id, any text of 1 to 200 characters")
 	cmd.Flags().Int64Var(&resource.Capacity, "capacity", 0, "how many can be reserved")
-	cmd.Flags().Int64Var(&resource.Overbook, "overbook", 0, "how many more may be reserved beyond the capacity")
+	cmd.Flags().Int64Var(&overbook, "overbook", 0,
+		"how many more may be reserved beyond the capacity (default as before, 0 for a new resource)")
 	cmd.Flags().StringVar(&resource.LimitGroup, "group", "", "the group whose limit the resource counts towards")
 	cli.Require(cmd, "id", "capacity")
 	return cmd

@@ -86,7 +86,10 @@ func drawTable(t *rapid.T) (columns []string, rows [][]string, want []Record) {
 			capacity := rapid.Int64Min(0).Draw(t, "capacity")
 			overbook := rapid.Int64Range(0, 1<<62).Filter(func(n int64) bool { return capacity+n >= 0 }).Draw(t, "overbook")
 			row = []string{id, strconv.FormatInt(capacity, 10), strconv.FormatInt(overbook, 10)}
-			record.Resource = &Resource{id, capacity, overbook}
+			record.Resource = &Resource{id, capacity, &overbook}
+			if rapid.Bool().Draw(t, "no overbook") {
+				row[2], record.Resource.Overbook = "", nil
+			}
 		}
 		rows, want = append(rows, row), append(want, record)
 	}
@@ -269,8 +272,11 @@ func brokenPromise(r Record) string {
 			return "a bad account"
 		}
 	case r.Account == nil && r.Resource != nil && r.Request == nil:
-		if badID(r.Resource.ID) || r.Resource.Capacity < 0 || r.Resource.Overbook < 0 ||
-			r.Resource.Capacity+r.Resource.Overbook < 0 {
+		overbook := int64(0)
+		if r.Resource.Overbook != nil {
+			overbook = *r.Resource.Overbook
+		}
+		if badID(r.Resource.ID) || r.Resource.Capacity < 0 || overbook < 0 || r.Resource.Capacity+overbook < 0 {
 			return "a bad resource"
 		}
 	case r.Account == nil && r.Resource == nil && r.Request != nil:

@@ -47,7 +47,7 @@ type Account struct {
 type Resource struct {
 	ID       string
 	Capacity int64
-	Overbook int64
+	Overbook *int64 // nil: the file does not say
 }
 
 // Request is a request to enqueue.

@@ -76,9 +76,9 @@ func TestReader(t *testing.T) {
 				{Line: 4, Account: &Account{"c", "KWD", new(int64(1500))}}, {Line: 5, Account: &Account{"d", "EUR", nil}},
 				{Line: 6, Account: &Account{"e", "EUR", new(int64(0))}}}},
 		{"resources", "resource,capacity\nA/1,1\n\"B,2\",0\n", "resources", []Record{
-			{Line: 2, Resource: &Resource{"A/1", 1, 0}}, {Line: 3, Resource: &Resource{"B,2", 0, 0}}}},
+			{Line: 2, Resource: &Resource{"A/1", 1, nil}}, {Line: 3, Resource: &Resource{"B,2", 0, nil}}}},
 		{"resources with overbook", "overbook,resource,capacity\n2,A,1\n,B,9223372036854775807\n", "resources", []Record{
-			{Line: 2, Resource: &Resource{"A", 1, 2}}, {Line: 3, Resource: &Resource{"B", 9223372036854775807, 0}}}},
+			{Line: 2, Resource: &Resource{"A", 1, new(int64(2))}}, {Line: 3, Resource: &Resource{"B", 9223372036854775807, nil}}}},
 		{"requests", "\n  {\"args\": { \"n\" : 1.10e2,\t\"big\":12345678901234567890 } " +
 			",\"key\":\"k\\u00e9\\ud83d\\ude00\\\\u0000\",\"kind\":\"x.y\"}\r\n \n{\"kind\":\"x\",\"key\":\"l\",\"args\":{}}",
 			"requests", []Record{
@@ -93,7 +93,7 @@ func TestReader(t *testing.T) {
 				{Line: 2, Request: &Request{Kind: "x", Key: "l", Args: []byte(`{}`)}}}},
 		{"header only", "resource,capacity", "resources", nil},
 		{"200 characters, not bytes", "resource,capacity\n" + strings.Repeat("é", 200) + ",1\n", "resources", []Record{
-			{Line: 2, Resource: &Resource{strings.Repeat("é", 200), 1, 0}}}},
+			{Line: 2, Resource: &Resource{strings.Repeat("é", 200), 1, nil}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

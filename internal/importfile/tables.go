@@ -71,11 +71,12 @@ func parseAccount(r *row) Record {
 func parseResource(r *row) Record {
 	resource := &Resource{ID: r.id("resource"), Capacity: r.count("capacity")}
 	if r.text("overbook") != "" {
-		resource.Overbook = r.count("overbook")
-	}
-	if resource.Overbook > math.MaxInt64-resource.Capacity {
-		r.failf("overbook", "capacity %d and overbook %d are more than %d together: write what is really there",
-			resource.Capacity, resource.Overbook, int64(math.MaxInt64))
+		overbook := r.count("overbook")
+		if overbook > math.MaxInt64-resource.Capacity {
+			r.failf("overbook", "capacity %d and overbook %d are more than %d together: write what is really there",
+				resource.Capacity, overbook, int64(math.MaxInt64))
+		}
+		resource.Overbook = &overbook
 	}
 	return Record{Resource: resource}
 }

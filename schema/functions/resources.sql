@@ -39,8 +39,26 @@ per_customer: the sum of quantities; null: no limit.
 Errors: LS002.';
 GRANT EXECUTE ON FUNCTION lastseat.define_limit TO lastseat_producer, lastseat_worker;
 
+CREATE OR REPLACE FUNCTION lastseat.check_capacity(id text, capacity bigint, overbook bigint)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF capacity IS NULL OR capacity < 0 OR overbook < 0 OR capacity > 9223372036854775807 - overbook THEN
+        RAISE EXCEPTION 'resource "%" has a capacity of % and an overbooking allowance of %', id,
+            coalesce(capacity::text, 'null'), overbook
+            USING ERRCODE = 'LS002', HINT = 'Both are 0 or more, together at most 9223372036854775807.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_capacity IS 'Refuses a capacity that no resource can have.
+
+id: the resource''s id.
+capacity: how many there are to reserve.
+overbook: how many more may be reserved.
+
+Errors: LS002.';
+
 CREATE OR REPLACE FUNCTION lastseat.define_resource(
-    id text, capacity bigint, overbook bigint DEFAULT 0, limit_group text DEFAULT NULL
+    id text, capacity bigint, overbook bigint DEFAULT NULL, limit_group text DEFAULT NULL
 )
 RETURNS lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
@@ -53,13 +71,9 @@ BEGIN
             WHEN define_resource.id IS NULL THEN 'null' WHEN define_resource.id = '' THEN 'empty'
             ELSE format('%s characters long', char_length(define_resource.id)) END
             USING ERRCODE = 'LS002', HINT = 'A resource id has 1 to 200 characters.';
-    ELSIF define_resource.capacity IS NULL OR define_resource.overbook IS NULL
-          OR define_resource.capacity < 0 OR define_resource.overbook < 0
-          OR define_resource.capacity > 9223372036854775807 - define_resource.overbook THEN
-        RAISE EXCEPTION 'resource "%" has a capacity of % and an overbooking allowance of %', define_resource.id,
-            coalesce(define_resource.capacity::text, 'null'), coalesce(define_resource.overbook::text, 'null')
-            USING ERRCODE = 'LS002', HINT = 'Both are 0 or more, together at most 9223372036854775807.';
-    ELSIF define_resource.limit_group IS NOT NULL
+    END IF;
+    PERFORM check_capacity(define_resource.id, define_resource.capacity, coalesce(define_resource.overbook, 0));
+    IF define_resource.limit_group IS NOT NULL
           AND NOT EXISTS (SELECT FROM limit_groups g WHERE g.id = define_resource.limit_group) THEN
         RAISE EXCEPTION 'there is no limit group "%"', define_resource.limit_group
             USING ERRCODE = 'LS003',
@@ -72,17 +86,21 @@ BEGIN
             USING ERRCODE = 'LS002', HINT = 'Take another id: time ranges could not tell the two apart.';
     END IF;
     INSERT INTO resources (id, capacity, overbook, limit_group)
-    VALUES (define_resource.id, define_resource.capacity, define_resource.overbook, define_resource.limit_group)
+    VALUES (define_resource.id, define_resource.capacity, coalesce(define_resource.overbook, 0),
+            define_resource.limit_group)
     ON CONFLICT (id) DO NOTHING;
     IF FOUND THEN
         RETURN ROW(define_resource.id, 'resource.define', 'applied', false)::receipt;
     END IF;
     SELECT * INTO STRICT known FROM resources r WHERE r.id = define_resource.id;
-    IF (known.capacity, known.overbook) = (define_resource.capacity, define_resource.overbook)
+    IF known.capacity = define_resource.capacity
+       AND known.overbook = coalesce(define_resource.overbook, known.overbook)
        AND coalesce(define_resource.limit_group = known.limit_group, define_resource.limit_group IS NULL) THEN
         RETURN ROW(known.id, 'resource.define', 'applied', true)::receipt;
     END IF;
     SELECT * INTO STRICT known FROM resources r WHERE r.id = define_resource.id FOR NO KEY UPDATE;
+    define_resource.overbook := coalesce(define_resource.overbook, known.overbook);
+    PERFORM check_capacity(known.id, define_resource.capacity, define_resource.overbook);
     IF define_resource.limit_group IS DISTINCT FROM known.limit_group AND define_resource.limit_group IS NOT NULL THEN
         RAISE EXCEPTION 'resource "%" is in %',
             known.id, coalesce('the limit group "' || known.limit_group || '"', 'no limit group')
@@ -105,7 +123,7 @@ COMMENT ON FUNCTION lastseat.define_resource IS
 
 id: the resource''s id, 1 to 200 characters: seat/A1, double/2026-12-24.
 capacity: how many there are to reserve; a seat has 1.
-overbook: how many more than capacity may be reserved.
+overbook: how many more than capacity may be reserved; null: as before, 0 for a new resource.
 limit_group: the group under whose limit it counts for each customer; null: none, or as before. It can''t be changed.
 
 Errors: LS001 it is in another group; LS002 also if more is reserved than would be left; LS003 no such group.';
