@@ -198,6 +198,16 @@ const oneItem = `"items":[{"resource":"seat"}]`
 
 func hold(items string) string { return `{"reservation":"ID","items":` + items + `}` }
 
+func waiting(items string) string { return `{"reservation":"ID","items":[` + items + `],"wait":true}` }
+
+// roomOf is an item with a time range, from one hour to another.
+func roomOf(resource string, from, to int) string {
+	return fmt.Sprintf(`{"resource":%q,"during":"[2026-12-01T%02d:00Z,2026-12-01T%02d:00Z)"}`, resource, from, to)
+}
+
+// closedRoom is of a resource with capacity 0.
+var closedRoom = roomOf("closed", 10, 11)
+
 func during(text string) string {
 	encoded, _ := json.Marshal(text)
 	return hold(`[{"resource":"room ID","during":` + string(encoded) + `}]`)
@@ -314,7 +324,25 @@ func init() {
 				`[{"resource":"small"},{"resource":"small"}]`,
 				`[{"resource":"seat","quantity":9223372036854775807},{"resource":"seat","quantity":9223372036854775807}]`}, hold)},
 		conforming{jobs.KindHold, "", jobs.CodeWaiting,
-			[]string{`{"reservation":"ID","items":[{"resource":"small","quantity":2}],"wait":true}`}},
+			each([]string{
+				`{"resource":"small","quantity":2}`, `{"resource":"small"},{"resource":"small"}`, closedRoom,
+				`{"resource":"small","quantity":9223372036854775806},` + roomOf("small", 10, 11) + `,{"resource":"small"}`,
+			}, waiting)},
+		conforming{jobs.KindHold, "", jobs.CodeHeld, each([]string{
+			roomOf("room ID", 11, 12) + "," + roomOf("room ID", 9, 10) + "," + roomOf("room ID", 10, 11),
+			roomOf("room ID", 9, 12) + "," + roomOf("hall ID", 9, 12) + `,{"resource":"room ID"}`,
+		}, waiting)},
+		conforming{jobs.KindHold, "", jobs.CodeOverlap,
+			[]string{hold("[" + roomOf("room ID", 9, 11) + "," + roomOf("room ID", 10, 12) + "]")}},
+		conforming{jobs.KindHold, "", jobs.CodeSoldOut, []string{hold("[" + closedRoom + "]")}},
+		conforming{jobs.KindHold, "LS002", outbox.CodeInvalidArgs, each([]string{
+			roomOf("room ID", 9, 11) + "," + roomOf("room ID", 10, 12),
+			roomOf("room ID", 9, 11) + "," + roomOf("room ID", 9, 11),
+			roomOf("room ID", 9, 10) + "," + roomOf("room ID", 14, 15) + "," + roomOf("room ID", 8, 12),
+			roomOf("room ID", 8, 18) + "," + roomOf("room ID", 9, 10) + `,{"resource":"seat"},` + roomOf("room ID", 18, 19),
+			`{"resource":"seat","quantity":9223372036854775807},{"resource":"seat"}`,
+			`{"resource":"seat","quantity":9223372036854775806},{"resource":"small"},{"resource":"seat","quantity":2}`,
+		}, waiting)},
 		conforming{jobs.KindHold, "", jobs.CodeCustomerLimit, []string{`{"reservation":"ID","items":[{"resource":"show"}]}`,
 			`{"reservation":"ID","items":[{"resource":"show","quantity":3}],"customer":"ann"}`}},
 		conforming{jobs.KindHold, "", jobs.CodeHoldExpired, []string{`{` + held + `,"expires_at":"2020-01-01T00:00:00Z"}`,
@@ -430,7 +458,8 @@ func TestConformance(t *testing.T) {
 	exec(t, pool, `SELECT lastseat.authorize('p', 'p', 'a', 'b', 100, 'EUR'), lastseat.capture('p capture', 'p')`)
 	drain(t, pool, outbox.Settings{})
 	exec(t, pool, `SELECT lastseat.define_limit('show', 2), lastseat.define_resource('seat', 1000000),
-		lastseat.define_resource('small', 1), lastseat.define_resource('show', 1000, 0, 'show'),
+		lastseat.define_resource('small', 1), lastseat.define_resource('closed', 0),
+		lastseat.define_resource('show', 1000, 0, 'show'),
 		  lastseat.define_resource($1, 1000)`, x200)
 	exec(t, pool, `SELECT lastseat.hold('res', 'res', '[{"resource": "seat"}]'), lastseat.cancel('res cancel', 'res')`)
 	drain(t, pool, outbox.Settings{})
@@ -446,9 +475,11 @@ func TestConformance(t *testing.T) {
 			at := func(door string) string {
 				return strings.ReplaceAll(strings.ReplaceAll(args, "DOOR", door), "ID", door+key)
 			}
-			if strings.Contains(args, `"room ID"`) {
-				exec(t, pool, `SELECT lastseat.define_resource('room ' || door || $1, 1) FROM unnest('{sql,go,raw}'::text[]) door`,
-					key)
+			for _, room := range []string{"room", "hall"} {
+				if strings.Contains(args, `"`+room+` ID"`) {
+					exec(t, pool, `SELECT lastseat.define_resource($2 || ' ' || door || $1, 1)
+						FROM unnest('{sql,go,raw}'::text[]) door`, key, room)
+				}
 			}
 			_, err := pool.Exec(t.Context(), `SELECT lastseat.enqueue($1, $2, $3::jsonb)`, c.kind, "sql"+key, at("sql"))
 			pgErr, state := (*pgconn.PgError)(nil), ""

@@ -204,7 +204,8 @@ func stockStepOf(i int, b [4]byte) Step {
 	var args outbox.Args
 	switch b[0] % 9 {
 	case 0, 1:
-		hold := Hold{Reservation: reservation, Items: items, Customer: customer, Wait: b[2] >= 128}
+		hold := Hold{Reservation: reservation, Items: items, Customer: customer}
+		hold.Wait = b[2] >= 128 && neverTogether(items) == nil
 		if b[0] >= 64 {
 			hold.ExpiresAt = at(b[0])
 		}

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strings"
 	"time"
@@ -38,6 +39,27 @@ func (r *TimeRange) UnmarshalText(text []byte) error {
 
 func (r TimeRange) overlaps(other TimeRange) bool {
 	return r.Start.Before(other.End) && other.Start.Before(r.End)
+}
+
+// neverTogether says why items can't be taken together, whatever others give up and however much there is; nil: they
+// may be. For lastseat.check_items_fit.
+func neverTogether(items []Item) error {
+	sums := make(map[string]int64)
+	for i, it := range items {
+		if it.During == nil {
+			if sums[it.Resource] > math.MaxInt64-max(1, it.Quantity) {
+				return fmt.Errorf("the items ask for more than %d of %q", int64(math.MaxInt64), it.Resource)
+			}
+			sums[it.Resource] += max(1, it.Quantity)
+			continue
+		}
+		for j, other := range items[:i] {
+			if other.Resource == it.Resource && other.During != nil && other.During.overlaps(*it.During) {
+				return fmt.Errorf("items %d and %d take %q at times that overlap", j+1, i+1, it.Resource)
+			}
+		}
+	}
+	return nil
 }
 
 func itemsArg(name string, value gjson.Result, items *[]Item) error {

@@ -167,6 +167,9 @@ func (p *places) refuseItems(items []*item, customer string) *outbox.Result {
 	for i, it := range items {
 		r := p.resources[it.resource]
 		if it.during != nil {
+			if r.capacity == 0 {
+				return reject(CodeSoldOut, map[string]any{"resource": r.id, "asked": 1, "available": 0})
+			}
 			if p.isTaken(it, items[:i]) {
 				return reject(CodeOverlap, map[string]any{"resource": r.id, "during": it.during})
 			}

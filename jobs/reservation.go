@@ -32,6 +32,7 @@ type Hold struct {
 	// Wait makes the request wait in line if something is sold out or overlaps: until it is granted or cancelled, at most
 	// until ExpiresAt. When a place is freed, the first in line whose items can all be taken gets it. The worker passes by
 	// customers at their limit and requests for more than there is, and looks at them again when the next place is freed.
+	// Items that can never be taken together, because they overlap one another, are refused when they are asked for.
 	Wait bool `json:"wait,omitempty"`
 }
 
@@ -80,6 +81,9 @@ func decodeHold(args []byte) (operation, error) {
 	})
 	if err == nil {
 		err = h.complete()
+	}
+	if err == nil && h.Wait {
+		err = neverTogether(h.Items)
 	}
 	return &h, err
 }

@@ -177,6 +177,9 @@ func (m *Stock) fits(r *StockReservation) string {
 		asked := r.Items[:n+1]
 		last := asked[n]
 		resource := m.Resources[last.Resource]
+		if last.During != nil && resource.Capacity == 0 {
+			return CodeSoldOut
+		}
 		taken := append(m.taken(nil), asked...)
 		sum := new(big.Int)
 		for i, it := range taken {
@@ -369,6 +372,7 @@ func (h *stockHistory) draw(t *rapid.T, i int) outbox.Args {
 	switch {
 	case kind == KindHold || i < 3:
 		hold := Hold{Reservation: fresh, Customer: customer, Items: h.items(t), Wait: oneOf(t, true, false)}
+		hold.Wait = hold.Wait && neverTogether(hold.Items) == nil // else it is refused when it is asked for
 		if oneOf(t, true, true, false) {
 			hold.ExpiresAt = h.at(oneOf(t, -1, 0, 1, 2, 3, 5, 5, 10, 20, 30, 40000))
 		}

@@ -22,8 +22,8 @@ const defineResourceSQL = `
 	SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.define_resource($1, $2, $3, nullif($4, '')) r`
 
 // DefineResource defines a resource, or changes its capacity, in the caller's transaction, at once. If it is there with
-// the same capacity and allowance, the receipt is a duplicate. Customers who wait for it are granted what was added within two
-// seconds.
+// the same capacity and allowance, the receipt is a duplicate. Customers who wait for it are granted what was added
+// within two seconds.
 //
 // A capacity below what is held and confirmed is an [outbox.ErrInvalid], and a group that is not defined an
 // [outbox.ErrUnknown]. A resource can't change its group, by which customers are counted: that is an

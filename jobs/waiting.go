@@ -133,7 +133,7 @@ func (p *places) isWhole(id string) bool {
 func (p *places) isPlainlyFull(items []*item) bool {
 	return slices.ContainsFunc(items, func(it *item) bool {
 		r := p.resources[it.resource]
-		return r == nil || it.during == nil && it.quantity > r.room()
+		return r == nil || it.during == nil && it.quantity > r.room() || it.during != nil && r.capacity == 0
 	})
 }
 

@@ -360,7 +360,7 @@ func TestWaitingForGrowth(t *testing.T) {
 	if got := s.statuses(); got != want || s.granted() != "b" {
 		t.Errorf("%s; granted %s", got, s.granted())
 	}
-	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 3)`)
+	exec(t, s.pool, `SELECT lastseat.define_resource('seat', 3, 0)`)
 	s.ask(`at 20 hold x seat
 		confirm e`) // one batch: those who wait come first
 	drain(t, s.pool, outbox.Settings{})

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "d3c64fd09634a06b86cf71c900cc7fca1c54d4f88feaa540fab1a5b61369c0fb"
+	functionsDigest  = "6ff26c9bd446327cb565897b76624fa0047c4236a0b6bba417c28b727034ffd0"
 )
 
 //go:embed migrations/*.sql functions/*.sql

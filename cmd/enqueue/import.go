@@ -38,7 +38,8 @@ The file is one of:
 
 The header tells the CSV files apart. Each chunk is one transaction. A bad line stops the import: the error names the
 line, and nothing of its chunk is written. Running an import again is safe: requests already made count as duplicates,
-and a resource that exists gets the file's capacity, and keeps its overbook where the file has none. A line that repeats an earlier one of the same file is named.
+and a resource that exists gets the file's capacity, and keeps its overbook where the file has none. A line that repeats
+an earlier one of the same file is named.
 
 The last line of a CSV file has to end: "1" may be the beginning of "1250.00", where the file was cut. If your program
 writes files without a line end after the last line, pass --allow-missing-newline.`,

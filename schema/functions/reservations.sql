@@ -47,6 +47,9 @@ BEGIN
             PERFORM during_arg(format('during of item %s', n), item -> 'during');
         END LOOP;
     END IF;
+    IF args -> 'wait' = 'true' AND jsonb_array_length(args -> 'items') > 1 THEN
+        PERFORM check_items_fit(args -> 'items');
+    END IF;
     SELECT asked.value ->> 'resource' INTO bad
     FROM jsonb_array_elements(args -> 'items') WITH ORDINALITY AS asked(value, place)
     WHERE NOT EXISTS (SELECT FROM resources r WHERE r.id = asked.value ->> 'resource') ORDER BY asked.place LIMIT 1;
@@ -62,6 +65,45 @@ COMMENT ON FUNCTION lastseat.check_hold_args IS 'Refuses invalid items, customer
 args: the arguments.
 
 Errors: LS002, LS003.';
+
+-- What is sold out now may be free later. But a time can't be taken twice by one reservation, whoever else gives up
+-- theirs, and no resource has more than a bigint. If two ranges overlap, then two that follow one another by their
+-- starts do.
+CREATE OR REPLACE FUNCTION lastseat.check_items_fit(items jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    bad record;
+BEGIN
+    SELECT least(pair.place, pair.next) AS one, greatest(pair.place, pair.next) AS other, pair.resource INTO bad
+    FROM (SELECT i.place, i.resource, i.during, lead(i.place) OVER line AS next, lead(i.during) OVER line AS next_during
+          FROM (SELECT asked.place, asked.item ->> 'resource' AS resource,
+                       during_arg('during', asked.item -> 'during') AS during
+                FROM jsonb_array_elements(items) WITH ORDINALITY AS asked(item, place)) i
+          WHERE i.during IS NOT NULL
+          WINDOW line AS (PARTITION BY i.resource ORDER BY lower(i.during), i.place)) pair
+    WHERE pair.during && pair.next_during ORDER BY 2, 1 LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'items % and % take "%" at times that overlap', bad.one, bad.other, bad.resource
+            USING ERRCODE = 'LS002', HINT = 'A hold that waits for both would wait for ever: leave one out.';
+    END IF;
+    SELECT asked.item ->> 'resource' AS resource, sum(coalesce((asked.item ->> 'quantity')::numeric, 1)) AS total
+    INTO bad
+    FROM jsonb_array_elements(items) AS asked(item)
+    WHERE coalesce(asked.item -> 'during', 'null') = 'null'
+    GROUP BY 1 HAVING sum(coalesce((asked.item ->> 'quantity')::numeric, 1)) > 9223372036854775807 LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the items ask for % of "%"', bad.total, bad.resource
+            USING ERRCODE = 'LS002',
+                  HINT = 'A hold that waits for more than 9223372036854775807 of a resource would wait for ever.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.check_items_fit IS
+'Refuses items that can never be taken together, whatever becomes free and however much is added.
+
+items: the items of a hold that waits.
+
+Errors: LS002.';
 
 CREATE OR REPLACE FUNCTION lastseat.begin_reservation(key text, args jsonb, asked timestamptz)
 RETURNS void
@@ -154,7 +196,8 @@ items: a JSON array of {"resource", "quantity", "during"}: quantity defaults to 
 expires_at: when the hold is released unless it is confirmed; null: 15 minutes after the request. A retry may send a '
 'different expires_at; the first one is kept.
 customer: the customer, for limits; or null.
-wait: true: if something is sold out, wait in line for it, until expires_at.
+wait: true: if something is sold out, wait in line for it, until expires_at. Then the items may not take one resource '
+'at times that overlap: they would wait for ever.
 
 Errors: LS001 the key was used for something else, or the reservation was asked for before; LS002; LS003 no such '
 'resource; LS004.';
