@@ -107,6 +107,66 @@ func TestEnqueueManyBuildsOnItself(t *testing.T) {
 	}
 }
 
+// The number, the key and the argument stand in fields of the error: a program need not take the message apart. The
+// argument does so in the errors of single requests, too.
+func TestErrorsNameTheArgument(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	openAccounts(t, pool)
+	mustAsk(t, pool, `define_resource('seat', 1)`)
+	mustAsk(t, pool, `transfer('used', 'bank', 'ada', 5, 'EUR')`)
+	mustAsk(t, pool, `authorize('p', 'p', 'bank', 'ada', 5, 'EUR')`)
+	mustAsk(t, pool, `hold('h', 'r', '[{"resource": "seat"}]')`)
+	transfer := func(given string) string {
+		return `{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR", ` + given + `}`
+	}
+	hold := func(given string) string {
+		return `{"reservation": "new", "items": [{"resource": "seat"}], ` + given + `}`
+	}
+	const during = `"during": "[2026-12-01T10:00Z,2026-12-01T11:00Z)"`
+	for _, c := range []struct{ kind, key, args, argument, more string }{
+		{"payment.transfer", "k", transfer(`"amount": 0`), "amount", ""},
+		{"payment.transfer", "k", transfer(`"amount": "5"`), "amount", ""},
+		{"payment.transfer", "k", transfer(`"from": ""`), "from", ""},
+		{"payment.transfer", "k", transfer(`"from": "nobody"`), "from", ""},
+		{"payment.transfer", "k", transfer(`"to": "nobody"`), "to", ""},
+		{"payment.transfer", "k", transfer(`"to": "a\u200bda"`), "to", ""},
+		{"payment.transfer", "k", transfer(`"to": "bank"`), "to", ""},
+		{"payment.transfer", "k", transfer(`"currency": "EURO"`), "currency", ""},
+		{"payment.transfer", "k", transfer(`"description": 7`), "description", ""},
+		{"payment.transfer", "k", transfer(`"metadata": []`), "metadata", ""},
+		{"payment.transfer", "k", transfer(`"note": ""`), "note", ""},
+		{"payment.transfer", "used", transfer(`"amount": 6`), "key", " It is pending."},
+		{"payment.transfers", "k", `{}`, "kind", ""}, {"payment.transfer", "k", `[]`, "args", ""},
+		{"payment.transfer", strings.Repeat("k", 201), transfer(`"amount": 5`), "key", ""},
+		{"payment.reverse", "k", `{"transfer": "none"}`, "transfer", ""},
+		{"payment.void", "k", `{"payment": "none"}`, "payment", ""},
+		{"payment.authorize", "k", transfer(`"payment": "p"`), "payment", " It is pending."},
+		{"payment.authorize", "k", transfer(`"payment": "q", "expires_at": "noon"`), "expires_at", ""},
+		{"reservation.hold", "k", hold(`"reservation": "r"`), "reservation", " It is pending."},
+		{"reservation.hold", "k", hold(`"wait": 1`), "wait", ""}, {"reservation.hold", "k", hold(`"items": []`), "items", ""},
+		{"reservation.hold", "k", hold(`"items": [{"resource": "none"}]`), "items", ""},
+		{"reservation.hold", "k", hold(`"items": [{"resource": "seat"}, 7]`), "item 2", ""},
+		{"reservation.hold", "k", hold(`"items": [{"resource": "seat", "quantity": 0}]`), "quantity of item 1", ""},
+		{"reservation.hold", "k", hold(`"items": [{"resource": "seat", "during": ""}]`), "during of item 1", ""},
+		{"reservation.hold", "k", hold(`"wait": true, "items": [{"resource": "seat", ` + during + `}, {"resource": "seat", ` +
+			during + `}]`), "items", ""},
+		{"reservation.confirm", "k", `{"reservation": "none"}`, "reservation", ""},
+		{"reservation.extend", "k", `{"reservation": "r"}`, "expires_at", ""},
+	} {
+		_, err := pool.Exec(t.Context(), `SELECT lastseat.enqueue($1, $2, $3::jsonb)`, c.kind, c.key, c.args)
+		if got := pgError(t, err); got.ColumnName != c.argument || got.Detail != strings.TrimSpace(c.more) {
+			t.Errorf("%s %s: argument %q, detail %q: %s", c.kind, c.args, got.ColumnName, got.Detail, got.Message)
+		}
+		_, err = many(t, pool, fmt.Sprintf(`[{"kind": "toy", "key": "good", "args": {}},
+			{"kind": %q, "key": %q, "args": %s}]`, c.kind, c.key, c.args))
+		want := fmt.Sprintf(`Request 2, key "%.50s", field %q.%s`, c.key, c.argument, c.more)
+		if got := pgError(t, err); got.ColumnName != c.argument || got.Detail != want || got.Hint == "" {
+			t.Errorf("%s %s: argument %q, detail %q, want %q", c.kind, c.args, got.ColumnName, got.Detail, want)
+		}
+	}
+}
+
 func TestEnqueueManyNamesTheElement(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
@@ -149,8 +209,8 @@ func TestEnqueueManyNamesTheElement(t *testing.T) {
 	} {
 		_, err := many(t, pool, `[`+good+`, `+element+`]`)
 		wantContract(t, err, want[0], append([]string{"request 2 ("}, want[1:]...)...)
-		if refused := pgError(t, err); want[0] == "LS001" && refused.Detail != "It is pending." ||
-			len(refused.Message) > 400 {
+		if refused := pgError(t, err); !strings.HasPrefix(refused.Detail, "Request 2, ") || len(refused.Message) > 400 ||
+			want[0] == "LS001" != strings.HasSuffix(refused.Detail, ". It is pending.") {
 			t.Errorf("%.100s: %q, detail %q", element, refused.Message, refused.Detail)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "6ff26c9bd446327cb565897b76624fa0047c4236a0b6bba417c28b727034ffd0"
+	functionsDigest  = "0f5456060c40fe799a81e731b1ad01318ebbc18004aec2f6ad2c3093201b314b"
 )
 
 //go:embed migrations/*.sql functions/*.sql

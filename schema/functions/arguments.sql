@@ -7,7 +7,8 @@ LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp 
 BEGIN
     IF args - known <> '{}' THEN
         RAISE EXCEPTION '% has no argument "%"', kind, (SELECT min(name) FROM jsonb_object_keys(args - known) name)
-            USING ERRCODE = 'LS002', HINT = 'Its arguments are ' || array_to_string(known, ', ') || '.';
+            USING ERRCODE = 'LS002', COLUMN = (SELECT min(name) FROM jsonb_object_keys(args - known) name),
+                  HINT = 'Its arguments are ' || array_to_string(known, ', ') || '.';
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_known_args IS 'Refuses an argument that the kind does not have.
@@ -59,7 +60,7 @@ LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp 
 BEGIN
     IF name ~ '[^!-~]' AND name_fault(name) IS NOT NULL THEN
         RAISE EXCEPTION '% %', what, name_fault(name)
-            USING ERRCODE = 'LS002',
+            USING ERRCODE = 'LS002', COLUMN = btrim(what, '"'),
                   HINT = 'Keys and ids hold letters, digits, punctuation, symbols and spaces (U+0020), and no character '
                          'that can''t be seen.';
     END IF;
@@ -86,7 +87,7 @@ BEGIN
             WHEN value = '""' THEN 'empty'
             WHEN jsonb_typeof(value) = 'string' THEN format('%s characters long', char_length(value #>> '{}'))
             ELSE left(value::text, 50) END
-        USING ERRCODE = 'LS002', HINT = 'An id is text of 1 to 200 characters.';
+        USING ERRCODE = 'LS002', COLUMN = name, HINT = 'An id is text of 1 to 200 characters.';
 END $$;
 COMMENT ON FUNCTION lastseat.check_id_arg IS 'Refuses an argument that is not an id.
 
@@ -105,7 +106,7 @@ BEGIN
     END IF;
     RAISE EXCEPTION '"%" is %', name,
         CASE WHEN value IS NULL OR value = 'null' THEN 'missing' ELSE left(value::text, 50) END
-        USING ERRCODE = 'LS002',
+        USING ERRCODE = 'LS002', COLUMN = name,
               HINT = 'An amount is a whole number of minor units, from 1 to 9223372036854775807: 12.50 EUR is 1250.';
 END $$;
 COMMENT ON FUNCTION lastseat.check_amount_arg IS 'Refuses an argument that is not an amount.
@@ -126,7 +127,7 @@ BEGIN
         RETURN;
     END IF;
     RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
-        USING ERRCODE = 'LS002',
+        USING ERRCODE = 'LS002', COLUMN = name,
               HINT = CASE WHEN whole THEN 'A time range takes the resource as a whole: leave the quantity out.'
                       ELSE 'A quantity is a whole number, from 1.' END;
 END $$;
@@ -186,7 +187,7 @@ BEGIN
     RAISE EXCEPTION '"%" is %', name, left(value::text, 50)
         || CASE WHEN value #>> '{}' ~ '^[0-9-]{10}[Tt][0-9:.]+([Zz]|[+-][0-9]{2}:[0-9]{2})$'
         THEN ': there is no such day or hour' ELSE '' END
-        USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
+        USING ERRCODE = 'LS002', COLUMN = name, HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
 END $$;
 COMMENT ON FUNCTION lastseat.check_time_arg IS 'Refuses an argument that is not a time.
 
@@ -203,7 +204,7 @@ BEGIN
         RETURN '{}';
     ELSIF value < '0002-01-01 00:00:00+00' OR value >= '10000-01-01 00:00:00+00' THEN
         -- infinity too; and to_char writes a year before Christ like one after
-        RAISE EXCEPTION '"%" is %', name, value USING ERRCODE = 'LS002', HINT = 'Give a time, or none.';
+        RAISE EXCEPTION '"%" is %', name, value USING ERRCODE = 'LS002', COLUMN = name, HINT = 'Give a time, or none.';
     END IF;
     RETURN jsonb_build_object(name, to_char(value AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'));
 END $$;
@@ -251,7 +252,7 @@ BEGIN
     END IF;
     IF range IS NULL THEN
         RAISE EXCEPTION '"%" is %', name, left(value::text, 100)
-            USING ERRCODE = 'LS002',
+            USING ERRCODE = 'LS002', COLUMN = name,
                   HINT = 'A time range has a start before its end, each with its offset: '
                          '[2026-11-23T10:00:00Z,2026-11-23T11:30:00Z).';
     END IF;

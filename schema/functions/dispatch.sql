@@ -45,7 +45,7 @@ BEGIN
     ELSE -- a kind of somebody's own, whose handler knows its arguments
         PERFORM check_name('the kind', kind);
         IF kind ~ '^(payment|reservation|booking)[.]' THEN
-            RAISE EXCEPTION 'there is no kind "%%"', kind USING ERRCODE = 'LS002', HINT = %2$L;
+            RAISE EXCEPTION 'there is no kind "%%"', kind USING ERRCODE = 'LS002', COLUMN = 'kind', HINT = %2$L;
         END IF;
     END CASE;
 END $function$

@@ -64,8 +64,9 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 BEGIN
     IF code IS NULL OR NOT EXISTS (SELECT FROM currencies c WHERE c.code = check_currency.code) THEN
         RAISE EXCEPTION 'the currency is %', coalesce('"' || code || '"', 'null')
-            USING ERRCODE = 'LS002', HINT = 'A currency is an ISO 4217 code in upper case: EUR, USD, JPY; or one that you '
-                                            'define: SELECT lastseat.define_currency(''POINTS'', 0).';
+            USING ERRCODE = 'LS002', COLUMN = 'currency',
+                  HINT = 'A currency is an ISO 4217 code in upper case: EUR, USD, JPY; or one that you '
+                         'define: SELECT lastseat.define_currency(''POINTS'', 0).';
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_currency IS 'Refuses a code that is no currency here.
@@ -130,19 +131,20 @@ COMMENT ON FUNCTION lastseat.currency IS
 code: the currency''s code.';
 GRANT EXECUTE ON FUNCTION lastseat.currency TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
-CREATE OR REPLACE FUNCTION lastseat.check_account(id text)
+CREATE OR REPLACE FUNCTION lastseat.check_account(id text, field text DEFAULT 'account')
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = check_account.id) THEN
         RAISE EXCEPTION 'there is no account "%"', check_account.id
-            USING ERRCODE = 'LS003',
+            USING ERRCODE = 'LS003', COLUMN = field,
                   HINT = format('Open it first: SELECT lastseat.open_account(%L, ''EUR'').', check_account.id);
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_account IS 'Refuses an account that does not exist.
 
 id: the account''s id.
+field: the argument''s name.
 
 Errors: LS003.';
 

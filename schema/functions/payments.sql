@@ -12,13 +12,13 @@ BEGIN
     IF args ->> 'from' = args ->> 'to' THEN
         PERFORM check_id_arg('from', args -> 'from');
         RAISE EXCEPTION '"from" and "to" are the same account, "%"', args ->> 'from'
-            USING ERRCODE = 'LS002', HINT = 'Money moves between two accounts.';
+            USING ERRCODE = 'LS002', COLUMN = 'to', HINT = 'Money moves between two accounts.';
     ELSIF jsonb_typeof(args -> 'description') NOT IN ('string', 'null') THEN
         RAISE EXCEPTION '"description" is %', left(args ->> 'description', 50)
-            USING ERRCODE = 'LS002', HINT = 'A description is text.';
+            USING ERRCODE = 'LS002', COLUMN = 'description', HINT = 'A description is text.';
     ELSIF jsonb_typeof(args -> 'metadata') NOT IN ('object', 'null') THEN
         RAISE EXCEPTION '"metadata" is %', left(args ->> 'metadata', 50)
-            USING ERRCODE = 'LS002', HINT = 'Metadata is a JSON object.';
+            USING ERRCODE = 'LS002', COLUMN = 'metadata', HINT = 'Metadata is a JSON object.';
     END IF;
     -- Almost always both accounts are there, one of them in the currency: then all three are valid, and one query has
     -- told so. The calls tell which of them is not.
@@ -30,8 +30,8 @@ BEGIN
         PERFORM check_id_arg('from', args -> 'from');
         PERFORM check_id_arg('to', args -> 'to');
         PERFORM check_currency(args ->> 'currency');
-        PERFORM check_account(args ->> 'from');
-        PERFORM check_account(args ->> 'to');
+        PERFORM check_account(args ->> 'from', 'from');
+        PERFORM check_account(args ->> 'to', 'to');
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_transfer_args IS
@@ -105,7 +105,7 @@ BEGIN
         RETURN;
     END IF;
     RAISE EXCEPTION 'no transfer was asked for with the key "%"%', transfer_key, coalesce(': it is a ' || asked, '')
-        USING ERRCODE = 'LS003',
+        USING ERRCODE = 'LS003', COLUMN = 'transfer',
               HINT = 'A reversal names the key of a payment.transfer or booking.book request. A captured payment '
                      'is refunded instead.';
 END $$;
@@ -152,7 +152,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 BEGIN
     IF NOT EXISTS (SELECT FROM payments p WHERE p.id = check_payment.id) THEN
         RAISE EXCEPTION 'there is no payment "%"', check_payment.id
-            USING ERRCODE = 'LS003', HINT = 'Authorize it first: SELECT lastseat.authorize(...).';
+            USING ERRCODE = 'LS003', COLUMN = 'payment', HINT = 'Authorize it first: SELECT lastseat.authorize(...).';
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_payment IS 'Refuses a payment that does not exist.
@@ -192,7 +192,7 @@ BEGIN
     IF NOT FOUND THEN
         SELECT * INTO STRICT known FROM payments p WHERE p.id = args ->> 'payment';
         RAISE EXCEPTION 'payment "%" was asked for with the key "%"', known.id, known.key
-            USING ERRCODE = 'LS001', DETAIL = format('It is %s.', known.status),
+            USING ERRCODE = 'LS001', COLUMN = 'payment', DETAIL = format('It is %s.', known.status),
                   HINT = 'A payment is authorized once. Take a new id for a new one.';
     END IF;
 END $$;

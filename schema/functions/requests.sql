@@ -7,15 +7,15 @@ LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp 
 BEGIN
     IF key IS NULL OR key = '' THEN
         RAISE EXCEPTION 'the key is %', CASE WHEN key = '' THEN 'empty' ELSE 'null' END
-            USING ERRCODE = 'LS002', HINT = 'A key has 1 to 200 characters.';
+            USING ERRCODE = 'LS002', COLUMN = 'key', HINT = 'A key has 1 to 200 characters.';
     ELSIF starts_with(key, 'river_job:') OR starts_with(key, 'lastseat:') THEN
         RAISE EXCEPTION 'the key "%" begins with %:', left(key, 50), split_part(key, ':', 1)
-            USING ERRCODE = 'LS002',
+            USING ERRCODE = 'LS002', COLUMN = 'key',
                   HINT = 'Such keys are the worker''s own: they stand for jobs that were inserted without one, '
                          'and for what has run out.';
     ELSIF char_length(key) > 200 THEN
         RAISE EXCEPTION 'the key "%..." is % characters long', left(key, 20), char_length(key)
-            USING ERRCODE = 'LS002', HINT = 'A key has 1 to 200 characters.';
+            USING ERRCODE = 'LS002', COLUMN = 'key', HINT = 'A key has 1 to 200 characters.';
     ELSIF key ~ '[^!-~]' THEN
         PERFORM check_name('the key', key);
     END IF;
@@ -36,39 +36,44 @@ BEGIN
     PERFORM check_key(check_request.key);
     IF check_request.kind IS NULL OR char_length(check_request.kind) NOT BETWEEN 1 AND 127 THEN
         RAISE EXCEPTION 'the kind is %', coalesce('"' || left(check_request.kind, 150) || '"', 'null')
-            USING ERRCODE = 'LS002', HINT = 'A kind has 1 to 127 characters: payment.transfer, for example.';
+            USING ERRCODE = 'LS002', COLUMN = 'kind',
+                  HINT = 'A kind has 1 to 127 characters: payment.transfer, for example.';
     END IF;
     IF check_request.args IS NULL OR jsonb_typeof(check_request.args) <> 'object' THEN
         RAISE EXCEPTION 'the arguments of request "%" are %',
             check_request.key, coalesce('a JSON ' || jsonb_typeof(check_request.args), 'null')
-            USING ERRCODE = 'LS002', HINT = 'Arguments are a JSON object: {"from": "a", "to": "b", ...}.';
+            USING ERRCODE = 'LS002', COLUMN = 'args',
+                  HINT = 'Arguments are a JSON object: {"from": "a", "to": "b", ...}.';
     END IF;
     IF octet_length((check_request.args - 'key')::text) > 65536 THEN
         RAISE EXCEPTION 'the arguments of request "%" are % bytes',
             check_request.key, octet_length((check_request.args - 'key')::text)
-            USING ERRCODE = 'LS004',
+            USING ERRCODE = 'LS004', COLUMN = 'args',
                   HINT = 'At most 65536 bytes (64 KiB). Keep what is larger in a table of your own and pass its id.';
     END IF;
     IF check_request.scheduled_at >= '10000-01-01 00:00:00Z' THEN -- infinity too
         RAISE EXCEPTION 'request "%" is scheduled for %', check_request.key, check_request.scheduled_at
-            USING ERRCODE = 'LS002', HINT = 'Give the time at which it may be done, before the year 10000, or none.';
+            USING ERRCODE = 'LS002', COLUMN = 'scheduled_at',
+                  HINT = 'Give the time at which it may be done, before the year 10000, or none.';
     END IF;
     IF check_request.args ? 'key' AND check_request.args ->> 'key' IS DISTINCT FROM check_request.key THEN
         RAISE EXCEPTION 'the arguments of request "%" hold another key, %',
             check_request.key, check_request.args -> 'key'
-            USING ERRCODE = 'LS002', HINT = 'Leave "key" out of the arguments, or give the same.';
+            USING ERRCODE = 'LS002', COLUMN = 'args', HINT = 'Leave "key" out of the arguments, or give the same.';
     END IF;
     IF check_request.queue IS DISTINCT FROM 'lastseat' THEN
         IF check_request.queue IS NULL
            OR check_request.queue !~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$' THEN -- River's rule
             RAISE EXCEPTION 'the queue is %', coalesce('"' || left(check_request.queue, 80) || '"', 'null')
-                USING ERRCODE = 'LS002', HINT = 'A queue has 1 to 64 letters, digits, hyphens and underscores.';
+                USING ERRCODE = 'LS002', COLUMN = 'queue',
+                      HINT = 'A queue has 1 to 64 letters, digits, hyphens and underscores.';
         ELSIF starts_with(check_request.queue, 'lastseat') THEN
             RAISE EXCEPTION 'the queue "%" is the worker''s own', check_request.queue
-                USING ERRCODE = 'LS002', HINT = 'Queues whose names begin with lastseat are reserved. Take another name.';
+                USING ERRCODE = 'LS002', COLUMN = 'queue',
+                      HINT = 'Queues whose names begin with lastseat are reserved. Take another name.';
         ELSIF check_request.kind ~ '^(payment|reservation|booking)[.]' THEN
             RAISE EXCEPTION 'a % request can''t go to the queue "%"', check_request.kind, check_request.queue
-                USING ERRCODE = 'LS002',
+                USING ERRCODE = 'LS002', COLUMN = 'queue',
                       HINT = 'Payments, reservations and bookings share one queue, so that they have one order.';
         END IF;
     END IF;
@@ -89,7 +94,8 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 BEGIN
     RAISE EXCEPTION 'key "%" was used at % for another % request',
         known.key, to_char(known.requested_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), known.kind
-        USING ERRCODE = 'LS001', DETAIL = format('It is %s.', concat_ws(', ', known.status, known.code)),
+        USING ERRCODE = 'LS001', COLUMN = 'key',
+              DETAIL = format('It is %s.', concat_ws(', ', known.status, known.code)),
               HINT = 'A key stands for one request. Take a new key for a new one, or send the same arguments again.';
 END $$;
 COMMENT ON FUNCTION lastseat.refuse_reuse IS 'Raises the error for a key that was used for something else.
@@ -236,6 +242,8 @@ DECLARE
     message text;
     detail  text;
     hint    text;
+    field   text;
+    named   text;
 BEGIN
     IF enqueue_many.requests IS NULL OR jsonb_typeof(enqueue_many.requests) <> 'array' THEN
         RAISE EXCEPTION 'the requests are %', coalesce('a JSON ' || jsonb_typeof(enqueue_many.requests), 'null')
@@ -300,7 +308,7 @@ BEGIN
         IF kinds[n] = 'payment.reverse' AND EXISTS (
             SELECT FROM requests r WHERE r.key = args[n] ->> 'transfer' AND r.job_id > jobs[n]) THEN
             RAISE EXCEPTION 'no transfer was asked for with the key "%" before', args[n] ->> 'transfer'
-                USING ERRCODE = 'LS003', HINT = 'Put the transfer before its reversal.';
+                USING ERRCODE = 'LS003', COLUMN = 'transfer', HINT = 'Put the transfer before its reversal.';
         ELSIF fresh[n] THEN
             PERFORM begin_request(kinds[n], keys[n], args[n], times[n]);
         END IF;
@@ -322,14 +330,17 @@ BEGIN
         JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = a.key OFFSET 0) r ON true ORDER BY a.n;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-        detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+        detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, field = COLUMN_NAME;
     IF state NOT LIKE 'LS%' OR n = 0 THEN
         RAISE;
     END IF;
-    RAISE EXCEPTION 'request % (%): %', n, CASE
-            WHEN name_fault(left(enqueue_many.requests -> (n - 1) ->> 'key', 50)) IS NOT NULL THEN 'bad key'
-            ELSE coalesce('key "' || left(enqueue_many.requests -> (n - 1) ->> 'key', 50) || '"', 'no key') END, message
-        USING ERRCODE = state, DETAIL = detail, HINT = hint;
+    named := CASE WHEN name_fault(left(enqueue_many.requests -> (n - 1) ->> 'key', 50)) IS NOT NULL THEN 'bad key'
+             ELSE coalesce('key "' || left(enqueue_many.requests -> (n - 1) ->> 'key', 50) || '"', 'no key') END;
+    RAISE EXCEPTION 'request % (%): %', n, named, message
+        USING ERRCODE = state, HINT = hint, COLUMN = field,
+              DETAIL = concat_ws(' ', format('Request %s, %s', n, named)
+                                 || CASE WHEN field <> '' THEN format(', field "%s"', field) ELSE '' END || '.',
+                                 nullif(detail, ''));
 END $$;
 COMMENT ON FUNCTION lastseat.enqueue_many IS
 'Asks for many requests at once, in the caller''s transaction: all of them or, with an error, none. Returns a receipt '
@@ -338,8 +349,9 @@ COMMENT ON FUNCTION lastseat.enqueue_many IS
 requests: a JSON array of objects with kind, key, args and, optionally, scheduled_at (RFC 3339) and queue; they mean '
 'what they mean to enqueue. They are settled in the order of the array.
 
-Errors: those of enqueue, as "request 3 (key "k3"): ...", counted from 1. Each call is a subtransaction: more than '
-'64 in one transaction slow others down, so pass many requests per call.';
+Errors: those of enqueue, as "request 3 (key "k3"): ...", counted from 1. DETAIL has the number, the key and the name '
+'of the argument, and the error''s COLUMN the name alone, as in the errors of single requests. Each call is a '
+'subtransaction: more than 64 in one transaction slow others down, so pass many requests per call.';
 GRANT EXECUTE ON FUNCTION lastseat.enqueue_many TO lastseat_producer, lastseat_worker;
 
 CREATE OR REPLACE FUNCTION lastseat.retry(key text)
@@ -357,7 +369,7 @@ BEGIN
     END IF;
     IF known.key IS NULL THEN
         RAISE EXCEPTION 'no request has the key "%"', retry.key
-            USING ERRCODE = 'LS003', HINT = 'Keys are compared to the letter.';
+            USING ERRCODE = 'LS003', COLUMN = 'key', HINT = 'Keys are compared to the letter.';
     ELSIF known.status = 'pending' THEN
         RETURN ROW(known.key, known.kind, known.status, true)::receipt;
     ELSIF known.status <> 'failed' THEN

@@ -16,12 +16,12 @@ BEGIN
     PERFORM check_time_arg('expires_at', args -> 'expires_at');
     IF jsonb_typeof(coalesce(args -> 'wait', 'null')) NOT IN ('boolean', 'null') THEN
         RAISE EXCEPTION '"wait" is %', left((args -> 'wait')::text, 50)
-            USING ERRCODE = 'LS002', HINT = 'It is true or false.';
+            USING ERRCODE = 'LS002', COLUMN = 'wait', HINT = 'It is true or false.';
     ELSIF jsonb_typeof(args -> 'items') IS DISTINCT FROM 'array' OR args -> 'items' = '[]' THEN
         RAISE EXCEPTION '"items" is %', CASE
                 WHEN coalesce(args -> 'items', 'null') = 'null' THEN 'missing'
                 ELSE left((args -> 'items')::text, 50) END
-            USING ERRCODE = 'LS002',
+            USING ERRCODE = 'LS002', COLUMN = 'items',
                   HINT = 'Items are a list of at least one: [{"resource": "seat/A1", "quantity": 1}].';
     END IF;
     -- One query for all items: a function call for each would be most of the cost of a long stay. Items that this
@@ -38,7 +38,8 @@ BEGIN
             n := n + 1;
             IF jsonb_typeof(item) <> 'object' THEN
                 RAISE EXCEPTION 'item % is %', n, left(item::text, 50)
-                    USING ERRCODE = 'LS002', HINT = 'An item is an object: {"resource": "seat/A1", "quantity": 1}.';
+                    USING ERRCODE = 'LS002', COLUMN = format('item %s', n),
+                          HINT = 'An item is an object: {"resource": "seat/A1", "quantity": 1}.';
             END IF;
             PERFORM check_known_args(format('item %s', n), item, '{resource,quantity,during}');
             PERFORM check_id_arg(format('resource of item %s', n), item -> 'resource');
@@ -57,7 +58,8 @@ BEGIN
         PERFORM check_id_arg(format('resource of item %s', asked.place), asked.value -> 'resource')
         FROM jsonb_array_elements(args -> 'items') WITH ORDINALITY AS asked(value, place);
         RAISE EXCEPTION 'there is no resource "%"', bad
-            USING ERRCODE = 'LS003', HINT = format('Define it first: SELECT lastseat.define_resource(%L, 1).', bad);
+            USING ERRCODE = 'LS003', COLUMN = 'items',
+                  HINT = format('Define it first: SELECT lastseat.define_resource(%L, 1).', bad);
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_hold_args IS 'Refuses invalid items, customer, expires_at or wait.
@@ -85,7 +87,8 @@ BEGIN
     WHERE pair.during && pair.next_during ORDER BY 2, 1 LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'items % and % take "%" at times that overlap', bad.one, bad.other, bad.resource
-            USING ERRCODE = 'LS002', HINT = 'A hold that waits for both would wait for ever: leave one out.';
+            USING ERRCODE = 'LS002', COLUMN = 'items',
+                  HINT = 'A hold that waits for both would wait for ever: leave one out.';
     END IF;
     SELECT asked.item ->> 'resource' AS resource, sum(coalesce((asked.item ->> 'quantity')::numeric, 1)) AS total
     INTO bad
@@ -94,7 +97,7 @@ BEGIN
     GROUP BY 1 HAVING sum(coalesce((asked.item ->> 'quantity')::numeric, 1)) > 9223372036854775807 LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'the items ask for % of "%"', bad.total, bad.resource
-            USING ERRCODE = 'LS002',
+            USING ERRCODE = 'LS002', COLUMN = 'items',
                   HINT = 'A hold that waits for more than 9223372036854775807 of a resource would wait for ever.';
     END IF;
 END $$;
@@ -118,7 +121,7 @@ BEGIN
     IF NOT FOUND THEN
         SELECT * INTO STRICT known FROM reservations r WHERE r.id = args ->> 'reservation';
         RAISE EXCEPTION 'reservation "%" was asked for with the key "%"', known.id, known.key
-            USING ERRCODE = 'LS001', DETAIL = format('It is %s.', known.status),
+            USING ERRCODE = 'LS001', COLUMN = 'reservation', DETAIL = format('It is %s.', known.status),
                   HINT = 'A reservation is held once. Take a new id for a new one.';
     END IF;
 END $$;
@@ -209,7 +212,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 BEGIN
     IF NOT EXISTS (SELECT FROM reservations r WHERE r.id = check_reservation.id) THEN
         RAISE EXCEPTION 'there is no reservation "%"', check_reservation.id
-            USING ERRCODE = 'LS003', HINT = 'Hold it first: SELECT lastseat.hold(...).';
+            USING ERRCODE = 'LS003', COLUMN = 'reservation', HINT = 'Hold it first: SELECT lastseat.hold(...).';
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_reservation IS 'Refuses a reservation that does not exist.
@@ -288,7 +291,8 @@ BEGIN
     PERFORM check_id_arg('reservation', args -> 'reservation');
     IF coalesce(args -> 'expires_at', 'null') = 'null' THEN
         RAISE EXCEPTION '"expires_at" is missing'
-            USING ERRCODE = 'LS002', HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
+            USING ERRCODE = 'LS002', COLUMN = 'expires_at',
+                  HINT = 'A time is RFC 3339 with its offset: 2026-11-23T12:00:00Z.';
     END IF;
     PERFORM check_time_arg('expires_at', args -> 'expires_at');
     PERFORM check_reservation(args ->> 'reservation');
