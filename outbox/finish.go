@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/lastseat/lastseat/internal/faultpoint"
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 )
 
 // finish queues the outcomes of the requests and the end of their jobs.
@@ -70,6 +71,7 @@ func (o *outcomeRows) add(c *claimed, result Result) error {
 	return nil
 }
 
+// encodeDetail writes integers that JavaScript would round as text.
 func encodeDetail(detail any) (text *string, err error) {
 	if detail == nil {
 		return nil, nil
@@ -79,7 +81,7 @@ func encodeDetail(detail any) (text *string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the detail: %w", err)
 	}
-	return new(string(encoded)), nil
+	return new(string(jsonsafe.Numbers(encoded))), nil
 }
 
 // outcomeSQL finds each request by its key and updates the row at that place, in whatever order: the place in the batch

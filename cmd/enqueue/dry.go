@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/txn"
@@ -160,7 +161,7 @@ func dry(ctx context.Context, tx pgx.Tx, key string, args outbox.Args) (preview,
 	}
 	seen.Status, seen.Code = result.Status, &result.Code
 	if result.Detail != nil {
-		seen.Detail, err = json.Marshal(result.Detail)
+		seen.Detail, err = jsonsafe.Marshal(result.Detail)
 	}
 	return seen, err
 }

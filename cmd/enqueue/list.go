@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 )
 
 // listFormat is the value of --output of the commands that list.
@@ -40,8 +40,8 @@ func (f *listFormat) flag(cmd *cobra.Command) {
 
 // list writes rows one by one, in one of three formats.
 type list struct {
-	json  *json.Encoder // or
-	csv   *csv.Writer   // or
+	json  io.Writer // or
+	csv   *csvList  // or
 	table *table
 }
 
@@ -49,10 +49,10 @@ type list struct {
 func (p *program) newList(format listFormat, out io.Writer, right []bool, columns ...string) (*list, error) {
 	switch format {
 	case "json":
-		return &list{json: json.NewEncoder(out)}, nil
+		return &list{json: out}, nil
 	case "csv":
-		l := &list{csv: csv.NewWriter(out)}
-		return l, l.csv.Write(columns)
+		l := &list{csv: newCSVList(out)}
+		return l, l.csv.write(columns)
 	default:
 		l := &list{table: &table{out: out, right: right, width: cli.Width(p.streams.Out)}}
 		for i, column := range columns {
@@ -62,13 +62,32 @@ func (p *program) newList(format listFormat, out io.Writer, right []bool, column
 	}
 }
 
+// csvList writes a CSV file whose cells a terminal and a spreadsheet only show.
+type csvList struct{ out *csv.Writer }
+
+func newCSVList(out io.Writer) *csvList { return &csvList{out: csv.NewWriter(out)} }
+
+// write adds a row. An error stays in the writer, too.
+func (c *csvList) write(cells []string) error {
+	safe := make([]string, len(cells))
+	for i, cell := range cells {
+		safe[i] = cli.Cell(cell)
+	}
+	return c.out.Write(safe)
+}
+
+func (c *csvList) end() error {
+	c.out.Flush()
+	return c.out.Error()
+}
+
 // add writes the value as JSON, or its cells.
 func (l *list) add(value any, cells ...string) error {
 	switch {
 	case l.json != nil:
-		return l.json.Encode(value)
+		return jsonsafe.Encode(l.json, value)
 	case l.csv != nil:
-		return l.csv.Write(cells)
+		return l.csv.write(cells)
 	}
 	for i, cell := range cells {
 		cells[i] = cli.OneLine(cell)
@@ -80,8 +99,7 @@ func (l *list) add(value any, cells ...string) error {
 func (l *list) end() error {
 	switch {
 	case l.csv != nil:
-		l.csv.Flush()
-		return l.csv.Error()
+		return l.csv.end()
 	case l.table != nil:
 		return l.table.flush()
 	}

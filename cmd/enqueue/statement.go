@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/csv"
-	"encoding/json"
 	"io"
 	"strconv"
 	"time"
@@ -13,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 	"github.com/lastseat/lastseat/internal/money"
 	"github.com/lastseat/lastseat/jobs"
 )
@@ -94,7 +93,7 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 func newStatement(format listFormat, out io.Writer, currency string, width int) statementWriter {
 	switch format {
 	case "json":
-		return &jsonStatement{json: json.NewEncoder(out), currency: currency}
+		return &jsonStatement{out: out, currency: currency}
 	case "csv":
 		return newCSVStatement(out, currency)
 	default:
@@ -110,12 +109,12 @@ type statementWriter interface {
 
 // jsonStatement is one object a line, amounts in minor units.
 type jsonStatement struct {
-	json     *json.Encoder
+	out      io.Writer
 	currency string
 }
 
 func (j *jsonStatement) entry(e jobs.Entry) error {
-	return j.json.Encode(struct {
+	return jsonsafe.Encode(j.out, struct {
 		jobs.Entry
 		Currency string `json:"currency"`
 	}{e, j.currency})
@@ -123,22 +122,22 @@ func (j *jsonStatement) entry(e jobs.Entry) error {
 
 func (j *jsonStatement) end(int64) error { return nil }
 
-// csvStatement is data: what a spreadsheet makes of a description is not guarded against.
+// csvStatement is for spreadsheets and programs.
 type csvStatement struct {
-	csv      *csv.Writer
+	csv      *csvList
 	currency string
 }
 
 func newCSVStatement(out io.Writer, currency string) *csvStatement {
-	c := &csvStatement{csv: csv.NewWriter(out), currency: currency}
+	c := &csvStatement{csv: newCSVList(out), currency: currency}
 	// an error stays in the writer
-	_ = c.csv.Write([]string{"version", "at", "amount", "balance_after", "currency", "counterparty", "kind", "key",
+	_ = c.csv.write([]string{"version", "at", "amount", "balance_after", "currency", "counterparty", "kind", "key",
 		"payment", "description"})
 	return c
 }
 
 func (c *csvStatement) entry(e jobs.Entry) error {
-	return c.csv.Write([]string{
+	return c.csv.write([]string{
 		strconv.FormatInt(e.Version, 10), e.At.Format(time.RFC3339Nano), money.Format(e.Amount, c.currency),
 		money.Format(e.BalanceAfter, c.currency),
 		c.currency, e.Counterparty, e.Kind, e.Key, e.Payment, e.Description,
@@ -146,8 +145,7 @@ func (c *csvStatement) entry(e jobs.Entry) error {
 }
 
 func (c *csvStatement) end(int64) error {
-	c.csv.Flush()
-	return c.csv.Error()
+	return c.csv.end()
 }
 
 // textStatement is for people: a table that begins and ends with a balance.

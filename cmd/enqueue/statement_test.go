@@ -110,7 +110,7 @@ func TestStatementCSV(t *testing.T) {
 	want := [][]string{
 		strings.Split("version,at,amount,balance_after,currency,counterparty,kind,key,payment,description", ","),
 		{"1", "", "50.00", "50.00", "EUR", "bank", "payment.transfer", "t1", "", `tip, "thanks"`},
-		{"2", "", "1.00", "51.00", "EUR", "bank", "payment.transfer", "t2", "", "=1+1\nnext \x1b[31mline"},
+		{"2", "", "1.00", "51.00", "EUR", "bank", "payment.transfer", "t2", "", "'=1+1\nnext \\x1b[31mline"},
 		{"3", "", "-1.00", "50.00", "EUR", "bank", "payment.reverse", "u", "", ""},
 		{"4", "", "-12.50", "37.50", "EUR", "ben", "payment.capture", "key with blanks", "p", ""},
 		{"5", "", "0.05", "37.55", "EUR", "ben", "payment.refund", "r", "p", ""},

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -186,7 +186,7 @@ func (p *program) showOutcome(out *bufio.Writer, o outbox.Outcome, cursor string
 		}
 		return p.output.PrintOutcome(out, o, false)
 	}
-	line, err := json.Marshal(cli.OutcomeLine(o, false))
+	line, err := jsonsafe.Marshal(cli.OutcomeLine(o, false))
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/importfile"
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -77,7 +77,7 @@ func splitHint(line string) (message, hint string) {
 // print writes the error on one line: as text after the program's name, or as JSON.
 func (f failure) print(w io.Writer, program string, asJSON bool, text string) {
 	if asJSON {
-		_ = json.NewEncoder(w).Encode(map[string]failure{"error": f})
+		_ = jsonsafe.Encode(w, map[string]failure{"error": f})
 		return
 	}
 	_, _ = fmt.Fprintf(w, "%s: %s\n", program, text)

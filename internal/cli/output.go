@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lastseat/lastseat/internal/jsonsafe"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -45,19 +47,19 @@ func AddOutput(root *cobra.Command) *Output {
 // of somebody's own, such as the error of a job: they are shown escaped, and don't move a terminal's cursor.
 func (o *Output) Print(w io.Writer, value any, text string) error {
 	if *o == "json" {
-		return json.NewEncoder(w).Encode(value)
+		return jsonsafe.Encode(w, value)
 	}
 	_, err := fmt.Fprintln(w, escaped(text))
 	return err
 }
 
 func escaped(text string) string {
-	if !strings.ContainsFunc(text, moves) {
+	if !strings.ContainsFunc(text, jsonsafe.Moves) {
 		return text
 	}
 	var safe strings.Builder
 	for _, r := range text {
-		if moves(r) {
+		if jsonsafe.Moves(r) {
 			safe.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
 		} else {
 			safe.WriteRune(r)
@@ -66,10 +68,19 @@ func escaped(text string) string {
 	return safe.String()
 }
 
-// moves tells whether a character can do something to a terminal, or to the order in which it shows others.
-func moves(r rune) bool {
-	return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r))
+// Cell is a cell of a CSV file that a terminal and a spreadsheet only show: control and formatting characters are
+// escaped, as in text, and what a spreadsheet would run as a formula gets an apostrophe in front. A number stays one.
+func Cell(text string) string {
+	if text = escaped(text); formulaStart.MatchString(text) && !plainNumber.MatchString(text) {
+		return "'" + text
+	}
+	return text
 }
+
+var (
+	formulaStart = regexp.MustCompile("^[=+@\t\n\uff1d\uff0b\uff0d\uff20-]")
+	plainNumber  = regexp.MustCompile(`^[+-]?[0-9]+([.][0-9]+)?$`)
+)
 
 // outcome is an outcome as the commands print it: a missing code is null.
 type outcome struct {

@@ -72,7 +72,8 @@ COMMENT ON COLUMN lastseat.requests.status IS
     'pending, applied (done), rejected (a business refusal, final), failed (given up on after technical errors).';
 COMMENT ON COLUMN lastseat.requests.code IS
     'What exactly happened: transferred, insufficient_funds ...; null while pending.';
-COMMENT ON COLUMN lastseat.requests.detail IS 'The figures behind the code, in minor units.';
+COMMENT ON COLUMN lastseat.requests.detail IS
+    'The figures behind the code, in minor units. Integers beyond 2^53 - 1, either way, are text.';
 COMMENT ON COLUMN lastseat.requests.attempts IS
     'How often a worker took it up. Repeats because of a conflict with another transaction do not count.';
 COMMENT ON COLUMN lastseat.requests.place IS
@@ -113,7 +114,8 @@ COMMENT ON COLUMN lastseat.request_outcome.key IS 'The request''s key.';
 COMMENT ON COLUMN lastseat.request_outcome.kind IS 'Its kind.';
 COMMENT ON COLUMN lastseat.request_outcome.status IS 'pending, applied, rejected or failed.';
 COMMENT ON COLUMN lastseat.request_outcome.code IS 'What exactly happened; null while pending.';
-COMMENT ON COLUMN lastseat.request_outcome.detail IS 'The figures behind the code, in minor units.';
+COMMENT ON COLUMN lastseat.request_outcome.detail IS
+    'The figures behind the code, in minor units. Integers beyond 2^53 - 1, either way, are text.';
 COMMENT ON COLUMN lastseat.request_outcome.attempts IS 'How often a worker took it up.';
 COMMENT ON COLUMN lastseat.request_outcome.job_id IS 'The row of river_job that carries or carried it.';
 COMMENT ON COLUMN lastseat.request_outcome.requested_at IS 'When it was asked for.';

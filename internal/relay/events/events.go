@@ -60,11 +60,12 @@ func envelope() object {
 				"type":     "object",
 				"required": []string{"key", "kind", "status", "code", "detail", "attempts", "requested_at", "settled_at", "cursor"},
 				"properties": object{
-					"key":             text("The request's key."),
-					"kind":            text("What was asked for."),
-					"status":          object{"enum": []outbox.Status{outbox.Applied, outbox.Rejected, outbox.Failed}},
-					"code":            text("What exactly happened."),
-					"detail":          object{"description": "The figures behind the code, in minor units; or null."},
+					"key":    text("The request's key."),
+					"kind":   text("What was asked for."),
+					"status": object{"enum": []outbox.Status{outbox.Applied, outbox.Rejected, outbox.Failed}},
+					"code":   text("What exactly happened."),
+					"detail": object{"description": "The figures behind the code, in minor units; or null. Integers beyond " +
+						"2^53 - 1, either way, are text, because JavaScript would round them."},
 					"detail_left_out": object{"type": "boolean", "description": "True: it was too large for the target."},
 					"attempts":        object{"type": "integer", "minimum": 0, "description": "How often a worker took it up."},
 					"requested_at":    at("When it was asked for."),
