@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Result is how an operation ended. Whoever branches on it treats whatever is neither [Done] nor [Declined] as [Unknown].
+// Result is how an operation ended. Whoever branches on it treats whatever is neither [Done] nor [Declined] as
+// [Unknown].
 type Result string
 
 // The results.
@@ -19,8 +20,8 @@ const (
 // Answer is what is known of an operation after an attempt or a look.
 type Answer struct {
 	Result Result
-	// Reference is the processor's id: of the charge, after Authorize, Charge, Capture and Void; of the refund, after Refund.
-	// It may be there without a Done, and it may be empty after an Unknown.
+	// Reference is the processor's id: of the charge, after Authorize, Charge, Capture and Void; of the refund, after
+	// Refund. It may be there without a Done, and it may be empty after an Unknown.
 	Reference string
 	// Code is the reason of a Declined or Unknown in one word: the processor's own where it gives one (card_declined,
 	// insufficient_funds), or one of the codes of this package. Empty after Done.
@@ -64,7 +65,8 @@ var (
 type NotSentError struct {
 	Err   error
 	After time.Duration // how long the processor asks us to wait; 0 if it doesn't
-	// Misconfigured: people have to act, since the processor doesn't accept us (a wrong API key, another account's charge).
+	// Misconfigured: people have to act, since the processor doesn't accept us (a wrong API key, another account's
+	// charge).
 	Misconfigured bool
 }
 

@@ -11,8 +11,8 @@
 // such an operation can't be sent at all ([ErrInvalid]).
 //
 // After an unknown answer the same [Operation] is sent again, with the same key and the same content: the processor
-// then carries it out once, however often it is asked. That ends in two cases. A processor may keep its answer under the
-// key, an internal error included ([Answer.Stored]), and it forgets keys after a while ([Gateway.KeyWindow]). Then
+// then carries it out once, however often it is asked. That ends in two cases. A processor may keep its answer under
+// the key, an internal error included ([Answer.Stored]), and it forgets keys after a while ([Gateway.KeyWindow]). Then
 // nothing is sent again: [Gateway.LookUp] fetches what is there, and [Record.Answer] says whether the operation was
 // carried out.
 //

@@ -9,9 +9,9 @@ import (
 // Gateway is a card processor. Its methods may be called by several goroutines at a time. Each of the first five makes
 // at most one attempt and returns when the context ends, at the latest.
 //
-// An error means that this attempt has had no effect: errors.Is tells [ErrNotSent] (send the same operation again later)
-// from [ErrInvalid] (never send it again). An earlier attempt whose answer was unknown stays unknown all the same.
-// Everything else is an [Answer].
+// An error means that this attempt has had no effect: errors.Is tells [ErrNotSent] (send the same operation again
+// later) from [ErrInvalid] (never send it again). An earlier attempt whose answer was unknown stays unknown all the
+// same. Everything else is an [Answer].
 type Gateway interface {
 	// Authorize reserves an amount on a card. It is captured or voided later; the processor lets go of it by itself
 	// after some days.

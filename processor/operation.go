@@ -2,6 +2,7 @@ package processor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -9,8 +10,8 @@ import (
 // Operation is one movement of money at a processor. Every attempt at it has the same content.
 type Operation struct {
 	Kind Kind
-	// Key is the operation's idempotency key: 1 to 255 visible ASCII characters, the same at every attempt and of no other
-	// operation. [Key] makes one.
+	// Key is the operation's idempotency key: 1 to 255 visible ASCII characters, the same at every attempt and of no
+	// other operation. [Key] makes one.
 	Key string
 	// Payment is our id of the payment, 1 to 200 characters. The processor keeps it with the charge, for people and for
 	// webhooks.
@@ -34,31 +35,40 @@ type Operation struct {
 // Check returns an error of [ErrInvalid] if an operation lacks something that its kind needs, or has what no
 // processor takes. A [Gateway] checks each operation; whoever writes one down may check it before.
 func (o Operation) Check() error {
-	fault := ""
-	switch {
-	case o.Kind != Authorize && o.Kind != Charge && o.Kind != Capture && o.Kind != Void && o.Kind != Refund:
-		fault = fmt.Sprintf("its kind is %q", o.Kind)
-	case o.Key == "" || len(o.Key) > 255 || !visible(o.Key):
-		fault = "its key is not 1 to 255 visible ASCII characters"
-	case o.Payment == "" || utf8.RuneCountInString(o.Payment) > 200 || !utf8.ValidString(o.Payment):
-		fault = "the payment's id is not 1 to 200 characters"
-	case o.starts() && (o.Method == "" || !visible(o.Method)):
-		fault = "it has no token of a card"
-	case o.starts() == (o.Reference != "") || !visible(o.Reference):
-		fault = fmt.Sprintf("a %s with the reference %q", o.Kind, o.Reference)
-	case !visible(o.Customer):
-		fault = fmt.Sprintf("the customer is %q", o.Customer)
-	case (o.Kind == Void) != (o.Amount == 0) || o.Amount < 0:
-		fault = fmt.Sprintf("a %s of the amount %d", o.Kind, o.Amount)
-	case len(o.Currency) != 3 || strings.Trim(o.Currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "":
-		fault = fmt.Sprintf("the currency is %q", o.Currency)
-	default:
-		fault = faultOfMetadata(o.Metadata)
-	}
-	if fault != "" {
-		return fmt.Errorf("%w: %s", ErrInvalid, fault)
+	for _, fault := range []string{faultOfIDs(o), faultOfAmount(o), faultOfMetadata(o.Metadata)} {
+		if fault != "" {
+			return fmt.Errorf("%w: %s", ErrInvalid, fault)
+		}
 	}
 	return nil
+}
+
+func faultOfIDs(o Operation) string {
+	switch {
+	case !slices.Contains([]Kind{Authorize, Charge, Capture, Void, Refund}, o.Kind):
+		return fmt.Sprintf("its kind is %q", o.Kind)
+	case o.Key == "" || len(o.Key) > 255 || !visible(o.Key):
+		return "its key is not 1 to 255 visible ASCII characters"
+	case o.Payment == "" || utf8.RuneCountInString(o.Payment) > 200 || !utf8.ValidString(o.Payment):
+		return "the payment's id is not 1 to 200 characters"
+	case o.starts() && (o.Method == "" || !visible(o.Method)):
+		return "it has no token of a card"
+	case o.starts() == (o.Reference != "") || !visible(o.Reference):
+		return fmt.Sprintf("a %s with the reference %q", o.Kind, o.Reference)
+	case !visible(o.Customer):
+		return fmt.Sprintf("the customer is %q", o.Customer)
+	}
+	return ""
+}
+
+func faultOfAmount(o Operation) string {
+	switch {
+	case (o.Kind == Void) != (o.Amount == 0) || o.Amount < 0:
+		return fmt.Sprintf("a %s of the amount %d", o.Kind, o.Amount)
+	case len(o.Currency) != 3 || strings.Trim(o.Currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "":
+		return fmt.Sprintf("the currency is %q", o.Currency)
+	}
+	return ""
 }
 
 // starts tells whether the operation makes a charge; the others are about one that there is.

@@ -79,7 +79,8 @@ func TestCheck(t *testing.T) {
 		{"no payment", with(func(o *processor.Operation) { o.Payment = "" }), "payment"},
 		{"a payment not of UTF-8", with(func(o *processor.Operation) { o.Payment = "\xff" }), "payment"},
 		{"200 characters of payment", with(func(o *processor.Operation) { o.Payment = strings.Repeat("席", 200) }), ""},
-		{"201 characters of payment", with(func(o *processor.Operation) { o.Payment = strings.Repeat("席", 201) }), "payment"},
+		{"201 characters of payment", with(func(o *processor.Operation) { o.Payment = strings.Repeat("席", 201) }),
+			"payment"},
 		{"no method", with(func(o *processor.Operation) { o.Method = "" }), "token"},
 		{"a charge of a charge", with(func(o *processor.Operation) { o.Reference = "pi_1" }), "reference"},
 		{"a path as customer", with(func(o *processor.Operation) { o.Customer = "a b" }), "customer"},
@@ -179,7 +180,8 @@ func TestAnswerOfRecord(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
 		}
 	}
-	if got := record(processor.StatusCaptured, refund("a", 100, done, ""), refund("b", 50, unknown, "")).Refunded(); got != 100 {
+	both := record(processor.StatusCaptured, refund("a", 100, done, ""), refund("b", 50, unknown, ""))
+	if got := both.Refunded(); got != 100 {
 		t.Errorf("refunded are %d, want 100", got)
 	}
 }
@@ -191,7 +193,8 @@ func TestNotSent(t *testing.T) {
 	if !errors.Is(err, processor.ErrNotSent) || !errors.Is(err, reason) || processor.RetryAfter(err) != time.Minute {
 		t.Errorf("%v, again after %v", err, processor.RetryAfter(err))
 	}
-	if _, err := processor.Send(t.Context(), nil, processor.Operation{Kind: "sell"}); !errors.Is(err, processor.ErrInvalid) {
+	_, err = processor.Send(t.Context(), nil, processor.Operation{Kind: "sell"})
+	if !errors.Is(err, processor.ErrInvalid) {
 		t.Errorf("Send of a kind that there isn't: %v", err)
 	}
 }

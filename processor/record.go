@@ -1,6 +1,9 @@
 package processor
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Query says which charge is looked up: by Reference if it is there, by Key otherwise.
 type Query struct {
@@ -11,6 +14,8 @@ type Query struct {
 	// From and To are when the first and the last attempt began, by our clock. A search by Key looks at this time and
 	// somewhat around it, since the processor's clock is another.
 	From, To time.Time
+	// Customer is that of the operation, if it has one. It shortens a search by Key.
+	Customer string
 }
 
 // Status is where a charge stands at the processor.
@@ -71,11 +76,11 @@ type Page struct {
 // CodeNotDone is of an operation that a look has found not to have been carried out.
 const CodeNotDone = "not_done"
 
-// Answer says whether an operation was carried out on this charge. The record has to be that of the operation: found by
-// its key (Authorize, Charge) or its reference (the others).
+// Answer says whether an operation was carried out on this charge. The record has to be that of the operation: found
+// by its key (Authorize, Charge) or its reference (the others).
 //
-// A charge is captured once and voided once. So a Capture and a Void are done when the charge is captured or voided, even
-// if somebody did that at the processor's own site; the answer's amount is what was captured, and may differ.
+// A charge is captured once and voided once. So a Capture and a Void are done when the charge is captured or voided,
+// even if somebody did that at the processor's own site; the answer's amount is what was captured, and may differ.
 //
 // A Declined with [CodeNotDone] is as of the record: an attempt that is still on its way may yet change it, so it
 // only counts if the last one began longer than [Late] before the look.
@@ -89,17 +94,26 @@ func (r Record) Answer(op Operation) Answer {
 		answer.Message = "this is the record of another charge"
 	case op.starts() && r.Status == StatusDeclined:
 		answer.Code, answer.Message = r.Code, r.Message
-	case op.Kind == Authorize && (r.Status == StatusAuthorized || r.Status == StatusCaptured),
-		op.Kind == Charge && r.Status == StatusCaptured:
-		answer.Result, answer.Code, answer.Amount = Done, "", r.Amount
-	case op.Kind == Capture && r.Status == StatusCaptured:
-		answer.Result, answer.Code, answer.Amount = Done, "", r.Captured // a charge is captured once: the money is taken
-	case op.Kind == Void && r.Status == StatusVoided:
-		answer.Result, answer.Code = Done, "" // the money is free
 	case op.Kind == Refund:
 		r.answerRefund(op, &answer)
+	case slices.Contains(carriedOut[op.Kind], r.Status):
+		answer.Result, answer.Code, answer.Amount = Done, "", r.Amount
+		switch op.Kind {
+		case Capture:
+			answer.Amount = r.Captured
+		case Void:
+			answer.Amount = 0
+		}
 	}
 	return answer
+}
+
+// carriedOut are the statuses that say so, by the kind of operation.
+var carriedOut = map[Kind][]Status{
+	Authorize: {StatusAuthorized, StatusCaptured},
+	Charge:    {StatusCaptured},
+	Capture:   {StatusCaptured},
+	Void:      {StatusVoided},
 }
 
 func (r Record) answerRefund(op Operation, answer *Answer) {
