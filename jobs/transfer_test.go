@@ -78,15 +78,15 @@ func TestDepositBeforeWithdrawal(t *testing.T) {
 	proven(t, pool)
 }
 
-// Money in a closed circle, while other sessions lock and change the same accounts in the opposite order: everything
-// settles, retries are counted, and not a cent is lost. The conflicts are Postgres's own.
+// Money in a closed circle, while other sessions lock and change the same accounts in the opposite order, a few hundred
+// times each: everything settles, retries are counted, and not a cent is lost. The conflicts are Postgres's own.
 func TestConflictsWithOthers(t *testing.T) {
 	t.Parallel()
 	for name, level := range levels {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := newPool(t)
-			const accounts, others = 6, 3
+			const accounts, others, turns = 6, 3, 300
 			transfers := testdb.Soak(600, 6000)
 			for i := range accounts {
 				exec(t, pool, `SELECT lastseat.open_account($1, 'EUR', NULL)`, fmt.Sprint("a", i))
@@ -107,7 +107,7 @@ func TestConflictsWithOthers(t *testing.T) {
 			var bumps atomic.Int64 // changes of others that were committed: the worker must overwrite none
 			for o := range others {
 				sessions.Go(func() {
-					for stop.Err() == nil {
+					for i := 0; i < turns && stop.Err() == nil; i++ {
 						// an error of theirs, a deadlock or 40001, is theirs to retry
 						err := pgx.BeginTxFunc(t.Context(), pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
 							if o == 0 {

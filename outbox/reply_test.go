@@ -12,16 +12,21 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// swallower swallows what is said on a connection from a certain message on, while the connection stays up.
+// swallower swallows what is said on the lane's connection from a certain message on, while the connection stays up.
+// River's are left alone: pgx takes 15 s to close one that does not answer, and the worker's end would wait for it.
 type swallower struct {
 	net.Conn
 	text string
 	left *atomic.Int32 // messages with the text until it begins
+	lane atomic.Bool
 	mute atomic.Bool
 }
 
 func (s *swallower) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte(s.text)) && s.left.Add(-1) == 0 {
+	if bytes.Contains(p, []byte("lastseat lane")) { // its name, when it connects
+		s.lane.Store(true)
+	}
+	if s.lane.Load() && bytes.Contains(p, []byte(s.text)) && s.left.Add(-1) == 0 {
 		s.mute.Store(true)
 	}
 	if s.mute.Load() {
