@@ -203,7 +203,7 @@ func TestBankByPayment(t *testing.T) {
 			}
 			b.imports(t, url, importCounts{Requests: b.lines, Duplicates: b.lines - len(b.keys)})
 			if b.lines > 10_000 { // once is enough
-				b.killed("LASTSEAT_BATCH=50")(t, url, testdb.Pool(t, url))
+				b.killed("LASTSEAT_BATCH=200")(t, url, testdb.Pool(t, url))
 				return
 			}
 			for name, prove := range map[string]func(*testing.T, string, *pgxpool.Pool){
