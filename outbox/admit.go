@@ -44,7 +44,10 @@ func (b *batch) admit(ctx context.Context) error {
 	if err := b.record(ctx, fresh); err != nil {
 		return err
 	}
-	return b.reopen(ctx, again)
+	if err := b.reopen(ctx, again); err != nil {
+		return err
+	}
+	return b.admitCalls(ctx)
 }
 
 // admitPending lets the job of a pending request go on to its settler, unless its arguments were changed since it was

@@ -23,6 +23,11 @@ type claimed struct {
 	fate       fate
 	waits      *Row // that it waits for; nil: it does not
 
+	called bool          // its request has called, or may have
+	call   *lastCall     // of its request; nil: there is none
+	step   callStep      // of a job that is under way
+	wait   time.Duration // before that step
+
 	// Of a job that is not its request's own:
 	size        int    // of its arguments without the key, in bytes
 	fingerprint []byte // of its arguments
@@ -49,6 +54,7 @@ const (
 	postponed             // left alone: another transaction is asking for its key right now
 	probe                 // finished without effect: it asks whether the lane settles, see [ProbeKind]
 	charge                // a failed attempt, for what it did in an earlier batch
+	underway              // its request's call has no answer yet
 )
 
 // claimSQL reads the priorities one after the other, each from where it begins, until it has enough jobs. It looks up
@@ -60,6 +66,7 @@ const (
 		SELECT j.row, j.id, j.kind, j.args, j.attempt, j.max_attempts,
 		       CASE WHEN isfinite(j.created_at) THEN j.created_at ELSE now() END AS created_at,
 		       coalesce(cardinality(j.errors), 0) AS error_count, j.priority, j.scheduled_at, k.usable,
+		       j.metadata ? '` + calledMark + `' AS called,
 		       CASE WHEN k.usable THEN j.args ->> 'key' ELSE 'river_job:' || j.id END AS key
 		FROM ` + rangesSQL + `, LATERAL (
 			SELECT j.ctid AS row, j.* FROM lastseat.river_job j WHERE ` + waitingSQL
@@ -78,7 +85,7 @@ const (
 	       CASE WHEN isfinite(c.scheduled_at) THEN c.scheduled_at ELSE now() END,
 	       c.created_at, c.error_count, c.key, c.usable, now(),
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint, r.spelled,
-	       r.requested_at,
+	       r.requested_at, c.called,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
 	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
 	FROM claimed c
@@ -111,7 +118,7 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 		err := row.Scan(&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.request.spelled, &c.request.requestedAt,
-			&c.fingerprint, &c.size)
+			&c.called, &c.fingerprint, &c.size)
 		c.Attempt++
 		if bytes += len(c.Args); bytes <= mostBytes || bytes == len(c.Args) {
 			kept++

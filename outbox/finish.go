@@ -14,12 +14,15 @@ import (
 func (b *batch) finish() error {
 	var settled outcomeRows
 	var done, probes []string // rows of river_job
+	var calls callRows
 	for i, c := range b.jobs {
 		result := b.results[i]
 		switch {
 		case c.fate == postponed:
 		case c.fate == charge:
 			b.queueCharge(c)
+		case c.fate == underway:
+			calls.add(b, c)
 		case c.fate == changed:
 			const reason = "the job's arguments are not those that were asked for"
 			b.queueFailure(c, c.attemptError(reason, ""), true)
@@ -35,14 +38,18 @@ func (b *batch) finish() error {
 			return result.err
 		case result.err != nil:
 			b.queueAttempt(c, result.err)
+		case result.intent != nil:
+			calls.intend(c, *result.intent)
 		default:
 			if err := settled.add(c, result); err != nil {
 				return err
 			}
 			b.noteOutcome(c, result, settled.details[len(settled.details)-1])
 			done = append(done, c.row)
+			calls.end(c)
 		}
 	}
+	b.queueCalls(calls)
 	b.queueOutcomes(settled)
 	b.queueDone(done)
 	b.queueProbes(probes)

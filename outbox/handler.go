@@ -62,24 +62,29 @@ func Register[A Args](
 	kinds *Kinds, handler func(ctx context.Context, tx pgx.Tx, args A) (Result, error), options ...HandlerOption,
 ) {
 	var zero A
-	h := &handling{timeout: HandlerTimeout, savepoints: 1}
-	h.handle = func(ctx context.Context, tx pgx.Tx, job Job) (Result, error) {
+	registerHandling(kinds, zero.Kind(), func(ctx context.Context, tx pgx.Tx, job Job) (Result, error) {
 		var args A
 		if err := json.Unmarshal(job.Args, &args); err != nil {
 			return Reject(CodeInvalidArgs, map[string]string{"error": err.Error()}), nil
 		}
 		return handler(ctx, tx, args)
-	}
+	}, options)
+}
+
+func registerHandling(
+	kinds *Kinds, kind string, handle func(context.Context, pgx.Tx, Job) (Result, error), options []HandlerOption,
+) {
+	h := &handling{handle: handle, timeout: HandlerTimeout, savepoints: 1}
 	for _, option := range options {
 		option(h)
 	}
 	if h.timeout <= 0 || h.savepoints < 1 || h.savepoints > mostSavepoints {
 		panic(fmt.Sprintf("outbox: kind %q: the timeout is %v, which has to be positive; the savepoints are %d, of 0 to %d",
-			zero.Kind(), h.timeout, h.savepoints-1, mostSavepoints-1))
+			kind, h.timeout, h.savepoints-1, mostSavepoints-1))
 	}
 	var settler Settler = h
 	kinds.register(registration{settler: &settler, savepoints: h.savepoints, stopsEarly: true},
-		Kind{Name: zero.Kind(), OrderBy: h.orderBy})
+		Kind{Name: kind, OrderBy: h.orderBy})
 }
 
 // handling is the [Settler] of a registered handler.
@@ -131,7 +136,7 @@ func (h *handling) Settle(ctx context.Context, tx pgx.Tx, batch Batch) ([]Result
 			return nil, err
 		}
 		before = releaseSQL
-		if result.err != nil || result.Status != Applied {
+		if result.err != nil || result.Status != Applied && result.intent == nil {
 			before = rollbackSQL
 		}
 		results = append(results, result)
@@ -205,7 +210,7 @@ func (h *handling) misdeed(status byte, job Job, result Result, seen *seenErrors
 	case status == 'E':
 		return fmt.Errorf("the handler of %s returned a result after a statement of its own had failed: %w",
 			job.Kind, seen.error())
-	case !result.valid():
+	case !result.valid() && result.intent == nil:
 		return fmt.Errorf("the handler of %s returned status %q, code %q", job.Kind, result.Status, result.Code)
 	}
 	return nil

@@ -18,14 +18,14 @@ func TestOwnKindsDocument(t *testing.T) {
 		}
 		return string(text)
 	}
-	code := read("example_test.go")
+	code := read("example_test.go") + read("../examples/mail/mail.go")
 	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read("../docs/own-kinds.md"), -1)
 	if len(blocks) < 5 {
 		t.Errorf("%d blocks of code", len(blocks))
 	}
 	for _, block := range blocks {
 		if !strings.Contains(code, block[1]) {
-			t.Errorf("not in example_test.go:\n%s", block[1])
+			t.Errorf("neither in example_test.go nor in examples/mail:\n%s", block[1])
 		}
 	}
 }

@@ -22,6 +22,9 @@ type Job struct {
 	MaxAttempts int
 	// At is the job's place in the order of time, by the database's clock: when it was asked for, or scheduled for.
 	At time.Time
+	// Answer is what the call of the request has brought, [Done] or [Declined]; nil: the request has not called, see
+	// [Calls].
+	Answer *Answer
 }
 
 // Batch is what a [Settler] is handed.
@@ -56,8 +59,9 @@ type Result struct {
 	Code   string // the field's word for it: transferred, insufficient_funds
 	Detail any    // the figures behind the code, encoded to JSON; nil: none
 
-	err   error // if not nil, the job has failed, and the rest is empty
-	waits *Row  // if not nil, the job waits for this row, and the rest is empty
+	err    error   // if not nil, the job has failed, and the rest is empty
+	waits  *Row    // if not nil, the job waits for this row, and the rest is empty
+	intent *Intent // if not nil, the request calls, and the rest is empty
 }
 
 // valid tells whether a settler may return the result for a job that has not failed.
@@ -125,6 +129,7 @@ type Kind struct {
 // Kinds is the register of the kinds that a worker settles.
 type Kinds struct {
 	byName   map[string]registration
+	callers  map[string]Caller // by their targets
 	sweepers []registeredSweeper
 }
 

@@ -29,6 +29,7 @@ const (
 	CodeRetriesExhausted = "retries_exhausted" // failed: an error at the job's last attempt
 	CodeArgsChanged      = "args_changed"      // failed: somebody has changed the job's arguments since it was asked for
 	CodeJobCancelled     = "job_cancelled"     // failed: the job was cancelled before it was claimed
+	CodeAnswerUnknown    = "answer_unknown"    // failed: nobody will know whether the request's call was carried out
 )
 
 // Outcome is what became of a request. Times are UTC.

@@ -40,11 +40,12 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	}()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &upkeepWorker{pool: pool, queue: w.settings.Queue})
+	river.AddWorker(workers, &callWorker{pool: pool, callers: w.kinds.callers, log: w.settings.Logger})
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
 		ID:     w.settings.ID,
 		Logger: slog.New(warnings{w.settings.Logger.Handler()}),
 		Schema: "lastseat",
-		Queues: map[string]river.QueueConfig{UpkeepQueue: {MaxWorkers: 1}},
+		Queues: w.queues(),
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(upkeepInterval),
 			func() (river.JobArgs, *river.InsertOpts) {
 				return upkeepArgs{}, &river.InsertOpts{Queue: UpkeepQueue, MaxAttempts: 1}
@@ -75,10 +76,21 @@ func (w *Worker) startRiver(ctx context.Context) (stop func(), err error) {
 	}, nil
 }
 
+// queues are those that River works: its own upkeep, and the calls of the targets that this worker calls.
+func (w *Worker) queues() map[string]river.QueueConfig {
+	queues := map[string]river.QueueConfig{UpkeepQueue: {MaxWorkers: 1}}
+	for target, caller := range w.kinds.callers {
+		queues[CallQueue(target)] = river.QueueConfig{
+			MaxWorkers: caller.Workers, FetchPollInterval: w.settings.calling.poll, FetchCooldown: w.settings.calling.poll,
+		}
+	}
+	return queues
+}
+
 // riverPool makes a pool like the worker's, of sessions that have no other use: leader, producer, and two to spare.
 func (w *Worker) riverPool(ctx context.Context) (*pgxpool.Pool, error) {
 	config := w.pool.Config()
-	config.MaxConns, config.MinConns = 4, 0
+	config.MaxConns, config.MinConns = 4+int32(min(2*len(w.kinds.callers), 8)), 0
 	config.MinIdleConns = 0
 	observeErrors(&config.ConnConfig.Config) // a lane may need one of them
 	limitReplies(config.ConnConfig, 0)

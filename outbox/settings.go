@@ -35,6 +35,7 @@ type Settings struct {
 	Observer Observer
 
 	looking looking
+	calling calling
 }
 
 func (s Settings) withDefaults() Settings {
@@ -49,6 +50,7 @@ func (s Settings) withDefaults() Settings {
 	orDefault(&s.HoldLimit, 30*time.Second)
 	orDefault(&s.ReplyLimit, 30*time.Second)
 	s.looking = s.looking.withDefaults()
+	s.calling = s.calling.withDefaults()
 	if s.ID == "" {
 		host, _ := os.Hostname()
 		now := time.Now().UTC().Format("2006_01_02T15_04_05")

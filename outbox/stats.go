@@ -30,7 +30,7 @@ func (s *Stats) Snapshot() Snapshot {
 // count adds a batch and returns how many of its jobs were dealt with. A batch that only charged a job counts as a
 // failure, not as a batch.
 func (s *Stats) count(b *batch) int {
-	var applied, rejected, duplicates, failures, probes int64
+	var applied, rejected, duplicates, failures, probes, calls int64
 	for i, c := range b.jobs {
 		switch {
 		case c.fate == postponed:
@@ -38,6 +38,8 @@ func (s *Stats) count(b *batch) int {
 			probes++
 		case c.fate == charge || c.fate == changed || b.results[i].err != nil:
 			failures++
+		case c.fate == underway || b.results[i].intent != nil:
+			calls++
 		case c.fate == duplicate || c.fate == misuse:
 			duplicates++
 		case b.results[i].Status == Applied:
@@ -53,5 +55,5 @@ func (s *Stats) count(b *batch) int {
 	s.rejected.Add(rejected)
 	s.duplicates.Add(duplicates)
 	s.failures.Add(failures)
-	return int(applied + rejected + duplicates + failures + probes)
+	return int(applied + rejected + duplicates + failures + probes + calls)
 }

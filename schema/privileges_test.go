@@ -50,7 +50,7 @@ func member(t *testing.T, pool *pgxpool.Pool, role string) (name, mine string) {
 // May do with each table: r SELECT, a INSERT, w UPDATE, d DELETE. Nobody has more (TRUNCATE, REFERENCES, TRIGGER); a
 // viewer has r everywhere, a producer nothing.
 var workerMay = map[string]string{
-	"accounts": "r", "currencies": "r", "customer_counts": "ra", "entries": "ra", "limit_groups": "r",
+	"accounts": "r", "calls": "ra", "currencies": "r", "customer_counts": "ra", "entries": "ra", "limit_groups": "r",
 	"history": "ra", "history_waiting": "rd", "lanes": "raw", "outcome_log": "r", "timelines": "r",
 	"relays":   "raw",
 	"payments": "ra",
@@ -63,7 +63,9 @@ var workerMay = map[string]string{
 // The columns that a worker may change, where it may not change all: what it settles, not what was asked for or
 // defined.
 var workerMayChange = map[string][]string{
-	"accounts":          {"balance", "held", "version", "entry_count", "updated_at"},
+	"accounts": {"balance", "held", "version", "entry_count", "updated_at"},
+	"calls": {"attempt", "job_id", "result", "code", "detail", "not_before", "answered_at", "body",
+		"ended_at"},
 	"customer_counts":   {"quantity", "version"},
 	"payments":          {"status", "amount_captured", "amount_refunded", "version", "updated_at"},
 	"requests":          {"status", "code", "detail", "attempts", "place", "settled_at"},
@@ -75,7 +77,7 @@ var workerMayChange = map[string][]string{
 }
 
 // partlyInserted are the tables of which a worker inserts some columns; the others have their defaults.
-var partlyInserted = []string{"customer_counts", "payments", "requests", "reservations"}
+var partlyInserted = []string{"calls", "customer_counts", "payments", "requests", "reservations"}
 
 // Right by right, tried out: what a role may not do is refused with 42501, before anything else is looked at.
 func TestRightByRight(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "0f5456060c40fe799a81e731b1ad01318ebbc18004aec2f6ad2c3093201b314b"
+	functionsDigest  = "540c09b7818c6c8910fd2dee8da327c27806b27e415679d190e35fe50f52bf9f"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -293,6 +293,12 @@ func settled(key, kind, status, code, reservation string) string {
 		  now())`, key, kind, status, code, reservation)
 }
 
+// openCall makes a call that was to send {}.
+func openCall(key, kind string, step int, body string) string {
+	return fmt.Sprintf(`INSERT INTO lastseat.calls (key, step, kind, target, operation, call_key, body, body_hash, job_id)
+		VALUES ('%s', %d, '%s', 'bank', 'x', repeat('0', 64), '%s', sha256('{}'), 0)`, key, step, kind, body)
+}
+
 var corruptions = slices.Concat(moneyCorruptions, inventoryCorruptions)
 
 var moneyCorruptions = []corruption{
@@ -539,6 +545,14 @@ var moneyCorruptions = []corruption{
 		|| '{"key": "x"}' WHERE args ->> 'key' = 'waiting'`, "request waiting is pending, its job"},
 	{"requests.job", nil, "a pending request's job is finished", `UPDATE lastseat.river_job SET state = 'completed',
 		finalized_at = now() WHERE args ->> 'key' = 'later'`, "request later is pending"},
+	{"requests.calls", nil, "an open call of a settled request", openCall("t1", "payment.transfer", 1, "{}"),
+		"call 1 of request t1 (bank)"},
+	{"requests.calls", nil, "a call that nobody asked for", openCall("nobody", "toy", 1, "{}"),
+		"its request is not there"},
+	{"requests.calls", nil, "a call is missing", openCall("waiting", "payment.transfer", 2, "{}"),
+		"call 2 of request waiting"},
+	{"requests.calls", nil, "another body", openCall("waiting", "payment.transfer", 1, "[]"),
+		"call 1 of request waiting"},
 	{"requests.job", nil, "a settled request's job waits", `UPDATE lastseat.river_job SET state = 'available',
 		finalized_at = NULL WHERE args ->> 'key' = 'cancelled'`, "request cancelled is failed"},
 }

@@ -268,6 +268,22 @@ var requestChecks = []Check{
 		WHERE (r.status = 'pending') <> (j.state IS NOT NULL AND j.state NOT IN ('completed', 'cancelled', 'discarded'))`,
 	},
 	{
+		// A failed request may be tried again, with the answer that its call has by then.
+		Name: "requests.calls",
+		Rule: "every open call is that of a pending or failed request of its kind, its calls are numbered 1, 2, 3 ..., and " +
+			"what it sends is what was to be sent",
+		sql: `
+		SELECT format('call %s of request %s (%s), sent %s: its request is %s', c.step, c.key, c.target,
+		  coalesce('at ' || c.sent_at, 'never'), coalesce(r.kind || ', ' || r.status, 'not there'))
+		FROM (SELECT *, lag(step, 1, 0) OVER (PARTITION BY key ORDER BY step) AS before FROM lastseat.calls) c
+		LEFT JOIN lastseat.requests r ON r.key = c.key
+		WHERE r.kind IS DISTINCT FROM c.kind OR c.step <> c.before + 1
+		   OR c.ended_at IS NULL AND r.status NOT IN ('pending', 'failed') OR c.ended_at IS NOT NULL AND r.status = 'pending'
+		     AND NOT EXISTS (SELECT FROM lastseat.calls o WHERE o.key = c.key AND o.step > c.step)
+		     AND c.result <> 'lost'
+		   OR sha256(convert_to(c.body, 'UTF8')) <> c.body_hash`,
+	},
+	{
 		// Rows of the log that all readers have read may be deleted, the oldest first: what was settled before them is gone,
 		// too.
 		Name: "requests.logged",

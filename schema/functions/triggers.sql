@@ -55,6 +55,12 @@ BEGIN
         END IF;
         RETURN OLD;
     END IF;
+    IF EXISTS (SELECT FROM requests r JOIN calls c ON c.key = r.key AND c.ended_at IS NULL
+               WHERE r.job_id = NEW.id AND r.key = NEW.args ->> 'key' AND r.status = 'pending') THEN
+        RAISE EXCEPTION 'request "%" has a call under way', NEW.args ->> 'key'
+            USING ERRCODE = 'integrity_constraint_violation',
+                  HINT = 'It may have been carried out outside. The request is settled when its answer is known.';
+    END IF;
     UPDATE requests r SET status = 'failed', code = 'job_cancelled', settled_at = clock_timestamp()
     WHERE r.job_id = NEW.id AND r.key = NEW.args ->> 'key' AND r.status = 'pending';
     IF FOUND THEN
@@ -66,7 +72,8 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION lastseat.job_taken_away IS
-'Trigger: a job that carries a pending request can''t be deleted; if it is cancelled, its request fails.';
+'Trigger: a job that carries a pending request can''t be deleted; if it is cancelled, its request fails, unless it has '
+'a call under way: then it can''t be cancelled either.';
 
 CREATE OR REPLACE FUNCTION lastseat.log_outcomes()
 RETURNS trigger

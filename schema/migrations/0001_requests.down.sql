@@ -9,7 +9,7 @@ DROP TRIGGER lastseat_kept_whole ON lastseat.river_job;
 DROP TRIGGER lastseat_kept ON lastseat.river_job;
 DROP TRIGGER lastseat_cancelled ON lastseat.river_job;
 DROP TABLE lastseat.requests, lastseat.outcome_log, lastseat.timelines, lastseat.history,
-    lastseat.history_waiting, lastseat.lanes, lastseat.relays;
+    lastseat.history_waiting, lastseat.lanes, lastseat.relays, lastseat.calls;
 DROP TYPE lastseat.request_outcome, lastseat.receipt;
 DROP FUNCTION lastseat.job_taken_away(), lastseat.log_outcomes(), lastseat.refuse_resettle(), lastseat.refuse_change(),
     lastseat.note_definition();

@@ -309,6 +309,91 @@ COMMENT ON COLUMN lastseat.history_waiting.key IS 'The row''s primary key.';
 COMMENT ON COLUMN lastseat.history_waiting.columns IS 'Its columns, as text.';
 GRANT DELETE ON lastseat.history_waiting TO lastseat_worker;
 
+-- Calls: what a request has done outside the database, by a processor or another third party
+-- (docs/decisions/019-calls.md).
+--
+-- The lane writes a call before anything is sent, and ends it when its answer is settled. Whoever sends it has no
+-- transaction open meanwhile, and notes the answer only if the attempt is still the current one.
+
+CREATE TABLE lastseat.calls (
+    key           text COLLATE "C" NOT NULL,
+    step          integer NOT NULL CHECK (step > 0),
+    kind          text COLLATE "C" NOT NULL,
+    target        text COLLATE "C" NOT NULL CHECK (char_length(target) BETWEEN 1 AND 127),
+    operation     text COLLATE "C" NOT NULL,
+    subject       text COLLATE "C",
+    call_key      text COLLATE "C" NOT NULL UNIQUE CHECK (call_key ~ '^[0-9a-f]{64}$'),
+    body          text,
+    body_hash     bytea NOT NULL,
+    attempt       integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
+    job_id        bigint NOT NULL,
+    first_sent_at timestamptz,
+    sent_at       timestamptz,
+    stored        boolean NOT NULL DEFAULT false,
+    result        text COLLATE "C" CHECK (result IN ('done', 'declined', 'unknown', 'lost')),
+    code          text COLLATE "C",
+    detail        jsonb,
+    not_before    timestamptz,
+    answered_at   timestamptz,
+    last_error    text,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    ended_at      timestamptz,
+    PRIMARY KEY (key, step),
+    CONSTRAINT calls_answered_with_result CHECK ((answered_at IS NULL) = (result IS NULL)),
+    CONSTRAINT calls_open_with_body CHECK (ended_at IS NOT NULL OR body IS NOT NULL),
+    CONSTRAINT calls_sent_first CHECK ((first_sent_at IS NULL) = (sent_at IS NULL) AND sent_at >= first_sent_at)
+) WITH (fillfactor = 60); -- each row is updated a few times soon after it was inserted
+-- A request has one call at a time, and so has a subject: a payment.
+CREATE UNIQUE INDEX calls_one_open ON lastseat.calls (key) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX calls_one_of_subject ON lastseat.calls (subject) WHERE ended_at IS NULL AND subject IS NOT NULL;
+COMMENT ON TABLE lastseat.calls IS
+    'What requests have done outside the database, one row for each call. A call is open until its answer is settled.';
+COMMENT ON COLUMN lastseat.calls.key IS 'The request''s key.';
+COMMENT ON COLUMN lastseat.calls.step IS 'Numbers the calls of a request 1, 2, 3 ... Almost every request has one.';
+COMMENT ON COLUMN lastseat.calls.kind IS 'The request''s kind.';
+COMMENT ON COLUMN lastseat.calls.target IS 'Who is called: a processor''s name, or the kind.';
+COMMENT ON COLUMN lastseat.calls.operation IS 'What is asked of them: charge, refund, send ...';
+COMMENT ON COLUMN lastseat.calls.subject IS 'What the call is about, if that may have one open call only: payment:ID.';
+COMMENT ON COLUMN lastseat.calls.call_key IS
+    'The idempotency key that goes out with every attempt: SHA-256 of key and step, as 64 hexadecimal digits.';
+COMMENT ON COLUMN lastseat.calls.body IS
+    'What is sent, JSON; the same with every attempt. Null once the call has ended.';
+COMMENT ON COLUMN lastseat.calls.body_hash IS 'SHA-256 of the body.';
+COMMENT ON COLUMN lastseat.calls.attempt IS 'The current attempt. The answer of another one is not taken.';
+COMMENT ON COLUMN lastseat.calls.job_id IS 'The job of the current attempt, of the kind lastseat.call.';
+COMMENT ON COLUMN lastseat.calls.first_sent_at IS
+    'When the first attempt began; written before anything is sent. Null: nothing was.';
+COMMENT ON COLUMN lastseat.calls.sent_at IS 'When the last attempt that sent something began.';
+COMMENT ON COLUMN lastseat.calls.stored IS
+    'True: the other side keeps its answer under the key, so the call is never sent again, only looked up.';
+COMMENT ON COLUMN lastseat.calls.result IS
+    'The answer to the current attempt: done, declined, unknown, or lost (it will never be known). Null: none yet.';
+COMMENT ON COLUMN lastseat.calls.code IS 'The reason in one word.';
+COMMENT ON COLUMN lastseat.calls.detail IS 'What else the answer says.';
+COMMENT ON COLUMN lastseat.calls.not_before IS 'The next attempt begins at this time at the earliest.';
+COMMENT ON COLUMN lastseat.calls.answered_at IS 'When the answer came.';
+COMMENT ON COLUMN lastseat.calls.last_error IS 'What went wrong with the last attempt whose result is unknown.';
+COMMENT ON COLUMN lastseat.calls.created_at IS 'When the lane wrote it.';
+COMMENT ON COLUMN lastseat.calls.ended_at IS 'When its answer was settled. Null: it is open.';
+GRANT INSERT (key, step, kind, target, operation, subject, call_key, body, body_hash, job_id),
+    UPDATE (attempt, job_id, result, code, detail, not_before, answered_at, body, ended_at)
+ON lastseat.calls TO lastseat_worker;
+
+CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.calls
+    FOR EACH ROW WHEN (
+        (OLD.key, OLD.step, OLD.kind, OLD.target, OLD.operation, OLD.subject, OLD.call_key, OLD.body_hash,
+         OLD.created_at)
+        IS DISTINCT FROM
+        (NEW.key, NEW.step, NEW.kind, NEW.target, NEW.operation, NEW.subject, NEW.call_key, NEW.body_hash,
+         NEW.created_at)
+        OR NEW.body <> OLD.body OR NEW.attempt < OLD.attempt OR NEW.sent_at < OLD.sent_at
+        OR OLD.first_sent_at IS DISTINCT FROM NEW.first_sent_at AND OLD.first_sent_at IS NOT NULL
+        OR OLD.stored AND NOT NEW.stored OR OLD.ended_at IS NOT NULL)
+    EXECUTE FUNCTION lastseat.refuse_change('Every attempt at a call sends the same. A call that has ended stays so.');
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.calls
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.refuse_change('If a call were deleted, it could be made a second time.');
+
 -- The worker sets lastseat.lane in its own transactions, so these triggers let it pass.
 CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW
     WHEN (OLD.state NOT IN ('completed', 'cancelled', 'discarded')
