@@ -19,6 +19,7 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -48,7 +49,7 @@ func openServer(ctx context.Context, databaseURL string) (*server, error) {
 		s.url = s.local.URL()
 	}
 	var err error
-	if s.admin, err = pgxpool.New(ctx, s.url); err == nil {
+	if s.admin, err = pgsession.OpenPool(ctx, s.url); err == nil {
 		err = s.admin.Ping(ctx)
 	}
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -102,7 +102,7 @@ const database = "bench"
 
 // empty makes the database anew, with nothing in it.
 func (s *server) empty(ctx context.Context) error {
-	admin, err := pgx.Connect(ctx, s.running.URL())
+	admin, err := pgsession.Open(ctx, s.running.URL())
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/schema"
@@ -43,7 +44,7 @@ func openServer(ctx context.Context, databaseURL string, accounts int) (*server,
 		s.url = s.local.URL()
 	}
 	var err error
-	if s.admin, err = pgxpool.New(ctx, s.url); err == nil {
+	if s.admin, err = pgsession.OpenPool(ctx, s.url); err == nil {
 		err = errors.Join(s.fill(ctx, false, accounts), s.fill(ctx, true, accounts))
 	}
 	if err != nil {

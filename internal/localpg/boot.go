@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
 const (
@@ -183,7 +183,7 @@ func (s *Server) awaitReady(ctx context.Context) error {
 }
 
 func knock(ctx context.Context, url string) error {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := pgsession.Open(ctx, url)
 	if err != nil {
 		return err
 	}

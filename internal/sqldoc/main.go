@@ -7,9 +7,8 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -33,7 +32,7 @@ func run(ctx context.Context) error {
 	if _, err := schema.Up(ctx, server.URL(), false); err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, server.URL())
+	conn, err := pgsession.Open(ctx, server.URL())
 	if err != nil {
 		return err
 	}

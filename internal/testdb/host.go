@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/localpg"
+	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
 // maintenance is the database one connects to in order to act on others.
@@ -61,7 +62,7 @@ func (h *host) startServer() (*server, error) {
 	}
 	srv := &server{url: localpg.WithDatabase(base, maintenance), local: local}
 	var err error
-	if srv.admin, err = pgxpool.New(ctx, srv.url); err == nil {
+	if srv.admin, err = pgsession.OpenPool(ctx, srv.url); err == nil {
 		err = srv.admin.Ping(ctx)
 	}
 	if err != nil {
