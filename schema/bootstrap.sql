@@ -9,7 +9,7 @@ DECLARE
 BEGIN
     FOR role IN VALUES
         ('lastseat_owner', 'NOLOGIN'), ('lastseat_worker', 'LOGIN'),
-        ('lastseat_producer', 'LOGIN'), ('lastseat_viewer', 'LOGIN')
+        ('lastseat_producer', 'LOGIN'), ('lastseat_viewer', 'LOGIN'), ('lastseat_keeper', 'LOGIN')
     LOOP
         IF to_regrole(role.column1) IS NULL THEN
             BEGIN

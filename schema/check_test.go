@@ -115,7 +115,7 @@ func TestNewerDatabaseIsLeftAlone(t *testing.T) {
 func TestCheckAsRole(t *testing.T) {
 	t.Parallel()
 	pool := migrated(t)
-	for _, role := range []string{"lastseat_worker", "lastseat_viewer", "lastseat_owner"} {
+	for _, role := range []string{"lastseat_worker", "lastseat_viewer", "lastseat_keeper", "lastseat_owner"} {
 		if err := schema.Check(t.Context(), connect(t, pool, role)); err != nil {
 			t.Errorf("%s: %v", role, err)
 		}

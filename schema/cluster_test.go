@@ -98,7 +98,7 @@ func TestMigrateWithoutSuperuser(t *testing.T) {
 		t.Errorf("up took %v", steps)
 	}
 	for role, login := range map[string]bool{"lastseat_owner": false, "lastseat_worker": true, "lastseat_producer": true,
-		"lastseat_viewer": true} {
+		"lastseat_viewer": true, "lastseat_keeper": true} {
 		ok := scalar[bool](t, pool, `SELECT rolcanlogin = $2 AND NOT rolsuper AND NOT rolcreaterole AND NOT rolcreatedb
 			AND NOT rolbypassrls
 			FROM pg_authid WHERE rolname = $1`, role, login)

@@ -18,12 +18,13 @@ var contract = []struct{ title, sql string }{
 	{"functions that roles may call", `
 		SELECT format('%s(%s) -> %s; %s', proname, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),
 			(SELECT string_agg(replace(role, 'lastseat_', ''), ', ' ORDER BY role)
-			  FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker}'::text[]) role
+			  FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker,lastseat_keeper}'::text[]) role
 			    WHERE has_function_privilege(role, p.oid, 'EXECUTE')))
 		FROM pg_proc p WHERE pronamespace = 'lastseat'::regnamespace AND prorettype <> 'trigger'::regtype
 		  AND (has_function_privilege('lastseat_producer', oid, 'EXECUTE')
 		    OR has_function_privilege('lastseat_viewer', oid, 'EXECUTE')
-		      OR has_function_privilege('lastseat_worker', oid, 'EXECUTE'))`},
+		      OR has_function_privilege('lastseat_worker', oid, 'EXECUTE')
+		        OR has_function_privilege('lastseat_keeper', oid, 'EXECUTE'))`},
 	{"SQLSTATEs, and the functions that raise them", `
 		SELECT DISTINCT code[1] || ' ' || proname FROM pg_proc, regexp_matches(prosrc, 'LS[0-9]{3}', 'g') code
 		  WHERE pronamespace = 'lastseat'::regnamespace`},
@@ -40,7 +41,7 @@ var contract = []struct{ title, sql string }{
 		  AND contype IN ('p', 'u', 'c', 'x', 'f')`},
 	{"rights on tables and sequences", `
 		SELECT format('%s %s: %s', replace(role, 'lastseat_', ''), relname, string_agg(kind, ', ' ORDER BY kind))
-		FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker}'::text[]) role, pg_class c,
+		FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker,lastseat_keeper}'::text[]) role, pg_class c,
 		  unnest('{DELETE,INSERT,REFERENCES,SELECT,TRIGGER,TRUNCATE,UPDATE,USAGE}'::text[]) kind
 		WHERE relnamespace = 'lastseat'::regnamespace AND CASE
 			WHEN relkind = 'S' AND kind IN ('SELECT', 'UPDATE', 'USAGE') THEN has_sequence_privilege(role, c.oid, kind)
@@ -48,7 +49,7 @@ var contract = []struct{ title, sql string }{
 		GROUP BY role, relname`},
 	{"rights on the schema", `
 		SELECT format('%s: %s', replace(role, 'lastseat_', ''), kind)
-		  FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker}'::text[]) role,
+		  FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker,lastseat_keeper}'::text[]) role,
 		    unnest('{CREATE,USAGE}'::text[]) kind
 		WHERE has_schema_privilege(role, 'lastseat', kind)`},
 }

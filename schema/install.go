@@ -28,8 +28,8 @@ BEGIN
           AND p.prorettype <> 'trigger'::regtype AND p.proname !~ '^river_'
     LOOP
         IF ours.signature = ANY (ARRAY[` + quoted(keep) + `]::text[]) THEN
-            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, lastseat_producer, lastseat_worker, lastseat_viewer',
-                ours.name);
+            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC, lastseat_producer, lastseat_worker, '
+                           'lastseat_viewer, lastseat_keeper', ours.name);
         ELSE
             EXECUTE format('DROP FUNCTION %s', ours.name);
         END IF;

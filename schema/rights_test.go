@@ -27,7 +27,8 @@ var (
 		"account(text)", "availability(text,text,bigint)", "availability(text[])",
 		"balance_at(text,timestamp with time zone)", "currency(text)",
 		"occupied(text,timestamp with time zone,timestamp with time zone)", "outcome(text)", "outcomes(text[])",
-		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "schema_version()",
+		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "retention()",
+		"schema_version()",
 		"statement(text,timestamp with time zone,timestamp with time zone,bigint,bigint)",
 	}
 )
@@ -202,7 +203,7 @@ func TestFunctionsAreShut(t *testing.T) {
 			tx,
 			`SET LOCAL ROLE lastseat_owner; CREATE FUNCTION lastseat.later() RETURNS int LANGUAGE sql RETURN 1; CREATE TABLE lastseat.later ()`,
 		)
-		for _, role := range []string{"lastseat_producer", "lastseat_viewer", "lastseat_worker"} {
+		for _, role := range []string{"lastseat_producer", "lastseat_viewer", "lastseat_worker", "lastseat_keeper"} {
 			if scalar[bool](t, tx, `SELECT has_function_privilege($1, 'lastseat.later()', 'EXECUTE')`, role) {
 				t.Errorf("%s may execute a function that a later migration makes", role)
 			}

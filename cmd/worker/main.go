@@ -47,7 +47,7 @@ Exit codes:
 	p := &program{streams: streams, output: cli.AddOutput(root)}
 	root.AddCommand(p.runCommand(), p.migrateCommand(), p.auditCommand(), p.doctorCommand(), p.devCommand(),
 		p.demoCommand(), p.explainCommand(), p.topCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.relayCommand())
+		p.relayCommand(), p.retainCommand())
 	cli.AddManual(root, streams, p.output)
 	return cli.Execute(ctx, root, args, streams)
 }

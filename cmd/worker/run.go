@@ -44,7 +44,10 @@ reconnects when the database has been away.`,
 			if drain {
 				work = worker.Drain
 			}
-			if err := p.withRelays(ctx, loaded, !drain, work); err != nil {
+			err = p.withRetention(ctx, loaded, !drain, func(ctx context.Context) error {
+				return p.withRelays(ctx, loaded, !drain, work)
+			})
+			if err != nil {
 				return err
 			}
 			return p.printStats(ctx, pool, worker.Stats(), drain)

@@ -186,7 +186,7 @@ var moneyChecks = []Check{
 		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests WHERE kind = 'payment.authorize') r
 		  ON r.key = p.key
 		WHERE CASE WHEN p.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
-		           WHEN r.key IS NULL OR r.fingerprint <> p.fingerprint THEN true
+		           WHEN r.key IS NULL OR r.fingerprint <> p.fingerprint THEN p.created_at >= ` + requestsGone + `
 		           WHEN p.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
 		           WHEN p.status = 'declined' THEN r.status <> 'rejected'
 		           ELSE r.status <> 'applied' END`,
@@ -197,12 +197,12 @@ var moneyChecks = []Check{
 		sql: `
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is applied, and its payment is not voided', r.key)
 		            ELSE format('payment %s is voided: %s applied requests ask for it', p.id, coalesce(r.times, 0)) END
-		FROM (SELECT id, ` + fingerprint("payment.void", `'payment', id`) + `
+		FROM (SELECT id, updated_at, ` + fingerprint("payment.void", `'payment', id`) + `
 		      FROM lastseat.payments WHERE status = 'voided') p
 		FULL JOIN (SELECT key, fingerprint, count(*) OVER (PARTITION BY fingerprint) AS times
 		           FROM lastseat.requests WHERE kind = 'payment.void' AND status = 'applied') r
 		             ON r.fingerprint = p.fingerprint
-		WHERE p.id IS NULL OR r.times IS DISTINCT FROM 1`,
+		WHERE p.id IS NULL OR r.times > 1 OR r.times IS NULL AND p.updated_at >= ` + requestsGone,
 	},
 	{
 		// Keys like the worker's own were free to callers before version 5: a payment whose key is taken has no record.
@@ -213,10 +213,12 @@ var moneyChecks = []Check{
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is applied, and its payment is not expired', r.key)
 		            ELSE format('payment %s is expired: its record %s is %s', p.id, p.key,
 		              coalesce(r.status, 'not there')) END
-		FROM (SELECT id, 'lastseat:payment.expire:' || id AS key FROM lastseat.payments WHERE status = 'expired') p
+		FROM (SELECT id, updated_at, 'lastseat:payment.expire:' || id AS key FROM lastseat.payments
+		      WHERE status = 'expired') p
 		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'payment.expire'
 		  OR starts_with(key, 'lastseat:payment.expire:')) r ON r.key = p.key
-		WHERE r.key IS NULL OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)`,
+		WHERE r.key IS NULL AND p.updated_at >= ` + requestsGone + `
+		   OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)`,
 	},
 	{
 		Name: "payments.overdue",
@@ -241,12 +243,13 @@ var requestChecks = []Check{
 		FROM (SELECT key, kind, status, code, makes FROM lastseat.requests JOIN (VALUES
 		        ('payment.transfer', 'plain'), ('payment.capture', 'capture'), ('payment.refund', 'refund'),
 		        ('payment.reverse', 'reversal'), ('booking.book', 'plain')) AS of_kind(kind, makes) USING (kind)) r
-		FULL JOIN (SELECT t.id, t.key, CASE WHEN t.reverses_id IS NOT NULL THEN 'reversal'
+		FULL JOIN (SELECT t.id, t.key, t.created_at, CASE WHEN t.reverses_id IS NOT NULL THEN 'reversal'
 		                                    WHEN t.payment_id IS NULL THEN 'plain'
 		                                    WHEN t.from_account = p.from_account THEN 'capture'
 		                                    WHEN t.from_account = p.to_account THEN 'refund' END AS made
 		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id) t ON t.key = r.key
-		WHERE (r.status = 'applied') IS DISTINCT FROM (t.id IS NOT NULL) OR r.makes <> t.made`,
+		WHERE CASE WHEN r.key IS NULL THEN t.created_at >= ` + requestsGone + `
+		           ELSE (r.status = 'applied') <> (t.id IS NOT NULL) OR r.makes <> t.made END`,
 	},
 	{
 		Name: "requests.outcome",
@@ -298,6 +301,10 @@ var requestChecks = []Check{
 		WHERE l.times IS DISTINCT FROM 1 AND r.settled_at >= (SELECT min(settled_at) FROM lastseat.outcome_log)`,
 	},
 }
+
+// requestsGone is the time before which retention may have removed requests. What they have left behind may then stand
+// alone: the checks of the history prove that each of them was removed on record.
+const requestsGone = `coalesce((SELECT before FROM lastseat.removed WHERE what = 'requests'), '-infinity')`
 
 // overdue says of a row that it has not ended 10 seconds past its time. What was asked for in time still counts: as
 // long as such a request waits, the row stays.

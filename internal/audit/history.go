@@ -61,6 +61,17 @@ var historyChecks = []Check{
 		run:  compare(definitionRows("limit_groups", "id", "per_customer", "created_at", "updated_at")),
 	},
 	{
+		Name: "history.retention",
+		Rule: "how long is kept what was settled is as it was last said",
+		run:  compare(definitionRows("retention", "what", "days")),
+	},
+	{
+		Name: "history.removed",
+		Rule: "how far retention has come is as it was noted",
+		run: compare(definitionRows("removed", "what", "before", "last_timeline", "last_xid", "last_number",
+			"last_place")),
+	},
+	{
 		Name: "history.resources",
 		Rule: "every resource's capacity and group are as they were last defined, and none is made up or missing",
 		run:  compare(definitionRows("resources", "id", "capacity", "overbook", "limit_group", "created_at")),
@@ -91,16 +102,20 @@ type noted struct {
 	id       string
 	relation string
 	digest   []byte
+	at       time.Time
 }
+
+// removed: it was removed, on record.
+func (n *noted) removed() bool { return strings.HasSuffix(n.relation, history.Removed) }
 
 // A row of history_waiting counts as noted: a lane is about to take it into the chain.
 const notedSQL = `
-	SELECT id, relation, digest, columns FROM (
-		SELECT %[1]s AS id, h.relation, k.digest, NULL::text[] AS columns, %[2]s AS version, h.number, k.n
+	SELECT id, relation, digest, at, columns FROM (
+		SELECT %[1]s AS id, h.relation, k.digest, h.at, NULL::text[] AS columns, %[2]s AS version, h.number, k.n
 		FROM lastseat.history h, unnest(h.keys, h.digests) WITH ORDINALITY AS k(key, digest, n)
 		WHERE h.relation = ANY ($1)
 		UNION ALL
-		SELECT %[1]s, k.relation, NULL, k.columns, %[2]s, 9223372036854775807, k.number
+		SELECT %[1]s, k.relation, NULL, k.at, k.columns, %[2]s, 9223372036854775807, k.number
 		FROM lastseat.history_waiting k WHERE k.relation = split_part(($1::text[])[1], '.', 1)
 	) noted ORDER BY id COLLATE "C", version, number, n`
 
@@ -159,7 +174,7 @@ func (r *reader[R]) close(ctx context.Context) error {
 
 func scanNoted(rows pgx.Rows) (n noted, err error) {
 	var columns []*string
-	if err := rows.Scan(&n.id, &n.relation, &n.digest, &columns); err != nil || columns == nil {
+	if err := rows.Scan(&n.id, &n.relation, &n.digest, &n.at, &columns); err != nil || columns == nil {
 		return n, err
 	}
 	if n.relation != history.Requests {
@@ -237,6 +252,10 @@ func nextRow(ctx context.Context, rows *reader[kept], notes *reader[noted]) (*ke
 
 // judge says what is wrong with a row, if anything is.
 func judge(t table, row *kept, notes []noted) string {
+	notes, wrong := withoutRemoved(t, notes)
+	if wrong != "" || row == nil && len(notes) == 0 {
+		return wrong
+	}
 	if row == nil {
 		name := strings.TrimLeft(notes[0].id, "0")
 		return fmt.Sprintf("%s %s was settled, and is not there: it was deleted, or set back", what(t), name)
@@ -256,11 +275,40 @@ func judge(t table, row *kept, notes []noted) string {
 	return ""
 }
 
+// withoutRemoved leaves what the history has of a row since it was last removed on record. What was removed has to be
+// what was last noted before that. A request is noted more than once if it was retried: any of its notes will do.
+func withoutRemoved(t table, notes []noted) (since []noted, wrong string) {
+	for _, removal := range notes {
+		if !removal.removed() {
+			continue
+		}
+		var before []noted
+		since = nil
+		for _, n := range notes {
+			switch {
+			case n.at.After(removal.at):
+				since = append(since, n)
+			case !n.removed():
+				before = append(before, n)
+			}
+		}
+		if t.relations[0] != history.Requests && len(before) > 1 {
+			before = before[len(before)-1:]
+		}
+		if !slices.ContainsFunc(before, func(n noted) bool { return bytes.Equal(n.digest, removal.digest) }) {
+			return nil, fmt.Sprintf("%s %s was changed before it was removed: what was removed is not what was settled",
+				what(t), strings.TrimLeft(removal.id, "0"))
+		}
+		notes = since
+	}
+	return notes, ""
+}
+
 func what(t table) string {
 	names := map[string]string{
 		history.Requests: "request", history.Transfers: "transfer", history.Payments: "payment",
 		history.Reservations: "reservation", history.Items: "item", "accounts": "account", "currencies": "currency",
-		"limit_groups": "limit group", "resources": "resource",
+		"limit_groups": "limit group", "resources": "resource", "retention": "retention of", "removed": "removal of",
 	}
 	return names[t.relations[0]]
 }

@@ -15,18 +15,11 @@ import (
 // The tables that the history is about. Each is read in the order of its key.
 
 var requestRows = table{
-	relations: []string{history.Requests, history.Failed, history.Reopened}, id: "k.key", version: "0",
-	sql: `
-	SELECT key, kind, fingerprint, job_id, requested_at, status, coalesce(code, ''), detail::text, attempts, settled_at
-	FROM lastseat.requests ORDER BY key`,
+	relations: []string{history.Requests, history.Failed, history.Reopened, history.Requests + history.Removed},
+	id:        "k.key", version: "0",
+	sql: `SELECT ` + history.RequestColumns + ` FROM lastseat.requests r ORDER BY r.key`,
 	scan: func(rows pgx.Rows) (kept, error) {
-		var q history.Request
-		var settledAt *time.Time
-		err := rows.Scan(&q.Key, &q.Kind, &q.Fingerprint, &q.JobID, &q.RequestedAt, &q.Status, &q.Code, &q.Detail,
-			&q.Attempts, &settledAt)
-		if settledAt != nil {
-			q.SettledAt = *settledAt
-		}
+		q, err := history.ScanRequest(rows)
 		return kept{id: q.Key, name: q.Key, status: q.Status, digest: q.Digest()}, err
 	},
 }

@@ -118,10 +118,12 @@ var inventoryChecks = []Check{
 		            ELSE format('reservation %s is %s, its request %s%s is %s', v.id, v.status, v.key, CASE WHEN v.times > 1
 		              THEN format(' (of %s reservations)', v.times) END,
 		                        coalesce(nullif(concat_ws(', ', r.kind, r.status, r.code), ''), 'not there')) END
-		FROM (SELECT id, key, status, count(*) OVER (PARTITION BY key) AS times FROM lastseat.reservations) v
+		FROM (SELECT id, key, status, count(*) OVER (PARTITION BY key) AS times, created_at FROM lastseat.reservations
+		      WHERE created_at >= ` + requestsGone + `) v
 		FULL JOIN (SELECT key, kind, status, code FROM lastseat.requests
 		  WHERE kind IN ('reservation.hold', 'booking.book')) r ON r.key = v.key
-		WHERE CASE WHEN v.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
+		WHERE CASE WHEN v.id IS NULL THEN (r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args')
+		             AND NOT EXISTS (SELECT FROM lastseat.reservations o WHERE o.key = r.key)
 		           WHEN r.key IS NULL OR v.times > 1 THEN true
 		           WHEN v.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
 		           WHEN v.status = 'rejected' THEN r.status <> 'rejected'
@@ -137,13 +139,16 @@ var inventoryChecks = []Check{
 		  THEN format('request %s is applied, and there is no reservation that it confirms', r.key)
 		            ELSE format('reservation %s is %s: %s applied requests confirm it', v.id, v.status,
 		              v.booked + coalesce(r.times, 0)) END
-		FROM (SELECT v.id, v.status, count(b.key) AS booked, ` + fingerprint("reservation.confirm", `'reservation', v.id`) + `
+		FROM (SELECT v.id, v.status, v.updated_at, count(b.key) AS booked,
+		             ` + fingerprint("reservation.confirm", `'reservation', v.id`) + `
 		      FROM lastseat.reservations v LEFT JOIN lastseat.requests b ON b.key = v.key AND b.kind = 'booking.book'
 		        AND b.status = 'applied' GROUP BY v.id) v
 		FULL JOIN (SELECT min(key) AS key, fingerprint, count(*) AS times
 		           FROM lastseat.requests WHERE kind = 'reservation.confirm' AND status = 'applied' GROUP BY fingerprint) r
 		             ON r.fingerprint = v.fingerprint
-		WHERE v.id IS NULL OR CASE v.status WHEN 'confirmed' THEN v.booked + coalesce(r.times, 0) <> 1 WHEN 'cancelled'
+		WHERE v.id IS NULL OR CASE v.status WHEN 'confirmed' THEN v.booked + coalesce(r.times, 0) > 1
+		    OR v.booked + coalesce(r.times, 0) = 0 AND v.updated_at >= ` + requestsGone + `
+		                                    WHEN 'cancelled'
 		  THEN v.booked + coalesce(r.times, 0) > 1
 		                                    ELSE v.booked + coalesce(r.times, 0) > 0 END`,
 	},
@@ -154,12 +159,12 @@ var inventoryChecks = []Check{
 		sql: `
 		SELECT CASE WHEN v.id IS NULL THEN format('request %s is applied, and its reservation is not cancelled', r.key)
 		            ELSE format('reservation %s is cancelled: %s applied requests ask for it', v.id, coalesce(r.times, 0)) END
-		FROM (SELECT id, ` + fingerprint("reservation.cancel", `'reservation', id`) + `
+		FROM (SELECT id, updated_at, ` + fingerprint("reservation.cancel", `'reservation', id`) + `
 		      FROM lastseat.reservations WHERE status = 'cancelled') v
 		FULL JOIN (SELECT key, fingerprint, count(*) OVER (PARTITION BY fingerprint) AS times
 		           FROM lastseat.requests WHERE kind = 'reservation.cancel' AND status = 'applied') r
 		             ON r.fingerprint = v.fingerprint
-		WHERE v.id IS NULL OR r.times IS DISTINCT FROM 1`,
+		WHERE v.id IS NULL OR r.times > 1 OR r.times IS NULL AND v.updated_at >= ` + requestsGone,
 	},
 	{
 		// See payments.expired.
@@ -170,10 +175,12 @@ var inventoryChecks = []Check{
 		SELECT CASE WHEN v.id IS NULL THEN format('request %s is applied, and its reservation is not expired', r.key)
 		            ELSE format('reservation %s is expired: its record %s is %s', v.id, v.key,
 		              coalesce(r.status, 'not there')) END
-		FROM (SELECT id, 'lastseat:reservation.expire:' || id AS key FROM lastseat.reservations WHERE status = 'expired') v
+		FROM (SELECT id, updated_at, 'lastseat:reservation.expire:' || id AS key FROM lastseat.reservations
+		      WHERE status = 'expired') v
 		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'reservation.expire'
 		  OR starts_with(key, 'lastseat:reservation.expire:')) r ON r.key = v.key
-		WHERE r.key IS NULL OR r.kind = 'reservation.expire' AND (r.status = 'applied') <> (v.id IS NOT NULL)`,
+		WHERE r.key IS NULL AND v.updated_at >= ` + requestsGone + `
+		   OR r.kind = 'reservation.expire' AND (r.status = 'applied') <> (v.id IS NOT NULL)`,
 	},
 	{
 		// One that waited and ended may have been granted before, or not. See payments.expired for the keys.
@@ -185,11 +192,12 @@ var inventoryChecks = []Check{
 		  THEN format('request %s is %s, and no reservation was told to wait that it could grant', g.key, g.status)
 		            ELSE format('reservation %s was told to wait and is %s: its record %s is %s', v.id, v.status, v.record,
 		              coalesce(g.status, 'not there')) END
-		FROM (SELECT v.id, v.status, 'lastseat:reservation.grant:' || v.id AS record
-		      FROM lastseat.reservations v JOIN lastseat.requests r ON r.key = v.key AND r.code = 'waiting') v
+		FROM (SELECT v.id, v.status, 'lastseat:reservation.grant:' || v.id AS record, v.created_at
+		      FROM lastseat.reservations v LEFT JOIN lastseat.requests r ON r.key = v.key
+		      WHERE r.code = 'waiting' OR v.created_at < ` + requestsGone + `) v
 		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'reservation.grant'
 		  OR starts_with(key, 'lastseat:reservation.grant:')) g ON g.key = v.record
-		WHERE CASE WHEN g.key IS NULL THEN v.status IN ('held', 'confirmed')
+		WHERE CASE WHEN g.key IS NULL THEN v.status IN ('held', 'confirmed') AND v.created_at >= ` + requestsGone + `
 		           WHEN v.id IS NULL THEN g.kind = 'reservation.grant' AND g.status = 'applied'
 		           ELSE g.kind = 'reservation.grant' AND (g.status <> 'applied' OR v.status = 'waiting') END`,
 	},

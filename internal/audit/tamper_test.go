@@ -131,6 +131,9 @@ var moreTamperings = []tampering{
 		UPDATE lastseat.entries SET version = 1003 - version WHERE account_id = 'card' AND version = 1002;
 		UPDATE lastseat.entries e SET balance_after = (SELECT sum(amount) FROM lastseat.entries b
 		  WHERE b.account_id = 'card' AND b.version <= e.version) WHERE account_id = 'card'`, "of account card"},
+	{"a retention from nowhere", `INSERT INTO lastseat.retention VALUES ('requests', 0)`, "retention of requests"},
+	{"a removal from nowhere", `INSERT INTO lastseat.removed (what, before) VALUES ('requests', now())`,
+		"removal of requests"},
 	{"an item deleted", `DELETE FROM lastseat.reservation_items WHERE reservation_id = 'let-go' AND position = 2`,
 		"let-go#2"},
 }

@@ -123,6 +123,9 @@ func areMissing(flags []string) string {
 // wrongCount is of a command that takes words.
 func wrongCount(cmd *cobra.Command, found []string) error {
 	_, words, _ := strings.Cut(cmd.Use, " ")
+	if found != nil && found[1] == "1" { // of two
+		return fmt.Errorf("%s is missing: %s", strings.Fields(words + " word value")[1], usageLine(cmd))
+	}
 	if found != nil && found[1] != "0" {
 		return fmt.Errorf("%s words are given where one belongs: %s; quote a value with blanks", found[1], usageLine(cmd))
 	}

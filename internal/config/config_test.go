@@ -20,7 +20,7 @@ const url = "postgres://lastseat_worker:hunter2@db.example:5432/shop"
 var defaults = config.Config{
 	DatabaseURL: url, Lanes: 1, Batch: 2000, TxRetries: 5, Isolation: config.Isolation(pgx.Serializable),
 	Poll: time.Second, StopTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
-	HoldLimit: 30 * time.Second, ReplyLimit: 30 * time.Second,
+	HoldLimit: 30 * time.Second, ReplyLimit: 30 * time.Second, RetainEvery: time.Hour,
 }
 
 // mistakes loads what has to be refused.
@@ -75,13 +75,15 @@ func TestEveryVariableIsRead(t *testing.T) {
 		KeepCompleted: time.Hour,
 		Poll:          10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
 		HoldLimit: 100 * time.Millisecond, ReplyLimit: time.Minute, Relay: "nats://broker:4222",
+		RetainURL: url, RetainEvery: 24 * time.Hour,
 	}
 	got, err := config.Load([]string{
 		"DATABASE_URL=" + url, "LASTSEAT_LANES=64", "LASTSEAT_BATCH=10000", "LASTSEAT_TX_RETRIES=100",
 		"LASTSEAT_ISOLATION=Read Committed",
 		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG",
 		"LASTSEAT_HOLD_LIMIT=100ms", "LASTSEAT_REPLY_LIMIT=1m",
-		"LASTSEAT_LOG_FORMAT=json", "LASTSEAT_RELAY=nats://broker:4222",
+		"LASTSEAT_LOG_FORMAT=json", "LASTSEAT_RELAY=nats://broker:4222", "LASTSEAT_RETAIN_URL=" + url,
+		"LASTSEAT_RETAIN_EVERY=24h",
 	}, true)
 	if err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -108,6 +110,8 @@ var bad = map[string][]string{
 	"LASTSEAT_LOG_LEVEL":      {"loud", `is "loud"`},
 	"LASTSEAT_LOG_FORMAT":     {"xml", `"text" or "json"`},
 
+	"LASTSEAT_RETAIN_URL":      {"postgres://u:hunter2@host:port/shop", "can't be read"},
+	"LASTSEAT_RETAIN_EVERY":    {"1ms", "1s or longer"},
 	"LASTSEAT_RELAY":           {"nats://b:4222,https://u:hunter2@h/hunter2#x=hunter2", `can't be used: URL 2: https has no option "x"`},
 	"LASTSEAT_SEAL_KEY":        {"secret", "is not 64 hexadecimal digits"},
 	"LASTSEAT_SEAL_PUBLIC_KEY": {"0123", "is not 64 hexadecimal digits"},

@@ -27,6 +27,13 @@ const (
 	Items        = "reservation_items"
 )
 
+// Removal is the chain in which retention notes what it removes, and Removed what it adds to the name of the table:
+// requests.removed. A digest of such a link is that of the row as it was when it was removed.
+const (
+	Removal = "retention"
+	Removed = ".removed"
+)
+
 // DigestSize is the length of a row's digest in bytes: the first half of a SHA-256.
 const DigestSize = 16
 

@@ -18,7 +18,8 @@ var intro string
 type function struct {
 	Name, Signature, Result, Comment string
 	Columns                          []string // of the answer, where it has its own
-	Producer, Worker, Viewer, Asks   bool
+	Producer, Worker, Viewer, Keeper bool
+	Asks                             bool
 }
 
 const functionsSQL = `
@@ -30,6 +31,7 @@ const functionsSQL = `
 	         FROM unnest(proargnames, proallargtypes, proargmodes) AS a(name, type, mode) WHERE mode IN ('t', 'o')),
 	       has_function_privilege('lastseat_producer', p.oid, 'EXECUTE'), has_function_privilege('lastseat_worker', p.oid,
 	         'EXECUTE'), has_function_privilege('lastseat_viewer', p.oid, 'EXECUTE'),
+	         has_function_privilege('lastseat_keeper', p.oid, 'EXECUTE'),
 	       coalesce(prorettype = 'lastseat.receipt'::regtype
 	         AND (proargnames[1] = 'key' OR proname IN ('enqueue', 'enqueue_many')), false)
 	FROM pg_proc p
@@ -39,6 +41,9 @@ const functionsSQL = `
 // The order of the pages' first part is that of use; what is not named here comes after it.
 var order = append(verbs(), "enqueue", "enqueue_many", "retry", "outcome", "outcomes", "outcomes_since",
 	"outcomes_cursor")
+
+func works(f function) bool { return f.Worker && !f.Producer && !f.Viewer }
+func keeps(f function) bool { return f.Keeper && !f.Producer }
 
 func reference(ctx context.Context, conn *pgx.Conn) (string, error) {
 	rows, err := conn.Query(ctx, functionsSQL)
@@ -64,10 +69,8 @@ func reference(ctx context.Context, conn *pgx.Conn) (string, error) {
 		{"What is done at once", "In the caller's transaction, without a worker.",
 			func(f function) bool { return f.Producer && !f.Asks && !f.Viewer }},
 		{"What a service looks at", "", func(f function) bool { return f.Viewer }},
-		{"Of the worker", "Not for services, and free to change with a release.", func(f function) bool {
-			return f.Worker &&
-				!f.Producer && !f.Viewer
-		}},
+		{"Of the worker", "Not for services, and free to change with a release.", works},
+		{"Of retention", "For `worker retain`, and free to change with a release.", keeps},
 	} {
 		fmt.Fprintf(page, "## %s\n\n", part.title)
 		if part.text != "" {
@@ -181,7 +184,8 @@ const rightsSQL = `
 			  THEN has_sequence_privilege(role, c.oid, kind)
 			           WHEN relkind <> 'S' AND kind <> 'USAGE'
 			           THEN columns IS NOT NULL OR has_table_privilege(role, c.oid, kind) END), '-')
-		FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker}'::text[]) WITH ORDINALITY AS r(role, n) ORDER BY n)
+		FROM unnest('{lastseat_producer,lastseat_viewer,lastseat_worker,lastseat_keeper}'::text[])
+		  WITH ORDINALITY AS r(role, n) ORDER BY n)
 	FROM pg_class c WHERE relnamespace = 'lastseat'::regnamespace AND relkind IN ('r', 'v', 'S')
 	  ORDER BY relkind DESC, relname COLLATE "C"`
 
@@ -189,7 +193,8 @@ const rightsSQL = `
 func writeRights(ctx context.Context, conn *pgx.Conn, page *strings.Builder) error {
 	page.WriteString("## Rights\n\nWhat each role may do, and nothing else; [roles.md](roles.md) says what that means. " +
 		"Everything belongs to lastseat_owner, who has no login.\n\n" +
-		"| table or sequence | lastseat_producer | lastseat_viewer | lastseat_worker |\n|---|---|---|---|\n")
+		"| table or sequence | lastseat_producer | lastseat_viewer | lastseat_worker | lastseat_keeper |\n" +
+		"|---|---|---|---|---|\n")
 	rows, err := conn.Query(ctx, rightsSQL)
 	if err != nil {
 		return err
@@ -202,7 +207,8 @@ func writeRights(ctx context.Context, conn *pgx.Conn, page *strings.Builder) err
 	}); err != nil {
 		return err
 	}
-	page.WriteString("\n| function | lastseat_producer | lastseat_viewer | lastseat_worker |\n|---|---|---|---|\n")
+	page.WriteString("\n| function | lastseat_producer | lastseat_viewer | lastseat_worker | lastseat_keeper |\n" +
+		"|---|---|---|---|---|\n")
 	rows, err = conn.Query(ctx, functionsSQL)
 	if err != nil {
 		return err
@@ -214,8 +220,9 @@ func writeRights(ctx context.Context, conn *pgx.Conn, page *strings.Builder) err
 	yes := map[bool]string{true: "EXECUTE", false: "-"}
 	last := ""
 	for i := range functions {
-		if f := &functions[i]; (f.Producer || f.Viewer || f.Worker) && f.Name != last {
-			fmt.Fprintf(page, "| `%s` | %s | %s | %s |\n", f.Name, yes[f.Producer], yes[f.Viewer], yes[f.Worker])
+		if f := &functions[i]; (f.Producer || f.Viewer || f.Worker || f.Keeper) && f.Name != last {
+			fmt.Fprintf(page, "| `%s` | %s | %s | %s | %s |\n", f.Name, yes[f.Producer], yes[f.Viewer], yes[f.Worker],
+				yes[f.Keeper])
 			last = f.Name
 		}
 	}

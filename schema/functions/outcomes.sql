@@ -8,7 +8,8 @@ BEGIN ATOMIC
     FROM lastseat.requests r WHERE r.key = outcome.key;
 END;
 COMMENT ON FUNCTION lastseat.outcome IS
-'What came of the request with this key: one row, or none if the key was never used.
+'What came of the request with this key: one row, or none if the key was never used, or is no longer kept '
+'(lastseat.retention()).
 
 key: the idempotency key.';
 GRANT EXECUTE ON FUNCTION lastseat.outcome TO lastseat_producer, lastseat_worker, lastseat_viewer;
@@ -24,7 +25,7 @@ BEGIN
         JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = asked.key OFFSET 0) r ON true ORDER BY asked.n;
 END $$;
 COMMENT ON FUNCTION lastseat.outcomes IS
-'What came of the requests with these keys, in the order of the keys. Keys that were never used are left out.
+'What came of the requests with these keys, in the order of the keys. Keys that were never used, or are no longer kept, are left out.
 
 keys: the idempotency keys.';
 GRANT EXECUTE ON FUNCTION lastseat.outcomes TO lastseat_producer, lastseat_worker, lastseat_viewer;
@@ -80,7 +81,18 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp SET
 #variable_conflict use_column
 DECLARE
     next timelines;
+    gone removed;
 BEGIN
+    SELECT * INTO gone FROM removed g WHERE g.what = 'outcome_log';
+    IF (check_cursor.timeline, check_cursor.xid, check_cursor.number, check_cursor.place)
+       < (gone.last_timeline, gone.last_xid, gone.last_number, gone.last_place) THEN
+        RAISE EXCEPTION 'outcomes after the cursor "%" are no longer kept', since
+            USING ERRCODE = 'LS002',
+                  DETAIL = 'Outcomes are removed from the feed some time after they were settled: lastseat.retention() has '
+                           'how long they are kept.',
+                  HINT = 'Go on with the oldest that is kept, lastseat.outcomes_since(''''). For what came between, ask for '
+                         'the keys that you wait for: lastseat.outcomes(keys).';
+    END IF;
     IF check_cursor.number = 0 THEN
         IF check_cursor.xid > pg_snapshot_xmax(pg_current_snapshot()) AND NOT pg_is_in_recovery() AND EXISTS (
             SELECT FROM timelines t WHERE t.number = check_cursor.timeline AND t.server = server_history()) THEN
@@ -117,7 +129,7 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_cursor IS
-'Refuses a cursor of outcomes that this database does not have.
+'Refuses a cursor of outcomes that this database does not have, or that has outcomes behind it that are gone.
 
 since: the cursor.
 timeline: the number of its timeline.
@@ -202,11 +214,11 @@ COMMENT ON FUNCTION lastseat.outcomes_since IS
 'by then, only the later one appears. Read it at READ COMMITTED. To work on each outcome once, store the cursor in '
 'the transaction that works on the rows.
 
-since: the cursor of the last row that you have; empty: from the beginning.
+since: the cursor of the last row that you have; empty: from the oldest outcome that is kept.
 max_rows: at most so many.
 
-Errors: LS002 not a cursor, or one of outcomes that this database does not have: it was restored, or a standby took '
-'over, as of an earlier time. The hint says how to go on.';
+Errors: LS002 not a cursor; or one of outcomes that this database does not have: it was restored, or a standby took '
+'over, as of an earlier time; or outcomes after it are no longer kept. The hint says how to go on.';
 GRANT EXECUTE ON FUNCTION lastseat.outcomes_since TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
 -- Whatever is settled from now on is settled by a transaction that is open now or begins later; after a restore or a

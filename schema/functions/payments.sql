@@ -101,7 +101,10 @@ DECLARE
     asked text;
 BEGIN
     SELECT r.kind INTO asked FROM requests r WHERE r.key = transfer_key;
-    IF asked IN ('payment.transfer', 'booking.book') THEN
+    IF asked IN ('payment.transfer', 'booking.book')
+       -- its request may no longer be kept
+       OR asked IS NULL AND EXISTS (SELECT FROM transfers t WHERE t.key = transfer_key AND t.payment_id IS NULL
+                                      AND t.reverses_id IS NULL) THEN
         RETURN;
     END IF;
     RAISE EXCEPTION 'no transfer was asked for with the key "%"%', transfer_key, coalesce(': it is a ' || asked, '')

@@ -88,6 +88,19 @@ queue: its queue.
 
 Errors: LS002, LS004.';
 
+CREATE OR REPLACE FUNCTION lastseat.refuse_removed(key text)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the request with the key "%" was removed in this moment, for it is no longer kept', key
+        USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
+END $$;
+COMMENT ON FUNCTION lastseat.refuse_removed IS 'Raises the error for a key that was there a moment ago.
+
+key: the key.
+
+Errors: 40001.';
+
 CREATE OR REPLACE FUNCTION lastseat.refuse_reuse(known lastseat.requests)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
@@ -132,6 +145,7 @@ BEGIN
         WHERE EXISTS (SELECT FROM accounts a WHERE a.id = enqueue.args ->> 'from'
                         AND a.currency = enqueue.args ->> 'currency')
           AND EXISTS (SELECT FROM accounts a WHERE a.id = enqueue.args ->> 'to')
+          AND NOT (EXISTS (SELECT FROM removed) AND EXISTS (SELECT FROM transfers t WHERE t.key = enqueue.key))
         ON CONFLICT (key) DO NOTHING;
     END IF;
     IF NOT plain OR NOT FOUND THEN
@@ -143,12 +157,16 @@ BEGIN
                 nullif(sha256(convert_to(enqueue.kind || ' ' || (enqueue.args - 'key')::text, 'UTF8')), mark), job, asked)
         ON CONFLICT (key) DO NOTHING;
         IF NOT FOUND THEN
-            SELECT * INTO STRICT known FROM requests r WHERE r.key = enqueue.key;
+            SELECT * INTO known FROM requests r WHERE r.key = enqueue.key;
+            IF NOT FOUND THEN
+                PERFORM refuse_removed(enqueue.key);
+            END IF;
             IF known.kind <> enqueue.kind OR known.fingerprint <> mark THEN
                 PERFORM refuse_reuse(known);
             END IF;
             RETURN ROW(known.key, known.kind, known.status, true)::receipt;
         END IF;
+        PERFORM check_expired(ARRAY[enqueue.key]);
         -- The default time at which something runs out is reckoned from when it may be done.
         PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, greatest(enqueue.scheduled_at, asked));
     END IF;
@@ -292,8 +310,11 @@ BEGIN
     GET DIAGNOSTICS added = ROW_COUNT;
     fresh := CASE WHEN added = total THEN array_fill(true, ARRAY[total::integer]) ELSE
         ARRAY(SELECT r.job_id = a.job FROM unnest(keys, jobs) WITH ORDINALITY AS a(key, job, n)
-              JOIN LATERAL (SELECT q.job_id FROM requests q WHERE q.key = a.key OFFSET 0) r ON true
+              LEFT JOIN LATERAL (SELECT q.job_id FROM requests q WHERE q.key = a.key OFFSET 0) r ON true
               ORDER BY a.n) END;
+    n := 0;
+    PERFORM refuse_removed(a.key) FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh IS NULL;
+    PERFORM check_expired(ARRAY(SELECT a.key FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh));
     missing := missing_names(args, plain);
 
     FOR n IN SELECT p.n FROM unnest(plain, fresh, missing) WITH ORDINALITY AS p(plain, fresh, missing, n)
@@ -463,4 +484,5 @@ own: the number of Lastseat''s newest migration.
 river: the number of River''s newest migration.
 functions: the number of the set of functions.
 digest: SHA-256 of the set''s files.';
-GRANT EXECUTE ON FUNCTION lastseat.schema_version TO lastseat_producer, lastseat_worker, lastseat_viewer;
+GRANT EXECUTE ON FUNCTION lastseat.schema_version
+TO lastseat_producer, lastseat_worker, lastseat_viewer, lastseat_keeper;

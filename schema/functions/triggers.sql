@@ -200,3 +200,45 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION lastseat.note_definition IS 'Trigger: leaves what was defined to the history.';
+
+-- A row goes only if the same transaction has noted it in the history. TG_ARGV: a hint, and the row's key as the history
+-- has it.
+CREATE OR REPLACE FUNCTION lastseat.check_removal()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    noted CONSTANT text[] := ARRAY(
+        SELECT k.key
+        FROM (SELECT h.keys, h.relation, h.xmin AS writer FROM history h WHERE h.chain = 'retention'
+              ORDER BY h.number DESC LIMIT 8) h, unnest(h.keys) AS k(key)
+        WHERE h.writer = pg_current_xact_id()::xid AND h.relation = TG_TABLE_NAME || '.removed');
+    other text;
+BEGIN
+    EXECUTE format('SELECT %1$s FROM gone g WHERE NOT EXISTS (SELECT FROM unnest($1) AS n(key) WHERE n.key = %1$s) LIMIT 1',
+        TG_ARGV[1]) INTO other USING noted;
+    IF other IS NOT NULL THEN
+        RAISE EXCEPTION '% of lastseat.% is not allowed', TG_OP, TG_TABLE_NAME
+            USING ERRCODE = 'integrity_constraint_violation', DETAIL = format('Row %s is not noted as removed.', other),
+                  HINT = TG_ARGV[0] || ' worker retain run removes what is too old.';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.check_removal IS
+'Trigger: a row is deleted only if the history notes that in the same transaction.';
+
+-- A reader that stands before a row that is gone is refused (check_cursor): so nothing goes that is not noted as gone.
+CREATE OR REPLACE FUNCTION lastseat.check_log_removal()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM gone g
+               WHERE NOT EXISTS (SELECT FROM removed e WHERE e.what = 'outcome_log'
+                                   AND (g.timeline, g.xid, g.number) <= (e.last_timeline, e.last_xid, e.last_number))) THEN
+        RAISE EXCEPTION 'DELETE of lastseat.outcome_log is not allowed'
+            USING ERRCODE = 'integrity_constraint_violation',
+                  HINT = 'Readers would pass over it unseen. worker retain run removes what is too old.';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.check_log_removal IS
+'Trigger: rows of outcome_log are deleted only by retention, the oldest first.';

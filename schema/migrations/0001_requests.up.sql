@@ -11,12 +11,12 @@
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA lastseat FROM PUBLIC;
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
-GRANT USAGE ON SCHEMA lastseat TO lastseat_worker, lastseat_producer, lastseat_viewer;
-GRANT SELECT ON ALL TABLES IN SCHEMA lastseat TO lastseat_viewer, lastseat_worker;
-ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat GRANT SELECT ON TABLES TO lastseat_viewer, lastseat_worker;
+GRANT USAGE ON SCHEMA lastseat TO lastseat_worker, lastseat_producer, lastseat_viewer, lastseat_keeper;
+GRANT SELECT ON ALL TABLES IN SCHEMA lastseat TO lastseat_viewer, lastseat_worker, lastseat_keeper;
+ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat GRANT SELECT ON TABLES TO lastseat_viewer, lastseat_worker, lastseat_keeper;
 -- worker audit looks whether a sequence was set back.
-GRANT SELECT ON ALL SEQUENCES IN SCHEMA lastseat TO lastseat_viewer, lastseat_worker;
-ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat GRANT SELECT ON SEQUENCES TO lastseat_viewer, lastseat_worker;
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA lastseat TO lastseat_viewer, lastseat_worker, lastseat_keeper;
+ALTER DEFAULT PRIVILEGES IN SCHEMA lastseat GRANT SELECT ON SEQUENCES TO lastseat_viewer, lastseat_worker, lastseat_keeper;
 
 -- River's client does its housekeeping in the worker's name. Nobody rewrites what a job asks for. River's insertion of
 -- a unique job needs the right to change its kind, and sets it to what it is.
@@ -59,7 +59,7 @@ CREATE TABLE lastseat.requests (
     -- touches no index, and one transaction often settles a whole page of requests.
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE lastseat.requests IS
-    'One row for every idempotency key, kept for ever: what was asked for and what came of it.';
+    'One row for every idempotency key, kept as long as lastseat.retention says: what was asked for and what came of it.';
 COMMENT ON COLUMN lastseat.requests.key IS 'The caller''s idempotency key.';
 COMMENT ON COLUMN lastseat.requests.kind IS 'What was asked for: payment.transfer, for example.';
 COMMENT ON COLUMN lastseat.requests.fingerprint IS
@@ -92,9 +92,13 @@ CREATE TRIGGER identity AFTER UPDATE OF key, kind, fingerprint, spelled ON lasts
     WHEN ((OLD.key, OLD.kind, OLD.fingerprint, OLD.spelled)
           IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint, NEW.spelled))
     EXECUTE FUNCTION lastseat.refuse_change('A key stands for one request with its arguments.');
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.requests
+CREATE TRIGGER kept BEFORE TRUNCATE ON lastseat.requests
     FOR EACH STATEMENT
     EXECUTE FUNCTION lastseat.refuse_change('If a request were deleted, its key could be used a second time.');
+-- Retention alone gets past this: it notes in the history what it removes, in the same transaction.
+CREATE TRIGGER removed AFTER DELETE ON lastseat.requests REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.check_removal('If a request were deleted, its key could be used a second time.', 'g.key');
 
 CREATE TYPE lastseat.receipt AS (key text, kind text, status text, duplicate boolean);
 COMMENT ON TYPE lastseat.receipt IS
@@ -161,7 +165,7 @@ CREATE TABLE lastseat.outcome_log (
 );
 COMMENT ON TABLE lastseat.outcome_log IS
     'Which transaction settled what, in order, one row for each batch: the source of lastseat.outcomes_since. '
-    'Rows that all readers have read may be deleted.';
+    'Retention removes the oldest rows.';
 COMMENT ON COLUMN lastseat.outcome_log.timeline IS 'The timeline to which xid belongs.';
 COMMENT ON COLUMN lastseat.outcome_log.xid IS 'The transaction that settled them.';
 COMMENT ON COLUMN lastseat.outcome_log.number IS
@@ -172,7 +176,9 @@ COMMENT ON COLUMN lastseat.outcome_log.keys IS 'The keys of the requests, in the
 
 CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON lastseat.outcome_log
     FOR EACH STATEMENT
-    EXECUTE FUNCTION lastseat.refuse_change('Readers rely on it. Rows that all of them have read may be deleted.');
+    EXECUTE FUNCTION lastseat.refuse_change('Readers rely on it. worker retain run removes what is too old.');
+CREATE TRIGGER removed AFTER DELETE ON lastseat.outcome_log REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.check_log_removal();
 CREATE TRIGGER logged AFTER UPDATE ON lastseat.requests REFERENCING NEW TABLE AS settled
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.log_outcomes();
 
@@ -393,6 +399,42 @@ CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.calls
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.calls
     FOR EACH STATEMENT
     EXECUTE FUNCTION lastseat.refuse_change('If a call were deleted, it could be made a second time.');
+
+-- How long what is settled is kept, and what was removed (docs/decisions/020-retention.md). Only an administrator says how
+-- long; lastseat_keeper removes what is older, and nothing else.
+CREATE TABLE lastseat.retention (
+    what text COLLATE "C" PRIMARY KEY CHECK (what IN ('requests', 'outcome_log') OR what ~ '^requests:.{1,127}$'),
+    days integer CHECK (days >= 0)
+);
+COMMENT ON TABLE lastseat.retention IS 'How long what is settled is kept. What has no row is kept for ever.';
+COMMENT ON COLUMN lastseat.retention.what IS
+    'requests, requests:KIND for one kind, outcome_log.';
+COMMENT ON COLUMN lastseat.retention.days IS 'How many days after it was settled; null: for ever.';
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.retention
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('To keep it for ever: SELECT lastseat.keep(what, NULL).');
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.retention
+    FOR EACH ROW EXECUTE FUNCTION lastseat.note_definition('what', 'days');
+
+CREATE TABLE lastseat.removed (
+    what          text COLLATE "C" PRIMARY KEY,
+    before        timestamptz NOT NULL,
+    last_timeline integer,
+    last_xid      xid8,
+    last_number   bigint,
+    last_place    integer
+);
+COMMENT ON TABLE lastseat.removed IS 'How far retention has come. The history has what it removed, row by row.';
+COMMENT ON COLUMN lastseat.removed.what IS 'The table.';
+COMMENT ON COLUMN lastseat.removed.before IS
+    'Rows that were settled before this may be gone. Of outcome_log: all of them are.';
+COMMENT ON COLUMN lastseat.removed.last_timeline IS 'Of outcome_log: the last row that was removed.';
+COMMENT ON COLUMN lastseat.removed.last_xid IS 'Its transaction.';
+COMMENT ON COLUMN lastseat.removed.last_number IS 'Its number.';
+COMMENT ON COLUMN lastseat.removed.last_place IS 'How many keys it had.';
+CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.removed
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('What is gone does not come back.');
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.removed FOR EACH ROW
+    EXECUTE FUNCTION lastseat.note_definition('what', 'before', 'last_timeline', 'last_xid', 'last_number', 'last_place');
 
 -- The worker sets lastseat.lane in its own transactions, so these triggers let it pass.
 CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW

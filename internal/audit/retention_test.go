@@ -1,0 +1,79 @@
+package audit_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/audit"
+	"github.com/lastseat/lastseat/internal/retention"
+)
+
+// removeOld runs a pass of retention as the role that has no other right.
+func removeOld(t *testing.T, pool *pgxpool.Pool, rows int) retention.Removed {
+	t.Helper()
+	keeper := retention.New(as(t, pool, "lastseat_keeper"), retention.Settings{Rows: rows, Pause: 1})
+	removed, err := keeper.Pass(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return removed
+}
+
+func count(t *testing.T, pool *pgxpool.Pool, what string) (n int64) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM lastseat.`+what).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// What retention removes, the audit finds missing nowhere; what is changed or taken away beside it is named as before.
+func TestRetentionIsNoTampering(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	drain(t, pool)
+	// two cancelled jobs are still there: their requests can be retried, so they stay
+	const old = `requests r WHERE status <> 'pending' AND NOT EXISTS (SELECT FROM lastseat.river_job j WHERE j.id = r.job_id)`
+	if removed := removeOld(t, pool, 7); removed != (retention.Removed{}) {
+		t.Fatalf("nothing says how long, and %+v was removed", removed)
+	}
+	all := count(t, pool, old)
+	refunds := count(t, pool, old+` AND kind = 'payment.refund'`)
+	call(t, pool, `keep('requests', 0)`, `keep('requests:payment.refund', NULL)`)
+	if removed := removeOld(t, pool, 7); removed.Requests != all-refunds || removed.Outcomes == 0 {
+		t.Fatalf("removed %+v of %d, of which %d are kept", removed, all, refunds)
+	}
+	if n := count(t, pool, old); n != refunds || refunds == 0 {
+		t.Errorf("%d requests are left, want %d refunds", n, refunds)
+	}
+	wantClean(t, pool)
+	call(t, pool, `transfer('afterwards', 'bank', 'ada', 5, 'EUR')`, `reverse('back', 't2')`,
+		`enqueue('toy', 'refused', '{}')`) // a key that is free again
+	drain(t, pool)
+	wantClean(t, pool)
+	for _, c := range []tampering{
+		{"one that was removed comes back", settled("t3", "payment.transfer", "applied", "transferred", ""), "request t3"},
+		{"a kept one is deleted", `DELETE FROM lastseat.requests WHERE key = 'refund'`, "request refund"},
+		{"a kept one is changed", `UPDATE lastseat.requests SET attempts = 9 WHERE key = 'refund'`, "request refund"},
+		{"one that came later is deleted", `DELETE FROM lastseat.requests WHERE key = 'afterwards'`, "request afterwards"},
+		{"an old transfer is changed", `UPDATE lastseat.transfers SET description = 'x' WHERE key = 't3'`, "(key t3)"},
+		{"a removal is taken back", `DELETE FROM lastseat.history WHERE chain = 'retention' AND number = 1`, "link 1"},
+		{"a removal has other digests", `UPDATE lastseat.history SET digests[1] = digests[2] WHERE chain = 'retention'
+			AND number = 1`, `link 1 of chain "retention"`},
+		{"a removal of a row that was changed", `UPDATE lastseat.history SET digests[1] = digests[2]
+			WHERE chain = 'retention' AND number = 1`, "was changed before it was removed"},
+		{"the end of what was removed", `DELETE FROM lastseat.history WHERE chain = 'retention'
+			AND number = (SELECT max(number) FROM lastseat.history WHERE chain = 'retention')`, "was deleted, or set back"},
+		{"the time up to which", `UPDATE lastseat.removed SET before = 'infinity' WHERE what = 'requests'`,
+			"removal of requests"},
+		{"how long", `UPDATE lastseat.retention SET days = 1 WHERE what = 'requests'`, "retention of requests"},
+	} {
+		var told []string
+		_, err := audit.Run(t.Context(), past{pool, c.sql}, func(f audit.Finding) { told = append(told, f.Violations...) })
+		if err != nil || !strings.Contains(strings.Join(told, "\n"), c.row) {
+			t.Errorf("%s: %q is not named: %v %v", c.name, c.row, told, err)
+		}
+	}
+}

@@ -1,0 +1,257 @@
+// Package retention removes what was settled long ago, in small transactions beside a running lane. The table
+// lastseat.retention says how old that is; the role that removes can't change it. Each transaction that removes rows
+// adds a link to the chain "retention" of the history, by which worker audit tells retention from tampering
+// (docs/decisions/020-retention.md).
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lastseat/lastseat/internal/history"
+)
+
+// Settings are how a pass goes about it. Their zero values are the defaults.
+type Settings struct {
+	Rows        int           // removed in one transaction, at most: 1000
+	Pause       time.Duration // after each of them: 50 ms
+	LockTimeout time.Duration // how long a transaction waits for a row that somebody has locked: 1 s
+	Logger      *slog.Logger
+}
+
+// Removed is what a pass has removed.
+type Removed struct {
+	Outcomes int64 `json:"outcome_log"` // rows of outcome_log: batches
+	Requests int64 `json:"requests"`
+	// HeldBy is a relay that has yet to deliver what is too old; empty: none.
+	HeldBy string `json:"held_by,omitempty"`
+}
+
+// Keeper removes what is too old.
+type Keeper struct {
+	conn     *pgx.Conn
+	settings Settings
+	removed  Removed
+}
+
+// New makes a keeper on a connection whose role is lastseat_keeper, or a member of it.
+func New(conn *pgx.Conn, settings Settings) *Keeper {
+	if settings.Rows <= 0 {
+		settings.Rows = 1000
+	}
+	if settings.Pause <= 0 {
+		settings.Pause = 50 * time.Millisecond
+	}
+	if settings.LockTimeout <= 0 {
+		settings.LockTimeout = time.Second
+	}
+	if settings.Logger == nil {
+		settings.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Keeper{conn: conn, settings: settings}
+}
+
+// Pass removes all that is too old, and returns what it has removed, with an error too.
+func (k *Keeper) Pass(ctx context.Context) (Removed, error) {
+	k.removed = Removed{}
+	err := k.outcomes(ctx)
+	if err == nil {
+		err = k.requests(ctx)
+	}
+	return k.removed, err
+}
+
+const (
+	removeOutcomesSQL = `SELECT lastseat.remove_outcomes($1)`
+
+	// A relay that stands where the log is too old.
+	heldSQL = `
+	SELECT coalesce((SELECT h.relay FROM lastseat.log_held_by() h
+	                 WHERE EXISTS (SELECT FROM lastseat.outcome_log l
+	                               WHERE l.settled_at < now() - (SELECT make_interval(days => min(r.days))
+	                                                             FROM lastseat.retention r))), '')`
+)
+
+// outcomes comes first: requests are removed only once the feed no longer has them.
+func (k *Keeper) outcomes(ctx context.Context) error {
+	for {
+		var n int
+		err := k.step(ctx, func(tx pgx.Tx) error {
+			return tx.QueryRow(ctx, removeOutcomesSQL, k.settings.Rows).Scan(&n)
+		})
+		if err != nil {
+			return fmt.Errorf("remove rows of outcome_log: %w", err)
+		}
+		k.removed.Outcomes += int64(n)
+		if n < k.settings.Rows {
+			break
+		}
+		if err := k.pause(ctx); err != nil {
+			return err
+		}
+	}
+	if err := k.conn.QueryRow(ctx, heldSQL).Scan(&k.removed.HeldBy); err != nil {
+		return fmt.Errorf("look where the relays stand: %w", err)
+	}
+	return nil
+}
+
+// pagesAtATime of a table are read by one statement: some thousand rows.
+const pagesAtATime = 128
+
+// scan goes through a table in the order of its pages, without an index: an index on the time would cost every request
+// that is settled. step removes what is too old between two places, and returns where it has stopped; "" is the end of
+// the range.
+func (k *Keeper) scan(
+	ctx context.Context, table string, step func(tx pgx.Tx, after, end string) (removed int, last string, err error),
+) error {
+	var pages int64
+	const pagesSQL = `SELECT pg_relation_size($1::regclass) / current_setting('block_size')::bigint`
+	if err := k.conn.QueryRow(ctx, pagesSQL, "lastseat."+table).Scan(&pages); err != nil {
+		return err
+	}
+	after := "(0,0)"
+	for page := int64(0); page < pages; {
+		end := fmt.Sprintf("(%d,0)", page+pagesAtATime)
+		var removed int
+		var last string
+		err := k.step(ctx, func(tx pgx.Tx) (err error) {
+			removed, last, err = step(tx, after, end)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("remove rows of %s: %w", table, err)
+		}
+		if after = last; last == "" {
+			after, page = end, page+pagesAtATime
+		}
+		if removed > 0 {
+			if err := k.pause(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	// One that has a kind of its own in lastseat.retention follows that, the others "requests". A job that is still there
+	// could be retried, and would bring the request back. One that has called somebody outside stays: the key of the call
+	// is made of its own.
+	oldRequestsSQL = `
+	SELECT ` + history.RequestColumns + `, r.ctid::text, now()
+	FROM lastseat.requests r
+	LEFT JOIN lastseat.retention own ON own.what = 'requests:' || r.kind
+	LEFT JOIN lastseat.retention every ON every.what = 'requests'
+	WHERE r.ctid > @after::tid AND r.ctid < @end::tid AND r.status <> 'pending'
+	  AND r.settled_at < (SELECT e.before FROM lastseat.removed e WHERE e.what = 'outcome_log')
+	  AND r.settled_at < now() - make_interval(days => CASE WHEN own.what IS NULL THEN every.days ELSE own.days END)
+	  AND NOT EXISTS (SELECT FROM lastseat.river_job j WHERE j.id = r.job_id)
+	  AND NOT EXISTS (SELECT FROM lastseat.calls c WHERE c.key = r.key)
+	ORDER BY r.ctid LIMIT @rows`
+
+	removeRequestsSQL = `SELECT lastseat.remove_requests(@keys, @digests, @number, @at, @hash)`
+)
+
+func (k *Keeper) requests(ctx context.Context) error {
+	return k.scan(ctx, "requests", func(tx pgx.Tx, after, end string) (int, string, error) {
+		rows, err := tx.Query(ctx, oldRequestsSQL, pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows})
+		if err != nil {
+			return 0, "", err
+		}
+		log := &history.Log{}
+		n, last, now := 0, "", time.Time{}
+		for rows.Next() {
+			request, err := history.ScanRequest(rows, &last, &now)
+			if err != nil {
+				rows.Close()
+				return 0, "", err
+			}
+			log.Add(history.Requests+history.Removed, request.Key, request.Digest())
+			n++
+		}
+		if err := rows.Err(); err != nil || n == 0 {
+			return 0, "", err
+		}
+		if n < k.settings.Rows {
+			last = ""
+		}
+		if err := note(ctx, tx, log, now, removeRequestsSQL); err != nil {
+			return 0, "", err
+		}
+		k.removed.Requests += int64(n)
+		return n, last, nil
+	})
+}
+
+const lastLinkSQL = `
+	SELECT number, hash FROM lastseat.history WHERE chain = '` + history.Removal + `' ORDER BY number DESC LIMIT 1`
+
+// note continues the chain with what the log has, a link of one table, and calls the function that adds the link and
+// removes the rows.
+func note(ctx context.Context, tx pgx.Tx, log *history.Log, now time.Time, sql string) error {
+	var head history.Head
+	err := tx.QueryRow(ctx, lastLinkSQL).Scan(&head.Number, &head.Hash)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	links, hashes, _ := log.Take(history.Removal, now, head)
+	for i, link := range links {
+		_, err := tx.Exec(ctx, sql, pgx.NamedArgs{
+			"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hashes[i],
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tries of a step that somebody is in the way of.
+const tries = 20
+
+// step runs one transaction, again if a row is locked or another keeper was quicker.
+func (k *Keeper) step(ctx context.Context, work func(pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		before := k.removed
+		err := pgx.BeginFunc(ctx, k.conn, func(tx pgx.Tx) error {
+			const sql = `SELECT set_config('lock_timeout', $1, true), set_config('timezone', 'UTC', true)`
+			if _, err := tx.Exec(ctx, sql, fmt.Sprintf("%dms", k.settings.LockTimeout.Milliseconds())); err != nil {
+				return err
+			}
+			return work(tx)
+		})
+		if err == nil {
+			return nil
+		}
+		k.removed = before
+		refused := (*pgconn.PgError)(nil)
+		if !errors.As(err, &refused) || try == tries {
+			return err
+		}
+		switch refused.Code {
+		case "40001", "40P01", "55P03", "23505": // a conflict, a lock, or another keeper's link
+		default:
+			return err
+		}
+		k.settings.Logger.DebugContext(ctx, "retention waits", slog.String("error", err.Error()))
+		if err := k.pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (k *Keeper) pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(k.settings.Pause):
+		return nil
+	}
+}
