@@ -59,19 +59,19 @@ func TestBadJobsAreIsolated(t *testing.T) {
 				if !slices.Equal(b.played(), good) {
 					t.Errorf("%d played, want the %d good ones in order", len(b.played()), len(good))
 				}
-				if stats.Failures != 4 || stats.Conflicts != 0 {
-					t.Errorf("%+v", stats)
-				}
+				attempts := 0 // on a slow machine the first of them are due again before the batch has been divided to the end
 				for _, key := range bad {
 					b.wantOutcome(key, outbox.Pending, "")
-					if o := b.outcome(key); o.Attempts != 1 {
-						t.Errorf("%s has used %d attempts, want 1", key, o.Attempts)
-					}
+					attempts += b.outcome(key).Attempts
 				}
-				// River's times: about a second after the first error.
-				if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE attempt = 1 AND cardinality(errors) = 1
-				AND scheduled_at - attempted_at BETWEEN '0.85 s' AND '1.15 s'`); n != 4 {
-					t.Errorf("%d of 4 bad jobs have their error and River's next time", n)
+				if stats.Failures != int64(attempts) || stats.Conflicts != 0 {
+					t.Errorf("%+v after %d attempts", stats, attempts)
+				}
+				// River's times: about a second after the first error, 16 after the second.
+				if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE attempt >= 1 AND cardinality(errors) = attempt
+				AND scheduled_at - attempted_at BETWEEN attempt ^ 4 * interval '0.85 s' AND attempt ^ 4 * interval '1.15 s'`,
+				); n != 4 {
+					t.Errorf("%d of 4 bad jobs have an error an attempt and River's next time", n)
 				}
 				trace := one[string](b, `SELECT errors[1] ->> 'trace' FROM lastseat.river_job WHERE args ->> 'key' = 'k-0124'`)
 				if !strings.Contains(trace, "failure_test.go") {

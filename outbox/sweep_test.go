@@ -117,8 +117,8 @@ func TestBusyLaneSweeps(t *testing.T) {
 	var overtaken atomic.Int64
 	s.before = func(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) error {
 		var n int64
-		err := tx.QueryRow(ctx, `SELECT count(*) FROM lastseat.river_job WHERE state = 'available' AND scheduled_at < $1`,
-			sweep.Until).Scan(&n)
+		err := tx.QueryRow(ctx, `SELECT count(*) FROM lastseat.river_job
+			WHERE queue = 'lastseat' AND state = 'available' AND scheduled_at < $1`, sweep.Until).Scan(&n)
 		overtaken.Add(n)
 		return err
 	}
