@@ -85,9 +85,10 @@ const (
 	               WHERE attrelid = to_regclass('lastseat.schema_migrations') AND attname = 'version_id'),
 	       to_regprocedure('lastseat.schema_version()') IS NOT NULL,
 	       to_regclass('lastseat.schema_migrations') IS NOT NULL, to_regclass('lastseat.river_migration') IS NOT NULL`
-	versionsSQL = `SELECT own, river, functions, digest FROM lastseat.schema_version()`
+	versionsSQL = `SELECT coalesce(own, 0), coalesce(river, 0), coalesce(functions, 0), coalesce(digest, '')
+	               FROM lastseat.schema_version()`
 	// Where the functions are missing, those can tell who may read the tables.
-	unreleasedSQL   = `SELECT own FROM lastseat.schema_version()`
+	unreleasedSQL   = `SELECT coalesce(own, 0) FROM lastseat.schema_version()`
 	ownVersionSQL   = `SELECT coalesce(max(version), 0) FROM lastseat.schema_migrations`
 	riverVersionSQL = `SELECT coalesce(max(version), 0) FROM lastseat.river_migration WHERE line = 'main'`
 )

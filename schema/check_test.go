@@ -38,6 +38,8 @@ func TestCheckTellsVersionsApart(t *testing.T) {
 			`run "worker migrate up"`}},
 		"another set with the same number": {make: `UPDATE lastseat.schema_functions SET digest = 'feed'`, says: []string{
 			"is at version ", " (feed)", "this program needs version ", schema.FunctionsStep(), `run "worker migrate up"`}},
+		"set of functions unknown": {make: `DELETE FROM lastseat.schema_functions`, says: []string{
+			", no functions", "this program needs version ", `run "worker migrate up"`}},
 		"newer river": {make: `INSERT INTO lastseat.river_migration (line, version) SELECT 'main', max(version) + 1
 			FROM lastseat.river_migration`, says: []string{"is newer", "run a newer release"}},
 		"older river": {make: `DELETE FROM lastseat.river_migration WHERE version = (SELECT max(version)

@@ -91,7 +91,8 @@ func (w *waiting) again(ctx context.Context, pause time.Duration, try func() err
 			held = "it is not known who holds it"
 		}
 		if time.Since(w.began)+pause >= w.limit {
-			return fmt.Errorf("no lock within %v, nothing was changed by this step: %s: %w", w.limit, held, err)
+			return fmt.Errorf("no lock within %v, nothing was changed by this step: %s: %w", max(w.limit, w.attempt), held,
+				err)
 		}
 		w.say(fmt.Sprintf("the migration needs a lock: %s; trying again in %v", held, pause))
 		if err := retry.Sleep(ctx, pause); err != nil {

@@ -16,8 +16,8 @@ var shipped string
 func Shipped() []string { return strings.Split(strings.TrimSpace(shipped), "\n") }
 
 // ShippedSQL describes the schema lastseat as it is now, one line for each table, column, constraint, index, trigger,
-// rule, function, right and currency, so that the same schema has the same lines on every version of Postgres. SELECT
-// is a right that anybody may be given.
+// rule, function, right and currency, and one for the schema itself. The same schema has the same lines on every
+// version of Postgres. SELECT is a right that anybody may be given.
 const ShippedSQL = `
 	WITH objects AS (
 		SELECT 'table' AS kind, c.oid, c.relname AS name, c.relowner AS owner, coalesce(c.relacl,
@@ -84,6 +84,9 @@ const ShippedSQL = `
 		       ELSE a.grantee::regrole::text END, a.privilege_type, f.name)
 		FROM functions f, LATERAL pg_catalog.aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
 		WHERE a.grantee <> f.proowner
+		UNION ALL
+		SELECT pg_catalog.format('schema of %s', n.nspowner::regrole) FROM pg_catalog.pg_namespace n
+		WHERE n.nspname = 'lastseat'
 		UNION ALL
 		SELECT pg_catalog.format('right of %s: %s on the schema', CASE a.grantee WHEN 0 THEN 'PUBLIC'
 		       ELSE a.grantee::regrole::text END, a.privilege_type)

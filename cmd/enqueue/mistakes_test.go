@@ -44,6 +44,9 @@ func mistakes(t *testing.T, s *shop) map[string]mistake {
 	asRole := func(role string) string { return testdb.As(t, s.pool, role) }
 	noPassword := changed(func(u *url.URL) { u.User = url.UserPassword("nobody_here", "wrong") })
 	return map[string]mistake{
+		"schema too old": {pay, "", schemaAt(t, -1), 78, []string{"this program needs version", `worker migrate up`}},
+		// a newer schema has all functions that this program calls
+		"schema too new": {pay, "", schemaAt(t, 1), 65, []string{`there is no account "bank"`, "enqueue account --id bank"}},
 		// commands and flags
 		"command mistyped":       {"trasnfer --key k --from a", "", "", 64, []string{`"trasnfer"`, "did you mean enqueue transfer?"}},
 		"command of the other":   {"migrate up", "", "", 64, []string{`"migrate"`, "the commands are account"}},
@@ -239,6 +242,14 @@ func readFailure(t *testing.T, errs string) (told string) {
 		t.Errorf("it has no code, message or hint: %s", errs)
 	}
 	return got.Error.Message + ": " + got.Error.Hint
+}
+
+// schemaAt is a database whose schema is so many sets of functions ahead of this program.
+func schemaAt(t *testing.T, ahead int) string {
+	t.Helper()
+	url := testdb.New(t)
+	testdb.Exec(t, testdb.Pool(t, url), `UPDATE lastseat.schema_functions SET version = version + $1, digest = 'feed'`, ahead)
+	return url
 }
 
 func utf16le(text string) string {

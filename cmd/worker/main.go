@@ -103,7 +103,8 @@ func (p *program) newWorker(
 ) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
-	logger := slog.New(cli.NewOutage(p.logger(loaded).Handler(), pool.Ping))
+	logIn := func(ctx context.Context) error { return pgsession.LogIn(ctx, pool) }
+	logger := slog.New(cli.NewOutage(p.logger(loaded).Handler(), logIn))
 	return outbox.NewWorker(pool, kinds, outbox.Settings{
 		Lanes: loaded.Lanes, Batch: loaded.Batch, TxRetries: loaded.TxRetries, Isolation: pgx.TxIsoLevel(loaded.Isolation),
 		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: logger,

@@ -51,7 +51,7 @@ holds the lock, and tries again with a growing pause, for --wait in all.`,
 					schema.LockTimeout(lockTimeout), schema.WaitLimit(waitLimit), schema.Report(p.sayWaiting),
 				}
 				if dryRun && script != nil && *p.output == "text" {
-					return p.printScript(cmd.Context(), loaded.DatabaseURL, script, waiting)
+					return atLock(p.printScript(cmd.Context(), loaded.DatabaseURL, script, waiting))
 				}
 				steps, err := migrate(cmd.Context(), loaded.DatabaseURL, dryRun, waiting...)
 				if dryRun {
@@ -62,13 +62,10 @@ holds the lock, and tries again with a growing pause, for --wait in all.`,
 						return err
 					}
 				}
-				if retry.SQLState(err) == "55P03" {
-					return &cli.Error{Code: cli.ExitUnknown, Err: err} // somebody holds a lock: it may work later
-				}
 				if err == nil && len(steps) == 0 && *p.output == "text" {
 					_, err = fmt.Fprintln(p.streams.Out, "nothing to do")
 				}
-				return err
+				return atLock(err)
 			},
 		})
 	}
@@ -84,6 +81,14 @@ holds the lock, and tries again with a growing pause, for --wait in all.`,
 }
 
 func (p *program) sayWaiting(line string) { _, _ = fmt.Fprintln(p.streams.Err, "worker: "+line) }
+
+// atLock gives the error its exit code: somebody holds a lock, so it may work later.
+func atLock(err error) error {
+	if retry.SQLState(err) == "55P03" {
+		return &cli.Error{Code: cli.ExitUnknown, Err: err}
+	}
+	return err
+}
 
 func (p *program) printScript(ctx context.Context, url string, script sql, waiting []schema.Option) error {
 	text, err := script(ctx, url, waiting...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -123,6 +124,48 @@ func TestMigrateWithoutRight(t *testing.T) {
 	stranger := testdb.As(t, testdb.Pool(t, url), "")
 	runWith(t, stranger, "migrate", "up").Fails(t, 77)
 	runWith(t, stranger, "migrate", "status").Succeeds(t)
+}
+
+// Beside another migration it waits as long as --lock-timeout and --wait say, names who holds the lock, and ends with
+// 75: nothing has changed, and the next run may succeed.
+func TestMigrateGivesUpAtALock(t *testing.T) {
+	t.Parallel()
+	url := testdb.Empty(t)
+	pool := testdb.Pool(t, url)
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	const another = `SELECT pg_advisory_lock(x'6c61737473656174'::bigint)` // a migration's lock: "lastseat"
+	if _, err := conn.Exec(t.Context(), another); err != nil {
+		t.Fatal(err)
+	}
+	holder := strconv.FormatUint(uint64(conn.Conn().PgConn().PID()), 10)
+	for _, args := range [][]string{
+		{"up"}, {"up", "--dry-run"}, {"down"}, {"status"},
+	} {
+		args = append(append([]string{"migrate"}, args...), "--lock-timeout", "400ms", "--wait", "0")
+		got := runWith(t, url, args...)
+		if got.Fails(t, 75, "no lock within 400ms", "process "+holder); got.Out != "" {
+			t.Errorf("%v: it prints %q", args, got.Out)
+		}
+	}
+	// with a limit it tries again, and says for whom it waits
+	got := runWith(t, url, "migrate", "up", "--lock-timeout", "400ms", "--wait", "1s")
+	if got.Code != 75 || strings.Count(got.Err, "process "+holder) < 2 {
+		t.Errorf("exit code %d, stderr %q: it does not say for whom it waits", got.Code, got.Err)
+	}
+	for _, args := range [][]string{{"--lock-timeout", "soon"}, {"--wait", "5"}} {
+		got := runWith(t, url, append([]string{"migrate", "up"}, args...)...)
+		if got.Code != 64 || !strings.Contains(got.Err, args[0]+" is \""+args[1]) {
+			t.Errorf("%v: exit code %d, stderr %q", args, got.Code, got.Err)
+		}
+	}
+	if _, err := conn.Exec(t.Context(), `SELECT pg_advisory_unlock_all()`); err != nil {
+		t.Fatal(err)
+	}
+	runWith(t, url, "migrate", "up", "--wait", "0").Succeeds(t)
 }
 
 // A dry run prints SQL that a DBA can run by hand: afterwards there is nothing left to do, and a worker runs.

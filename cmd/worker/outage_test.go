@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/clitest"
+	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -112,5 +114,23 @@ func TestOutageInTheLog(t *testing.T) {
 	stop()
 	if code := <-ended; code != 0 {
 		t.Errorf("exit code %d: %s", code, log.String())
+	}
+}
+
+// An outage is not over while nobody can log in, even though a session of before answers.
+func TestLogInTakesANewSession(t *testing.T) {
+	t.Parallel()
+	admin := open(t, testdb.New(t))
+	login := testdb.As(t, admin, "lastseat_worker")
+	pool := testdb.Pool(t, login)
+	if err := pgsession.LogIn(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	testdb.Exec(t, admin, fmt.Sprintf(`ALTER ROLE %q NOLOGIN`, pool.Config().ConnConfig.User))
+	if err := pool.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := pgsession.LogIn(t.Context(), pool); err == nil {
+		t.Error("nobody can log in, and it says that somebody can")
 	}
 }

@@ -31,6 +31,7 @@ var blindTamperings = []tampering{
 	{"a trigger that nobody shipped", `CREATE FUNCTION public.skim() RETURNS trigger LANGUAGE plpgsql AS
 		'BEGIN RETURN NEW; END'; CREATE TRIGGER skim BEFORE INSERT ON lastseat.entries FOR EACH ROW
 		EXECUTE FUNCTION public.skim()`, "skim"},
+	{"the schema given to somebody else", `ALTER SCHEMA lastseat OWNER TO CURRENT_USER`, "schema of "},
 	{"the order of a line", `
 		UPDATE lastseat.reservations SET waiting_number = waiting_number + 1000 WHERE id = 'waits';
 		UPDATE lastseat.waiting_items SET number = number + 1000 WHERE reservation_id = 'waits'`, "reservation waits"},

@@ -22,7 +22,8 @@ const (
 // minute in between. All that is at work notices an outage again and again, each part of River too. Everything else
 // passes.
 //
-// answers asks the database for a sign of life. It may wait as long as ctx does.
+// answers asks the database for a sign of life, by a new login: what is left of the sessions of before may answer while
+// nobody gets in. It may wait as long as ctx does.
 func NewOutage(log slog.Handler, answers func(ctx context.Context) error) slog.Handler {
 	return &outageHandler{log, &outage{answers: answers, log: log, sleep: time.Sleep, now: time.Now}}
 }

@@ -115,7 +115,8 @@ func look[T any](name, sql string, judge func(e *exam, rows []T) []Finding) chec
 // failed.
 var checks = []check{
 	checkSession, checkServer, checkRole, checkLanes, checkQueues, checkProbe, checkDeaths, checkKinds, checkLocks,
-	checkScheduled, checkFailed, checkStrangers, checkStandbys, checkPrimaries, checkHorizon, checkNotifications,
+	checkScheduled, checkPostponed, checkFailed, checkStrangers, checkStandbys, checkPrimaries, checkHorizon,
+	checkNotifications,
 }
 
 // Examine makes all checks. The error is one of the connection: nothing can be said then.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +62,24 @@ func TestOverdue(t *testing.T) {
 	has(t, examine(t, s.url, patient), "scheduled", doctor.Wrong, "others", fmt.Sprintf("job %d (its tags)", odd))
 }
 
+// A request that somebody with a worker's login has put off for good is named, and what to type brings it back.
+func TestPostponed(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.exec(`SELECT lastseat.enqueue('payment.transfer', 'next month', '{"from": "bank", "to": "ada", "amount": 1,
+		"currency": "EUR"}', now() + interval '1 month')`)
+	s.work(outbox.Settings{})
+	has(t, examine(t, s.url, patient), "postponed", doctor.OK, "nothing is scheduled for more than a year")
+	s.exec(`UPDATE lastseat.river_job SET scheduled_at = '9999-01-01T00:00:00Z'
+		WHERE kind = 'payment.transfer'`)
+	f := has(t, examine(t, s.url, patient), "postponed", doctor.Warning, `1 requests of the queue lastseat`,
+		`"next month" for 9999-01-01`)
+	s.exec(strings.TrimPrefix(f.Do, "if nobody asked for that: "))
+	clitest.Eventually(t, "the request to be settled", func() bool {
+		return testdb.Scalar[bool](t, s.pool, `SELECT EXISTS (SELECT FROM lastseat.requests WHERE status = 'applied')`)
+	})
+}
+
 // A request of a kind that no worker has, a queue that no worker works, and one that is paused.
 func TestNobodysRequests(t *testing.T) {
 	t.Parallel()
@@ -84,7 +103,10 @@ func TestNobodysRequests(t *testing.T) {
 	s.exec(`INSERT INTO lastseat.river_queue (name, paused_at) VALUES ('lastseat', now())
 		ON CONFLICT (name) DO UPDATE SET paused_at = now()`)
 	f := has(t, examine(t, s.url, patient), "queues", doctor.Wrong, "lastseat is paused")
-	s.exec(f.Do[len("resume it in River UI, or: "):])
+	if f.Do != "worker resume" {
+		t.Errorf("it says to type %q", f.Do)
+	}
+	s.exec(`UPDATE lastseat.river_queue SET paused_at = NULL`)
 	for _, f := range examine(t, s.url, patient) {
 		if f.Check == "queues" && f.Told == "the queue lastseat is paused" {
 			t.Errorf("after what it says to type: %s", f.Told)

@@ -129,6 +129,36 @@ func judgeOverdue(rows []overdue, patience time.Duration) (found []Finding) {
 	return found
 }
 
+// postponed are jobs of pending requests that are scheduled for a year ahead or more.
+type postponed struct {
+	Queue string
+	Jobs  int // at most 2,000 of each state and priority
+	Key   string
+	ID    int64
+	At    string
+}
+
+// checkPostponed looks for requests that are put off for so long that hardly anybody has asked for it. A worker's login
+// may change when a job is due, as River does after a failed attempt, and no record says for when it was asked.
+var checkPostponed = look("postponed", heads("scheduled,retryable", "j.scheduled_at > now() + interval '1 year'")+`
+	SELECT DISTINCT ON (h.queue) h.queue, count(*) OVER (PARTITION BY h.queue),
+	       coalesce(h.args ->> 'key', 'river_job:' || h.id), h.id, h.scheduled_at::text
+	FROM heads h ORDER BY h.queue, h.scheduled_at DESC, h.id`,
+	func(_ *exam, rows []postponed) []Finding { return judgePostponed(rows) })
+
+func judgePostponed(rows []postponed) (found []Finding) {
+	for _, p := range rows {
+		found = append(found, warning(
+			fmt.Sprintf("if nobody asked for that: UPDATE lastseat.river_job SET scheduled_at = now() WHERE id = %d", p.ID),
+			"%d requests of the queue %s are scheduled for more than a year from now: %q for %s", p.Jobs, p.Queue,
+			p.Key, p.At))
+	}
+	if len(found) == 0 {
+		found = append(found, ok("nothing is scheduled for more than a year from now"))
+	}
+	return found
+}
+
 // failed is what has become of jobs that were given up on.
 type failed struct {
 	Discarded int // within the last day, at most mostFailed + 1

@@ -195,8 +195,11 @@ func judgeQueue(q queue, lanes []lane, oldest map[int]time.Time, patience time.D
 	name := "the queue " + q.Name
 	switch {
 	case q.Paused != nil && (q.Worked || q.Due > 0 || q.Name == outbox.Queue):
-		return []judged{{finding: wrong(fmt.Sprintf("resume it in River UI, or: UPDATE lastseat.river_queue SET paused_at = "+
-			"NULL WHERE name = '%s'", q.Name), "%s is paused: %s since %s", name, due, q.Paused.UTC().Format(time.RFC3339))}}
+		do := "worker resume"
+		if q.Name != outbox.Queue {
+			do += " --queue " + q.Name
+		}
+		return []judged{{finding: wrong(do, "%s is paused: %s since %s", name, due, q.Paused.UTC().Format(time.RFC3339))}}
 	case !q.Worked && q.Due > 0 && waited > patience:
 		return []judged{{finding: unworked(q, name, due, waited)}}
 	}

@@ -46,7 +46,8 @@ var unpinned = map[string]string{
 	"internal/chaos/faults_database.go":  "strangers' sessions, which are the fault",
 	"internal/chaos/faults_postgres.go":  "strangers' sessions, which are the fault",
 	"internal/pgsession/pgsession.go":    "pins them",
-	"internal/pgsession/own.go":          "looks at a pooler before there is a session to pin, and names pg_catalog in its statements",
+	"internal/pgsession/own.go": "looks at a pooler before there is a session to pin, and names pg_catalog in its " +
+		"statements",
 }
 
 // Every session of our programs pins its search_path before its first statement, because package pgsession opens it.

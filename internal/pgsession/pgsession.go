@@ -59,6 +59,18 @@ func OpenPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	return NewPool(ctx, config)
 }
 
+// LogIn opens a session as a pool does, and closes it: a session that the pool has may answer while nobody can log in.
+func LogIn(ctx context.Context, pool *pgxpool.Pool) error {
+	if err := pool.Ping(ctx); err != nil {
+		return err // that the pool is closed, too
+	}
+	conn, err := Connect(ctx, pool.Config().ConnConfig)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
+}
+
 // NewPool makes a pool of pinned connections.
 func NewPool(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error) {
 	config = config.Copy()
