@@ -53,7 +53,7 @@ var workerMay = map[string]string{
 	"accounts": "r", "calls": "ra", "currencies": "r", "customer_counts": "ra", "entries": "ra", "limit_groups": "r",
 	"history": "ra", "history_waiting": "rd", "lanes": "raw", "outcome_log": "r", "timelines": "r",
 	"relays":   "raw",
-	"payments": "ra",
+	"payments": "ra", "taken_events": "r",
 	"requests": "ra", "reservation_items": "ra", "reservations": "ra", "resources": "r", "schema_functions": "r",
 	"schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
 	"river_job": "rad", "river_leader": "rawd", "river_migration": "r", "river_notification": "rawd",

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "8bd9639d00653fe6d01fa5808f51b4c40ef7f59b7a1be29179df0e2f9a233b6a"
+	functionsDigest  = "b9c773db954601242732a63f2cd6ebfa8e1fac901ebefbb2aa3df9bcfd7ebf1a"
 )
 
 //go:embed migrations/*.sql functions/*.sql

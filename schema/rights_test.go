@@ -21,7 +21,8 @@ var (
 		"hold(text,text,jsonb,timestamp with time zone,text,boolean)",
 		"enqueue(text,text,jsonb,timestamp with time zone,text)", "enqueue_many(jsonb)",
 		"open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
-		"retry(text)", "reverse(text,text)", "transfer(text,text,text,bigint,text,text,jsonb)", "void(text,text)",
+		"retry(text)", "reverse(text,text)", "take_event(text,text)",
+		"transfer(text,text,text,bigint,text,text,jsonb)", "void(text,text)",
 	}
 	readings = []string{
 		"account(text)", "availability(text,text,bigint)", "availability(text[])",

@@ -4,5 +4,5 @@ DO $$ BEGIN
             USING HINT = 'Dump it, then DROP SCHEMA lastseat CASCADE, if that is what you want.';
     END IF;
 END $$;
-DROP TABLE lastseat.payments;
+DROP TABLE lastseat.payments, lastseat.taken_events;
 DROP FUNCTION lastseat.check_payment_status();

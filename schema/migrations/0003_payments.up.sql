@@ -68,3 +68,18 @@ CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.payments
     EXECUTE FUNCTION lastseat.refuse_change('A payment keeps its terms; captures and refunds are not taken back.');
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.payments
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Transfers refer to payments for ever.');
+
+-- What processors tell by webhook comes more than once. Whoever takes an event in notes its id in the transaction that
+-- does what the event asks for.
+CREATE TABLE lastseat.taken_events (
+    source   text COLLATE "C" NOT NULL CHECK (char_length(source) BETWEEN 1 AND 200),
+    id       text COLLATE "C" NOT NULL CHECK (char_length(id) BETWEEN 1 AND 200),
+    taken_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source, id)
+);
+COMMENT ON TABLE lastseat.taken_events IS
+    'The events of others that were taken in, one row each. Rows may be deleted when their source repeats the event no '
+    'more.';
+COMMENT ON COLUMN lastseat.taken_events.source IS 'Who has sent it: stripe, or a name of yours.';
+COMMENT ON COLUMN lastseat.taken_events.id IS 'The event''s id, which is the same when it comes again.';
+COMMENT ON COLUMN lastseat.taken_events.taken_at IS 'When it was taken in.';
