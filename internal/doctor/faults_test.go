@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,7 +182,10 @@ func TestHorizonAndStandby(t *testing.T) {
 	clitest.Eventually(t, "the setting", func() bool {
 		return testdb.Scalar[string](t, s.pool, `SHOW synchronous_standby_names`) == "elsewhere"
 	})
-	findings = examine(t, s.url, patient)
+	clitest.Eventually(t, "the lane's session to hear of it, too", func() bool {
+		findings = examine(t, s.url, patient)
+		return slices.ContainsFunc(findings, func(f doctor.Finding) bool { return f.Check == "probe" && !f.OK })
+	})
 	has(t, findings, "standbys", doctor.Wrong, "elsewhere", "0 of 1 are there")
 	has(t, findings, "probe", doctor.Wrong, "waits for SyncRep")
 	s.exec(`ALTER SYSTEM RESET synchronous_standby_names`)
