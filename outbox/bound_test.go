@@ -37,7 +37,8 @@ func (b *bench) wait(keys ...string) {
 	}
 }
 
-// slowClockSQL has enqueue and enqueue_many stop right after they have read the clock, in sessions that set early.asker.
+// slowClockSQL has enqueue and enqueue_many stop right after they have read the clock, in sessions that set
+// early.asker.
 const slowClockSQL = `
 	CREATE FUNCTION public.slow_clock() RETURNS timestamptz LANGUAGE plpgsql AS $$
 	DECLARE

@@ -178,8 +178,9 @@ func before(t *testing.T, b *relaytest.Bank, stream jetstream.Stream) string {
 	return ""
 }
 
-// Three servers; one after the other is killed, and with SOAK loses its disk too, while outcomes come. The stream has each
-// once. The short test wipes none: NATS itself may not bring a wiped server back on a busy machine (see natstest.Whole).
+// Three servers; one after the other is killed, and with SOAK loses its disk too, while outcomes come. The stream has
+// each once. The short test wipes none: NATS itself may not bring a wiped server back on a busy machine (see
+// natstest.Whole).
 func TestServersKilled(t *testing.T) {
 	t.Parallel()
 	servers := natstest.Start(t, 3, "always")
