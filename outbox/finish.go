@@ -117,13 +117,18 @@ func (b *batch) queueOutcomes(o outcomeRows) {
 const (
 	deleteSQL = `DELETE FROM lastseat.river_job WHERE ctid = ANY (@rows::text[]::tid[])`
 
+	// A job that is kept shows its outcome where River shows what a job returns: to River one whose request was refused is
+	// completed like any other.
 	completeSQL = `
-	UPDATE lastseat.river_job
+	UPDATE lastseat.river_job j
 	SET state = 'completed', attempt = least(attempt::int + 1, 32767), attempted_at = now(),
 	    attempted_by = CASE WHEN coalesce(array_ndims(attempted_by), 1) = 1
 	                        THEN array_append(attempted_by, @worker::text) ELSE ARRAY[@worker::text] END,
-	    finalized_at = clock_timestamp()
-	WHERE ctid = ANY (@rows::text[]::tid[])`
+	    finalized_at = clock_timestamp(),
+	    metadata = CASE WHEN jsonb_typeof(j.metadata) = 'object' THEN j.metadata ELSE '{}' END || coalesce(
+	        (SELECT jsonb_build_object('output', jsonb_build_object('status', q.status, 'code', q.code, 'detail', q.detail))
+	         FROM lastseat.requests q WHERE q.key = coalesce(j.args ->> 'key', 'river_job:' || j.id)), '{}')
+	WHERE j.ctid = ANY (@rows::text[]::tid[])`
 )
 
 // queueDone ends jobs that are done with: they are deleted, or kept as completed for a while. It finds them at their

@@ -175,6 +175,27 @@ func TestRiverClientsKeys(t *testing.T) {
 	}
 }
 
+// A completed job that is kept shows its outcome as River's output: to River a refusal is a success like any other.
+func TestKeptJobsShowTheirOutcome(t *testing.T) {
+	t.Parallel()
+	url := testdb.New(t)
+	pool := open(t, url)
+	give(t, pool, "k", 100)
+	testdb.Exec(t, pool, `SELECT lastseat.transfer('refused', 'ada', 'bank', 101, 'EUR')`)
+	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET metadata = '{"mine": 1}'`)
+	insertRiver(t, pool, pay{"k", "bank", "ada", 100, "EUR", 0}) // a duplicate
+	runIn(t, []string{"DATABASE_URL=" + url, "LASTSEAT_LOG_LEVEL=error", "LASTSEAT_KEEP_COMPLETED=1h"}, "run",
+		"--drain").Succeeds(t)
+	got := testdb.Scalar[string](t, pool, `SELECT string_agg(concat_ws(' ', metadata -> 'mine',
+		metadata -> 'output' ->> 'status', metadata -> 'output' ->> 'code',
+		metadata -> 'output' -> 'detail' = (SELECT r.detail FROM lastseat.requests r WHERE r.key = j.args ->> 'key')),
+		', ' ORDER BY id) FROM lastseat.river_job j WHERE state = 'completed'`)
+	want := "1 applied transferred, 1 rejected insufficient_funds t, applied transferred"
+	if got != want {
+		t.Errorf("the outcomes are %s, want %s", got, want)
+	}
+}
+
 // A completed job that is kept and started again by hand, in River UI say, does nothing a second time.
 func TestKeptJobStartedAgain(t *testing.T) {
 	t.Parallel()
