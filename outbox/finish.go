@@ -117,8 +117,8 @@ func (b *batch) queueOutcomes(o outcomeRows) {
 const (
 	deleteSQL = `DELETE FROM lastseat.river_job WHERE ctid = ANY (@rows::text[]::tid[])`
 
-	// A job that is kept shows its outcome where River shows what a job returns: to River one whose request was refused is
-	// completed like any other.
+	// A job that is kept shows its outcome where River shows what a job returns: to River one whose request was refused
+	// is completed like any other.
 	completeSQL = `
 	UPDATE lastseat.river_job j
 	SET state = 'completed', attempt = least(attempt::int + 1, 32767), attempted_at = now(),

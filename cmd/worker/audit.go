@@ -23,7 +23,7 @@ func (p *program) auditCommand() *cobra.Command {
 	var options auditOptions
 	var sinceFile string
 	cmd := &cobra.Command{
-		Use:   "audit [--verbose] [--seal] [--since-seal FILE]",
+		Use:   "audit [--verbose] [--seal] [--since-seal FILE] [--archive DIR]",
 		Short: "Prove every invariant; exit 1 if one is broken",
 		Long: `Prove every invariant on one snapshot of the database, while workers go on.
 
@@ -59,6 +59,8 @@ LASTSEAT_SEAL_KEY (64 hexadecimal digits) the seal is signed; the public key is 
 	}
 	cmd.Flags().BoolVar(&options.seal, "seal", false, "print the ends of the history as a seal, if all invariants hold")
 	cmd.Flags().StringVar(&sinceFile, "since-seal", "", "also prove that the history contains this seal")
+	cmd.Flags().StringVar(&options.archive, "archive", "",
+		"also prove the files in which worker retain run has archived requests")
 	cmd.Flags().BoolVarP(&options.verbose, "verbose", "v", false, "print every invariant, not only those that are broken")
 	return cmd
 }
@@ -66,6 +68,7 @@ LASTSEAT_SEAL_KEY (64 hexadecimal digits) the seal is signed; the public key is 
 type auditOptions struct {
 	verbose, seal bool
 	since         *audit.Seal
+	archive       string
 }
 
 // audit makes all checks and prints the result. Broken invariants are printed before the error is returned.
@@ -78,6 +81,7 @@ func (p *program) audit(
 	var seal *audit.Seal
 	_, err := audit.RunObserved(ctx, pool, audit.Observer{
 		Since:    options.since,
+		Archive:  options.archive,
 		Seal:     func(s *audit.Seal) { seal = s },
 		Announce: announce,
 		Report: func(f audit.Finding) {

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/lastseat/lastseat/internal/archive"
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/retention"
@@ -32,7 +35,7 @@ LASTSEAT_RETAIN_URL is set; docs/operations.md has the rest.`,
 func (p *program) retainRunCommand() *cobra.Command {
 	var settings retention.Settings
 	cmd := &cobra.Command{
-		Use:   "run [--rows N] [--pause TIME]",
+		Use:   "run [--rows N] [--pause TIME] [--archive DIR] [--format csv.gz|parquet]",
 		Short: "Remove what is older than it is kept, once",
 		Long: `Remove what was settled longer ago than it is kept, in small transactions, while workers go on.
 
@@ -40,9 +43,12 @@ func (p *program) retainRunCommand() *cobra.Command {
 remove what is too old and nothing else. Each transaction notes in the history what it removes, so worker audit tells
 retention from tampering.
 
+With --archive DIR the requests of each transaction go to a file there first, CSV or Parquet. It is on disk and was
+read again before anything is removed. "worker audit --archive DIR" proves the files.
+
 A key whose request is gone is free again: asking for it is a new request. Keep requests longer than anybody repeats
 them. docs/operations.md has the rest.`,
-		Example: "  worker retain run\n  worker retain run --rows 500 --pause 200ms",
+		Example: "  worker retain run\n  worker retain run --archive /srv/archive --format parquet",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -52,6 +58,10 @@ them. docs/operations.md has the rest.`,
 			}
 			defer pool.Close()
 			settings.Logger = p.logger(loaded)
+			if !slices.Contains(archive.Formats, settings.Format) {
+				wrong := fmt.Errorf("the format is %q: %s", settings.Format, strings.Join(archive.Formats, " or "))
+				return &cli.Error{Code: cli.ExitUsage, Err: wrong}
+			}
 			removed, err := retain(ctx, pool, settings)
 			if err != nil {
 				return err
@@ -61,6 +71,8 @@ them. docs/operations.md has the rest.`,
 	}
 	cmd.Flags().IntVar(&settings.Rows, "rows", 1000, "how many rows a transaction removes, at most")
 	cmd.Flags().DurationVar(&settings.Pause, "pause", 50*time.Millisecond, "how long to wait after each transaction")
+	cmd.Flags().StringVar(&settings.Archive, "archive", "", "write requests to files in this directory first")
+	cmd.Flags().StringVar(&settings.Format, "format", archive.Formats[0], "of the files: csv.gz or parquet")
 	return cmd
 }
 

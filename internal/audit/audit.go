@@ -4,6 +4,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -43,6 +44,8 @@ type Observer struct {
 	Seal func(*Seal)
 	// Since is a seal that the history has to contain; nil: none.
 	Since *Seal
+	// Archive is the directory to which retention has written what it removed; empty: its files are not looked at.
+	Archive string
 }
 
 // Run makes all checks on one snapshot of the database, so that a worker may go on meanwhile, and calls report after
@@ -63,7 +66,11 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 		return false, err
 	}
 	ok = true
-	for _, check := range Checks {
+	checks := Checks
+	if o.Archive != "" {
+		checks = append(slices.Clone(Checks), archived(o.Archive))
+	}
+	for _, check := range checks {
 		if o.Announce != nil {
 			o.Announce(check)
 		}

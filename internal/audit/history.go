@@ -106,7 +106,9 @@ type noted struct {
 }
 
 // removed: it was removed, on record.
-func (n *noted) removed() bool { return strings.HasSuffix(n.relation, history.Removed) }
+func (n *noted) removed() bool {
+	return strings.HasSuffix(n.relation, history.Removed) || strings.HasSuffix(n.relation, history.Archived)
+}
 
 // A row of history_waiting counts as noted: a lane is about to take it into the chain.
 const notedSQL = `

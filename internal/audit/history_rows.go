@@ -15,8 +15,9 @@ import (
 // The tables that the history is about. Each is read in the order of its key.
 
 var requestRows = table{
-	relations: []string{history.Requests, history.Failed, history.Reopened, history.Requests + history.Removed},
-	id:        "k.key", version: "0",
+	relations: []string{history.Requests, history.Failed, history.Reopened, history.Requests + history.Removed,
+		history.Requests + history.Archived},
+	id: "k.key", version: "0",
 	sql: `SELECT ` + history.RequestColumns + ` FROM lastseat.requests r ORDER BY r.key`,
 	scan: func(rows pgx.Rows) (kept, error) {
 		q, err := history.ScanRequest(rows)

@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -35,7 +37,8 @@ func TestRetentionIsNoTampering(t *testing.T) {
 	pool := filled(t)
 	drain(t, pool)
 	// two cancelled jobs are still there: their requests can be retried, so they stay
-	const old = `requests r WHERE status <> 'pending' AND NOT EXISTS (SELECT FROM lastseat.river_job j WHERE j.id = r.job_id)`
+	const old = `requests r WHERE status <> 'pending'
+		AND NOT EXISTS (SELECT FROM lastseat.river_job j WHERE j.id = r.job_id)`
 	if removed := removeOld(t, pool, 7); removed != (retention.Removed{}) {
 		t.Fatalf("nothing says how long, and %+v was removed", removed)
 	}
@@ -75,5 +78,89 @@ func TestRetentionIsNoTampering(t *testing.T) {
 		if err != nil || !strings.Contains(strings.Join(told, "\n"), c.row) {
 			t.Errorf("%s: %q is not named: %v %v", c.name, c.row, told, err)
 		}
+	}
+}
+
+// What is archived is proven from the files to the database; a file that was changed, cut or taken away is named, and
+// what can't be archived is not removed.
+func TestArchiveIsProven(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	drain(t, pool)
+	call(t, pool, `keep('requests', 0)`)
+	dir := t.TempDir()
+	pass := func(dir, format string, rows int) (retention.Removed, error) {
+		return retention.New(as(t, pool, "lastseat_keeper"),
+			retention.Settings{Rows: rows, Pause: 1, Archive: dir, Format: format}).Pass(t.Context())
+	}
+	all := count(t, pool, "requests")
+	if removed, err := pass(filepath.Join(dir, "none"), "csv.gz", 5); err == nil || removed.Requests != 0 ||
+		count(t, pool, "requests") != all {
+		t.Fatalf("without a directory %+v was removed, %v", removed, err)
+	}
+	call(t, pool, `keep('requests:payment.authorize', NULL)`)
+	if _, err := pass(dir, "csv.gz", 20); err != nil {
+		t.Fatal(err)
+	}
+	call(t, pool, `keep('requests:payment.authorize', 0)`)
+	if _, err := pass(dir, "parquet", 1000); err != nil {
+		t.Fatal(err)
+	}
+	if left := count(t, pool, "requests"); left >= all/2 {
+		t.Fatalf("%d of %d requests are left", left, all)
+	}
+	prove := func() string {
+		var told []string
+		_, err := audit.RunObserved(t.Context(), pool, audit.Observer{
+			Archive: dir, Report: func(f audit.Finding) { told = append(told, f.Violations...) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(told, "\n")
+	}
+	if told := prove(); told != "" {
+		t.Fatal(told)
+	}
+	for _, pattern := range []string{"*000001.csv.gz", "*.parquet"} {
+		files, _ := filepath.Glob(filepath.Join(dir, pattern))
+		if len(files) != 1 {
+			t.Fatalf("%s: %v", pattern, files)
+		}
+		whole, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := append([]byte{}, whole...)
+		changed[len(changed)/3] ^= 1
+		for what, content := range map[string][]byte{"changed": changed, "cut": whole[:len(whole)/2], "empty": {}} {
+			if err := os.WriteFile(files[0], content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if told := prove(); !strings.Contains(told, files[0]) || strings.Contains(told, "\n") {
+				t.Errorf("%s was %s, and it says %q", files[0], what, told)
+			}
+		}
+		if err := os.Remove(files[0]); err != nil {
+			t.Fatal(err)
+		}
+		if told := prove(); !strings.Contains(told, "is missing") {
+			t.Errorf("%s is gone, and it says %q", files[0], told)
+		}
+		if err := os.WriteFile(files[0], whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// the rows of another link, under this one's name
+	files, _ := filepath.Glob(filepath.Join(dir, "*.csv.gz"))
+	other, err := os.ReadFile(files[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[0], other, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if told := prove(); !strings.Contains(told, files[0]+" was changed") {
+		t.Errorf("another link's rows: %q", told)
 	}
 }

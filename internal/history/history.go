@@ -29,9 +29,11 @@ const (
 
 // Removal is the chain in which retention notes what it removes, and Removed what it adds to the name of the table:
 // requests.removed. A digest of such a link is that of the row as it was when it was removed.
+// Archived instead of Removed says that the rows went to a file first.
 const (
-	Removal = "retention"
-	Removed = ".removed"
+	Removal  = "retention"
+	Removed  = ".removed"
+	Archived = ".archived"
 )
 
 // DigestSize is the length of a row's digest in bytes: the first half of a SHA-256.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/lastseat/lastseat/internal/archive"
 	"github.com/lastseat/lastseat/internal/history"
 )
 
@@ -22,7 +23,10 @@ type Settings struct {
 	Rows        int           // removed in one transaction, at most: 1000
 	Pause       time.Duration // after each of them: 50 ms
 	LockTimeout time.Duration // how long a transaction waits for a row that somebody has locked: 1 s
-	Logger      *slog.Logger
+	// Archive is a directory: the requests of each transaction are written to a file in it before they are removed. Empty:
+	// they are not. Format is one of [archive.Formats].
+	Archive, Format string
+	Logger          *slog.Logger
 }
 
 // Removed is what a pass has removed.
@@ -44,6 +48,9 @@ type Keeper struct {
 func New(conn *pgx.Conn, settings Settings) *Keeper {
 	if settings.Rows <= 0 {
 		settings.Rows = 1000
+	}
+	if settings.Format == "" {
+		settings.Format = archive.Formats[0]
 	}
 	if settings.Pause <= 0 {
 		settings.Pause = 50 * time.Millisecond
@@ -156,7 +163,7 @@ const (
 	  AND NOT EXISTS (SELECT FROM lastseat.calls c WHERE c.key = r.key)
 	ORDER BY r.ctid LIMIT @rows`
 
-	removeRequestsSQL = `SELECT lastseat.remove_requests(@keys, @digests, @number, @at, @hash)`
+	removeRequestsSQL = `SELECT lastseat.remove_requests(@keys, @digests, @number, @at, @hash, @archived)`
 )
 
 func (k *Keeper) requests(ctx context.Context) error {
@@ -165,24 +172,24 @@ func (k *Keeper) requests(ctx context.Context) error {
 		if err != nil {
 			return 0, "", err
 		}
-		log := &history.Log{}
-		n, last, now := 0, "", time.Time{}
+		var old []*history.Request
+		last, now := "", time.Time{}
 		for rows.Next() {
 			request, err := history.ScanRequest(rows, &last, &now)
 			if err != nil {
 				rows.Close()
 				return 0, "", err
 			}
-			log.Add(history.Requests+history.Removed, request.Key, request.Digest())
-			n++
+			old = append(old, request)
 		}
+		n := len(old)
 		if err := rows.Err(); err != nil || n == 0 {
 			return 0, "", err
 		}
 		if n < k.settings.Rows {
 			last = ""
 		}
-		if err := note(ctx, tx, log, now, removeRequestsSQL); err != nil {
+		if err := k.remove(ctx, tx, old, now); err != nil {
 			return 0, "", err
 		}
 		k.removed.Requests += int64(n)
@@ -193,24 +200,37 @@ func (k *Keeper) requests(ctx context.Context) error {
 const lastLinkSQL = `
 	SELECT number, hash FROM lastseat.history WHERE chain = '` + history.Removal + `' ORDER BY number DESC LIMIT 1`
 
-// note continues the chain with what the log has, a link of one table, and calls the function that adds the link and
-// removes the rows.
-func note(ctx context.Context, tx pgx.Tx, log *history.Log, now time.Time, sql string) error {
+// remove continues the chain with a link of these requests, and removes them. With an archive their file is on disk
+// before, and was read again.
+func (k *Keeper) remove(ctx context.Context, tx pgx.Tx, old []*history.Request, now time.Time) error {
 	var head history.Head
 	err := tx.QueryRow(ctx, lastLinkSQL).Scan(&head.Number, &head.Hash)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return err
 	}
+	relation := history.Requests + history.Removed
+	if k.settings.Archive != "" {
+		relation = history.Requests + history.Archived
+	}
+	log := &history.Log{}
+	for _, request := range old {
+		log.Add(relation, request.Key, request.Digest())
+	}
 	links, hashes, _ := log.Take(history.Removal, now, head)
-	for i, link := range links {
-		_, err := tx.Exec(ctx, sql, pgx.NamedArgs{
-			"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hashes[i],
-		})
-		if err != nil {
+	link := links[0] // one table, one link
+	if k.settings.Archive != "" {
+		if err := archive.Write(k.settings.Archive, k.settings.Format, link.Number, old); err != nil {
+			return err
+		}
+		if err := archive.Prove(k.settings.Archive, link); err != nil {
 			return err
 		}
 	}
-	return nil
+	_, err = tx.Exec(ctx, removeRequestsSQL, pgx.NamedArgs{
+		"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hashes[0],
+		"archived": k.settings.Archive != "",
+	})
+	return err
 }
 
 // tries of a step that somebody is in the way of.

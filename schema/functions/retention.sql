@@ -130,7 +130,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lastseat.note_removal IS 'Adds a link to the chain retention of the history.
 
-relation: the table, and .removed.
+relation: the table, and .removed or .archived.
 keys: the rows.
 digests: of each of them.
 number: the link''s number.
@@ -138,7 +138,7 @@ at: the time that its hash has.
 hash: its hash.';
 
 CREATE OR REPLACE FUNCTION lastseat.remove_requests(
-    keys text[], digests bytea[], number bigint, at timestamptz, hash bytea
+    keys text[], digests bytea[], number bigint, at timestamptz, hash bytea, archived boolean DEFAULT false
 )
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp
@@ -165,7 +165,7 @@ BEGIN
       AND NOT EXISTS (SELECT FROM calls c WHERE c.key = q.key);
     gone := coalesce(cardinality(rows), 0);
     IF gone = cardinality(remove_requests.keys) THEN
-        PERFORM note_removal('requests.removed', remove_requests.keys, remove_requests.digests, remove_requests.number,
+        PERFORM note_removal(CASE WHEN archived THEN 'requests.archived' ELSE 'requests.removed' END, remove_requests.keys, remove_requests.digests, remove_requests.number,
                              remove_requests.at, remove_requests.hash);
         INSERT INTO removed AS e (what, before) VALUES ('requests', date_trunc('hour', youngest) + interval '1 hour')
         ON CONFLICT (what) DO UPDATE SET before = EXCLUDED.before WHERE e.before < EXCLUDED.before;
@@ -187,6 +187,7 @@ digests: of each of them.
 number: that of the link of the chain retention.
 at: its time.
 hash: its hash.
+archived: whether a file has the rows.
 
 Errors: 40001 one of them is not too old, or not there, or its feed or its job is.';
 GRANT EXECUTE ON FUNCTION lastseat.remove_requests TO lastseat_keeper;

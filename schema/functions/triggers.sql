@@ -211,7 +211,7 @@ DECLARE
         SELECT k.key
         FROM (SELECT h.keys, h.relation, h.xmin AS writer FROM history h WHERE h.chain = 'retention'
               ORDER BY h.number DESC LIMIT 8) h, unnest(h.keys) AS k(key)
-        WHERE h.writer = pg_current_xact_id()::xid AND h.relation = TG_TABLE_NAME || '.removed');
+        WHERE h.writer = pg_current_xact_id()::xid AND h.relation IN (TG_TABLE_NAME || '.removed', TG_TABLE_NAME || '.archived'));
     other text;
 BEGIN
     EXECUTE format('SELECT %1$s FROM gone g WHERE NOT EXISTS (SELECT FROM unnest($1) AS n(key) WHERE n.key = %1$s) LIMIT 1',
