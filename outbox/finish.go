@@ -126,7 +126,8 @@ const (
 	                        THEN array_append(attempted_by, @worker::text) ELSE ARRAY[@worker::text] END,
 	    finalized_at = clock_timestamp(),
 	    metadata = CASE WHEN jsonb_typeof(j.metadata) = 'object' THEN j.metadata ELSE '{}' END || coalesce(
-	        (SELECT jsonb_build_object('output', jsonb_build_object('status', q.status, 'code', q.code, 'detail', q.detail))
+	        (SELECT jsonb_build_object('output',
+	             jsonb_build_object('status', q.status, 'code', q.code, 'detail', q.detail))
 	         FROM lastseat.requests q WHERE q.key = coalesce(j.args ->> 'key', 'river_job:' || j.id)), '{}')
 	WHERE j.ctid = ANY (@rows::text[]::tid[])`
 )
