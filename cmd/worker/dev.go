@@ -24,19 +24,24 @@ import (
 
 func (p *program) devCommand() *cobra.Command {
 	var data, ui string
+	var processor fakeProcessor
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run all that a developer needs: Postgres, schema, worker, River UI",
 		Long: `Run all that a developer needs, until Ctrl-C.
 
-That is the schema, a worker, River UI and, if DATABASE_URL is not set, a private Postgres.
+That is the schema, a worker, River UI and, if DATABASE_URL is not set, a private Postgres. With --processor it is also
+a card processor for trying things out (docs/outside.md).
 
 River UI has no login, and can cancel and delete jobs. So it only listens on this machine.`,
-		Example: "  worker dev\n  worker dev --data ./postgres",
+		Example: "  worker dev\n  worker dev --data ./postgres\n  worker dev --processor 127.0.0.1:12111",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if host, _, err := net.SplitHostPort(ui); err != nil || !loopback(host) {
 				return cli.Usage("--ui is %q: an address of this machine, 127.0.0.1:8080", ui)
+			}
+			if err := processor.check(); err != nil {
+				return err
 			}
 			given, err := config.Load(p.streams.Environ, false)
 			if err != nil {
@@ -49,6 +54,7 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 				}
 				group, ctx := errgroup.WithContext(ctx)
 				group.Go(func() error { return p.serveUI(ctx, pool, ui, p.logger(loaded)) })
+				group.Go(func() error { return processor.serve(ctx, p.streams.Err, p.logger(loaded)) })
 				group.Go(func() error { return p.newWorker(pool, loaded, nil).Run(ctx) })
 				return group.Wait()
 			})
@@ -56,6 +62,9 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 	}
 	cmd.Flags().StringVar(&data, "data", "",
 		"directory to keep the data of the private Postgres; without it, the data is deleted at the end")
+	cmd.Flags().StringVar(&processor.address, "processor", "",
+		"also run a card processor that moves no money, on this address; port 0 picks a free port")
+	cmd.Flags().StringVar(&processor.webhooks, "processor-webhooks", "", "the URL that gets the processor's webhooks")
 	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:0", "where River UI listens; port 0 picks a free port")
 	return cmd
 }

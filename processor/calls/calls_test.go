@@ -73,7 +73,12 @@ func TestChargedOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- outbox.NewWorker(pool, kinds, outbox.Settings{Queue: "test"}).Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 
 	for _, kind := range fakestripe.Kinds {
 		fake.Break(fakestripe.Fault{Kind: kind, Rate: 0.03, Delay: 100})
