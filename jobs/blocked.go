@@ -79,7 +79,7 @@ func (s *state) await(operations []operation, waiting []outbox.Waiting) {
 func (m *money) touchesPayment(id string) []rowID {
 	touched := []rowID{{table: paymentsTable, id: id}}
 	if p := m.payments[id]; p != nil {
-		touched = append(touched, touchesAccounts(p.from, p.to)...)
+		touched = append(touched, touchesAccounts(p.accounts()...)...)
 	}
 	return touched
 }

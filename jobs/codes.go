@@ -8,6 +8,7 @@ const (
 	CodeCaptured    = "captured"
 	CodeVoided      = "voided"
 	CodeRefunded    = "refunded"
+	CodeCharged     = "charged"
 	CodeReversed    = "reversed"
 	CodeHeld        = "held"
 	CodeWaiting     = "waiting"
@@ -21,6 +22,7 @@ const (
 	CodeInsufficientFunds       = "insufficient_funds"
 	CodeCurrencyMismatch        = "currency_mismatch"
 	CodeOutOfRange              = "out_of_range" // a sum that a bigint can't hold
+	CodeDeclined                = "declined"     // by a processor; the detail has its reason
 	CodeAccountNotFound         = "account_not_found"
 	CodePaymentNotFound         = "payment_not_found"
 	CodeAmountExceedsAuthorized = "amount_exceeds_authorized"

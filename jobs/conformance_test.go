@@ -61,6 +61,20 @@ var conformance = []conforming{
 		`{"from":"a","to":"b","amount":1,"currency":"EUR","metadata":false}`,
 		`{"from":"a","to":"b","amount":1,"currency":"EUR","payment":"p"}`,
 	})},
+	{jobs.KindCharge, "", jobs.CodeInsufficientFunds, []string{
+		`{"payment":"ID","from":"poor","to":"b","amount":1,"currency":"EUR","processor":"fake","method":"pm_1"}`,
+		`{"payment":"ID","from":"poor","to":"b","amount":1e1,"currency":"EUR","processor":"f_2","method":"` + x200 + `"}`,
+	}},
+	{jobs.KindCharge, "", jobs.CodeCurrencyMismatch, []string{
+		`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"JPY","processor":"fake","method":"pm_1"}`}},
+	{jobs.KindCharge, "LS003", jobs.CodeAccountNotFound, []string{
+		`{"payment":"ID","from":"a","to":"nobody","amount":1,"currency":"EUR","processor":"fake","method":"pm_1"}`}},
+	{jobs.KindCharge, "LS001", outbox.CodeInvalidArgs, []string{
+		`{"payment":"p","from":"a","to":"b","amount":1,"currency":"EUR","processor":"fake","method":"pm_1"}`}},
+	{jobs.KindCharge, "LS002", outbox.CodeInvalidArgs, concat(
+		moneyRefused(`"payment":"ID","processor":"fake","method":"pm_1",`),
+		idRefused("payment", `,"from":"a","to":"b","amount":1,"currency":"EUR","processor":"fake","method":"pm_1"`),
+		chargesRefused())},
 	{jobs.KindAuthorize, "", jobs.CodeAuthorized, []string{
 		`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR"}`,
 		`{"payment":"ID","from":"a","to":"b","amount":1e2,"currency":"EUR","expires_at":null}`,
@@ -105,6 +119,22 @@ var conformance = []conforming{
 		[]string{`{"transfer":"t","amount":1}`, `{"payment":"p"}`, `{"transfer":"t","payment":null}`})},
 	{jobs.KindVoid, "LS002", outbox.CodeInvalidArgs, concat(idRefused("payment", ``),
 		[]string{`{"payment":"p","amount":1}`, `{"payment":"p","amount":null}`})},
+}
+
+// chargesRefused have a wrong processor or card.
+func chargesRefused() (args []string) {
+	for _, by := range []string{
+		`"processor":"fake"`, `"method":"pm_1"`, `"processor":"","method":"pm_1"`, `"processor":"fake","method":""`,
+		`"processor":null,"method":"pm_1"`, `"processor":"fake","method":null`, `"processor":7,"method":"pm_1"`,
+		`"processor":"Fake","method":"pm_1"`, `"processor":"fake:x","method":"pm_1"`, `"processor":"1x","method":"pm_1"`,
+		`"processor":"fake","method":"pm 1"`, `"processor":"fake","method":"pm_ü"`, `"processor":"fake","method":["pm_1"]`,
+		`"processor":"fake\n","method":"pm_1"`, `"processor":"fake","method":"pm_1\n"`,
+		`"processor":"fake","method":"` + x201 + `"`, `"processor":"` + x200 + `","method":"pm_1"`,
+		`"processor":"fake","method":"pm_1","expires_at":null`,
+	} {
+		args = append(args, `{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR",`+by+`}`)
+	}
+	return args
 }
 
 func init() {

@@ -21,7 +21,8 @@ func (s *state) note(log *history.Log) {
 		log.Payment(&history.Payment{
 			ID: p.id, Key: p.key, From: p.from, To: p.to, Amount: p.amount, Captured: p.captured, Refunded: p.refunded,
 			Currency: p.currency, Status: p.status, Version: p.version, ExpiresAt: p.expiresAt, CreatedAt: createdAt,
-			UpdatedAt: s.money.ledger.now,
+			UpdatedAt: s.money.ledger.now, Processor: p.processor, Method: p.method, Reference: p.reference,
+			Calling: p.calling, InFlight: p.inFlight,
 		})
 	}
 	s.noteReservations(log)
@@ -33,7 +34,7 @@ func (s *state) noteTransfers(log *history.Log) {
 	var noted history.Transfer
 	for _, t := range l.transfers {
 		noted = history.Transfer{
-			ID: t.id, Key: t.key, Leg: 1, From: t.from, To: t.to, Amount: t.amount, Currency: t.currency,
+			ID: t.id, Key: t.key, Leg: int(t.leg), From: t.from, To: t.to, Amount: t.amount, Currency: t.currency,
 			Payment: t.payment, Description: t.description, CreatedAt: l.now, TakenAt: t.takenAt, GivenAt: t.givenAt,
 		}
 		if len(t.metadata) > 0 {

@@ -26,6 +26,10 @@ var kinds = []kind{
 		"moves an amount from one account to another",
 	},
 	{
+		Charge{}, "payment", decodeCharge, []string{CodeCharged}, append(refusalsOfTransfer, CodeDeclined),
+		"has a processor take an amount from a card",
+	},
+	{
 		Authorize{}, "payment", decodeAuthorize, []string{CodeAuthorized},
 		append(refusalsOfTransfer, CodeAuthorizationExpired),
 		"reserves an amount for a payment",
@@ -41,7 +45,7 @@ var kinds = []kind{
 	},
 	{
 		Refund{}, "payment", decodeRefund, []string{CodeRefunded},
-		append(refusalsOfPayment, CodeAmountExceedsCaptured, CodeInsufficientFunds, CodeOutOfRange),
+		append(refusalsOfPayment, CodeAmountExceedsCaptured, CodeInsufficientFunds, CodeOutOfRange, CodeDeclined),
 		"pays back what was captured, at once or in parts",
 	},
 	{

@@ -40,6 +40,7 @@ type account struct {
 type transfer struct {
 	id            int64 // 0 until it is written
 	key, from, to string
+	leg           int16 // 0: 1
 	amount        int64
 	currency      string
 	payment       string // that it captures or refunds; empty: none
@@ -132,6 +133,7 @@ func (l *ledger) refuseCredit(to string, amount int64) *outbox.Result {
 
 // post makes a transfer that nothing refuses: an entry on each of its accounts.
 func (l *ledger) post(t *transfer) {
+	t.leg = max(t.leg, 1)
 	l.transfers = append(l.transfers, t)
 	l.byKey[t.key] = t
 	if t.reverses != nil {

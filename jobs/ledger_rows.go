@@ -126,12 +126,12 @@ func (l *ledger) write(write *pgx.Batch) {
 // An empty text, or 0, stands for null.
 const insertTransfersSQL = `
 	INSERT INTO lastseat.transfers
-	       (id, key, from_account, to_account, amount, currency, payment_id, reverses_id, description, metadata)
-	SELECT id, key, from_account, to_account, amount, currency, nullif(payment, ''), nullif(reverses, 0),
+	       (id, key, leg, from_account, to_account, amount, currency, payment_id, reverses_id, description, metadata)
+	SELECT id, key, leg, from_account, to_account, amount, currency, nullif(payment, ''), nullif(reverses, 0),
 	       nullif(description, ''), nullif(metadata, '')::jsonb
-	FROM unnest(@ids::bigint[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
+	FROM unnest(@ids::bigint[], @keys::text[], @legs::smallint[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
 	            @payments::text[], @reverses::bigint[], @descriptions::text[], @metadata::text[])
-	     AS t(id, key, from_account, to_account, amount, currency, payment, reverses, description, metadata)`
+	     AS t(id, key, leg, from_account, to_account, amount, currency, payment, reverses, description, metadata)`
 
 func (l *ledger) writeTransfers(write *pgx.Batch) {
 	reverses := func(t *transfer) int64 {
@@ -143,6 +143,7 @@ func (l *ledger) writeTransfers(write *pgx.Batch) {
 	write.Queue(insertTransfersSQL, pgx.NamedArgs{
 		"ids":          column(l.transfers, func(t *transfer) int64 { return t.id }),
 		"keys":         column(l.transfers, func(t *transfer) string { return t.key }),
+		"legs":         column(l.transfers, func(t *transfer) int16 { return t.leg }),
 		"from":         column(l.transfers, func(t *transfer) string { return t.from }),
 		"to":           column(l.transfers, func(t *transfer) string { return t.to }),
 		"amounts":      column(l.transfers, func(t *transfer) int64 { return t.amount }),

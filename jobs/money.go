@@ -108,7 +108,7 @@ func (m *money) load(ctx context.Context, tx pgx.Tx) error {
 	}
 	for _, p := range m.payments {
 		if p != nil {
-			m.ledger.needAccounts(p.from, p.to)
+			m.ledger.needAccounts(p.accounts()...)
 		}
 	}
 	return nil

@@ -225,6 +225,9 @@ func (r *Refund) needs(s *state) { s.money.needPayment(r.Payment) }
 func (r *Refund) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(r.Payment) }
 
 func (r *Refund) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	if p := s.money.payments[r.Payment]; p != nil && p.calling != "" {
+		return s.refundAsked(p, job)
+	}
 	p, refused, err := s.money.authorized(r.Payment, job.At)
 	if err != nil || p == nil || p.status != paymentAuthorized && p.status != paymentCaptured {
 		return resultOf(refused), err
@@ -240,6 +243,13 @@ func (r *Refund) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	}
 	if refused := s.money.ledger.refuseTransfer(p.to, p.from, amount, p.currency); refused != nil {
 		return *refused, nil
+	}
+	if p.processor != "" {
+		if refused := s.money.ledger.refuseCredit(p.clearing(), amount); refused != nil {
+			return *refused, nil
+		}
+		s.money.depart(p, job.Key, p.to, amount)
+		return s.refundAsked(p, job)
 	}
 	s.money.ledger.post(&transfer{
 		key: job.Key, from: p.to, to: p.from, amount: amount, currency: p.currency, payment: p.id,

@@ -31,6 +31,11 @@ type payment struct {
 	version                    int64
 	createdAt                  time.Time
 
+	processor, method string // empty: it is not paid by card
+	reference         string // the processor's id of the charge; empty: there is none yet
+	calling           string // the key of the request for which the processor is asked; empty: none
+	inFlight          int64  // what is on the clearing account meanwhile
+
 	created       bool // by this batch: it is not in the table yet
 	wasAuthorized bool // by this batch: the table has it as pending still
 	changed       bool
@@ -41,6 +46,17 @@ func (p *payment) become(status string) {
 	p.status = status
 	p.version++
 	p.changed = true
+}
+
+// clearing is the account on which its money stands while the processor is asked.
+func (p *payment) clearing() string { return clearingAccount(p.processor, p.currency) }
+
+// accounts are those that its requests touch.
+func (p *payment) accounts() []string {
+	if p.processor == "" {
+		return []string{p.from, p.to}
+	}
+	return []string{p.from, p.to, p.clearing()}
 }
 
 // ranOut tells whether the payment's time was over at a time.
@@ -54,7 +70,8 @@ func (p *payment) refuseExpired() *outbox.Result {
 const (
 	lockedPaymentsSQL = `
 	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at,
-	       version, created_at
+	       version, created_at, coalesce(processor, ''), coalesce(method, ''), coalesce(reference, ''),
+	       coalesce(calling, ''), in_flight
 	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id`
 
 	loadPaymentsSQL = lockedPaymentsSQL + ` FOR NO KEY UPDATE SKIP LOCKED`
@@ -69,7 +86,7 @@ func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
 	p := &payment{}
 	columns := []any{
 		&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt,
-		&p.version, &p.createdAt,
+		&p.version, &p.createdAt, &p.processor, &p.method, &p.reference, &p.calling, &p.inFlight,
 	}
 	loaded := func() {
 		loaded := *p
@@ -137,9 +154,12 @@ func (m *money) writePayments(write *pgx.Batch) {
 
 // Of jobs that were inserted directly, bypassing the SQL functions; see errMade.
 const insertPaymentsSQL = `
-	INSERT INTO lastseat.payments (id, key, from_account, to_account, amount, currency, expires_at)
-	SELECT * FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
-	                     @expire::timestamptz[])
+	INSERT INTO lastseat.payments
+	       (id, key, from_account, to_account, amount, currency, expires_at, processor, method)
+	SELECT i.id, i.key, i.giver, i.taker, i.amount, i.currency, i.expires_at, nullif(i.processor, ''), nullif(i.method, '')
+	FROM unnest(@ids::text[], @keys::text[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
+	            @expire::timestamptz[], @processors::text[], @methods::text[])
+	     AS i(id, key, giver, taker, amount, currency, expires_at, processor, method)
 	ON CONFLICT (id) DO NOTHING`
 
 func insertPayments(write *pgx.Batch, created []*payment) {
@@ -151,6 +171,8 @@ func insertPayments(write *pgx.Batch, created []*payment) {
 		"amounts":    column(created, func(p *payment) int64 { return p.amount }),
 		"currencies": column(created, func(p *payment) string { return p.currency }),
 		"expire":     column(created, func(p *payment) time.Time { return p.expiresAt }),
+		"processors": column(created, func(p *payment) string { return p.processor }),
+		"methods":    column(created, func(p *payment) string { return p.method }),
 	}).Exec(expectMade(len(created)))
 }
 
@@ -164,20 +186,24 @@ func authorizePayments(write *pgx.Batch, ids []string) {
 const updatePaymentsSQL = `
 	WITH n AS MATERIALIZED (
 		SELECT n.*, (SELECT q.ctid FROM lastseat.payments q WHERE q.id = n.id) AS row
-		FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[])
-		     AS n(id, status, captured, refunded, version))
+		FROM unnest(@ids::text[], @statuses::text[], @captured::bigint[], @refunded::bigint[], @versions::bigint[],
+		            @references::text[], @calling::text[], @in_flight::bigint[])
+		     AS n(id, status, captured, refunded, version, reference, calling, in_flight))
 	UPDATE lastseat.payments p
 	SET status = n.status, amount_captured = n.captured, amount_refunded = n.refunded, version = n.version,
-	    updated_at = now()
+	    reference = nullif(n.reference, ''), calling = nullif(n.calling, ''), in_flight = n.in_flight, updated_at = now()
 	FROM n
 	WHERE p.ctid = n.row`
 
 func updatePayments(write *pgx.Batch, changed []*payment) {
 	write.Queue(updatePaymentsSQL, pgx.NamedArgs{
-		"ids":      column(changed, func(p *payment) string { return p.id }),
-		"statuses": column(changed, func(p *payment) string { return p.status }),
-		"captured": column(changed, func(p *payment) int64 { return p.captured }),
-		"refunded": column(changed, func(p *payment) int64 { return p.refunded }),
-		"versions": column(changed, func(p *payment) int64 { return p.version }),
+		"ids":        column(changed, func(p *payment) string { return p.id }),
+		"statuses":   column(changed, func(p *payment) string { return p.status }),
+		"captured":   column(changed, func(p *payment) int64 { return p.captured }),
+		"refunded":   column(changed, func(p *payment) int64 { return p.refunded }),
+		"versions":   column(changed, func(p *payment) int64 { return p.version }),
+		"references": column(changed, func(p *payment) string { return p.reference }),
+		"calling":    column(changed, func(p *payment) string { return p.calling }),
+		"in_flight":  column(changed, func(p *payment) int64 { return p.inFlight }),
 	}).Exec(outbox.ExpectRows(len(changed)))
 }

@@ -110,7 +110,7 @@ var ways = map[string]map[string][]string{
 	jobs.KindAuthorize: {"expires_at": {"null", `"2999-01-01T00:00:00Z"`, `"2999-01-02T00:00:00Z"`}},
 	jobs.KindCapture:   {"amount": {"null"}},
 	jobs.KindRefund:    {"amount": {"null"}},
-	jobs.KindVoid:      {}, jobs.KindReverse: {}, jobs.KindConfirm: {}, jobs.KindCancel: {}, jobs.KindExtend: {},
+	jobs.KindCharge:    {}, jobs.KindVoid: {}, jobs.KindReverse: {}, jobs.KindConfirm: {}, jobs.KindCancel: {}, jobs.KindExtend: {},
 	jobs.KindHold: {
 		"expires_at": {"null", `"2999-01-01T00:00:00Z"`}, "customer": {"null"}, "wait": {"null", "false"},
 	},
@@ -161,6 +161,10 @@ func draw(t *rapid.T, kind, id string) meaning {
 	case jobs.KindAuthorize:
 		m["payment"] = id
 		money()
+	case jobs.KindCharge:
+		m["payment"] = id
+		money()
+		m["processor"], m["method"] = s.pick("processor", "stripe", "other"), s.pick("method", "pm_1", "pm_2")
 	case jobs.KindCapture, jobs.KindRefund, jobs.KindVoid:
 		m["payment"] = s.pick("payment", "p", "q")
 		if kind != jobs.KindVoid && s.flip("amount") {
@@ -201,7 +205,8 @@ func change(t *rapid.T, kind string, m meaning) meaning {
 	other := map[string][2]any{
 		"from": {"a", "b"}, "to": {"c", "d"}, "payment": {"p", "q"}, "transfer": {"t", "u"}, "reservation": {"r", "s"},
 		"customer": {"ann", "bob"}, "description": {"lunch", "dinner"}, "amount": {int64(7), int64(8)},
-		"metadata": {meaning{"n": number("1.5")}, meaning{"n": number("1.05")}},
+		"metadata":  {meaning{"n": number("1.5")}, meaning{"n": number("1.05")}},
+		"processor": {"stripe", "other"}, "method": {"pm_1", "pm_2"},
 	}
 	switch was := m[name].(type) {
 	case time.Time:

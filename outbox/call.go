@@ -28,6 +28,10 @@ func Calls(intent Intent) Result { return Result{intent: &intent} }
 // IsCalling tells whether the result is a [Calls].
 func (r Result) IsCalling() bool { return r.intent != nil }
 
+// Later is the result of a job that can't be settled yet, because the call of another request has to end first. The job
+// comes again after a while, as it is, and uses up no attempt. Later jobs pass it by.
+func Later(after time.Duration) Result { return Result{later: after} }
+
 // Certainty is what is known of a call after an attempt.
 type Certainty string
 

@@ -16,21 +16,21 @@ import (
 // The lane's part of a call (docs/decisions/019-calls.md). The job of a request that has called sleeps: it is scheduled
 // for a time at which somebody has to look after the call. The answer wakes it.
 
-// calling are the times of calls. Tests have shorter ones.
-type calling struct {
-	// watch is how long after an attempt is due the lane looks whether its job is still there; default 2 minutes. An
+// CallTimes are the times of calls.
+type CallTimes struct {
+	// Watch is how long after an attempt is due the lane looks whether its job is still there; default 2 minutes. An
 	// attempt that has run for so long has lost its process.
-	watch time.Duration
-	pause time.Duration // before the second attempt, doubled each time; default 1 s
-	poll  time.Duration // how often a caller looks for work; default 100 ms
+	Watch time.Duration
+	Pause time.Duration // before the second attempt, doubled each time; default 1 s
+	Poll  time.Duration // how often a caller looks for work; default 100 ms
 }
 
 const longestCallPause = 10 * time.Minute
 
-func (c calling) withDefaults() calling {
-	orDefault(&c.watch, 2*CallTimeout)
-	orDefault(&c.pause, time.Second)
-	orDefault(&c.poll, 100*time.Millisecond)
+func (c CallTimes) withDefaults() CallTimes {
+	orDefault(&c.Watch, 2*CallTimeout)
+	orDefault(&c.Pause, time.Second)
+	orDefault(&c.Poll, 100*time.Millisecond)
 	return c
 }
 
@@ -65,22 +65,22 @@ const (
 )
 
 // next decides what to do about an open call, and how long to wait before.
-func (k *lastCall) next(now time.Time, times calling) (step callStep, wait time.Duration) {
+func (k *lastCall) next(now time.Time, times CallTimes) (step callStep, wait time.Duration) {
 	switch k.result {
 	case Done, Declined:
 		return callSettle, 0
 	case lost:
 		return callLost, 0
 	case Unknown:
-		pause := min(times.pause<<min(k.attempt-1, 20), longestCallPause)
+		pause := min(times.Pause<<min(k.attempt-1, 20), longestCallPause)
 		return callAgain, max(pause, k.notBefore.Time.Sub(now), 0)
 	}
-	stale := now.Sub(k.since.Time) >= times.watch
+	stale := now.Sub(k.since.Time) >= times.Watch
 	switch {
 	case k.job == "running" && !stale, k.job == "available":
-		return callWait, times.watch // one that nobody fetches waits for a worker that has its target
+		return callWait, times.Watch // one that nobody fetches waits for a worker that has its target
 	case (k.job == "scheduled" || k.job == "retryable" || k.job == "pending") && !stale:
-		return callWait, max(times.watch, k.since.Time.Sub(now)+times.watch)
+		return callWait, max(times.Watch, k.since.Time.Sub(now)+times.Watch)
 	}
 	return callAgain, 0
 }
@@ -125,12 +125,12 @@ func (b *batch) admitCalls(ctx context.Context) error {
 		return fmt.Errorf("read calls: %w", err)
 	}
 	for _, c := range asleep {
-		c.admitCall(b.settings.calling)
+		c.admitCall(b.settings.Calls)
 	}
 	return nil
 }
 
-func (c *claimed) admitCall(times calling) {
+func (c *claimed) admitCall(times CallTimes) {
 	if c.call == nil || c.call.ended {
 		return // a failed request that is tried again
 	}
@@ -285,7 +285,7 @@ func (b *batch) queueAgain(jobs []*claimed) {
 }
 
 func (b *batch) attemptArgs(jobs []*claimed) pgx.NamedArgs {
-	watch := b.settings.calling.watch
+	watch := b.settings.Calls.Watch
 	return pgx.NamedArgs{
 		"rows":     each(jobs, func(c *claimed) string { return c.row }),
 		"naps":     each(jobs, func(c *claimed) float64 { return (c.wait + watch).Seconds() }),

@@ -132,7 +132,9 @@ func (o *office) calling() outbox.Calling[letter] {
 	return outbox.Calling[letter]{Send: o.send, LookUp: o.lookUp, KeyWindow: time.Hour, Late: 50 * time.Millisecond}
 }
 
-var quickCalls = outbox.Settings{}.Calling(200*time.Millisecond, time.Millisecond)
+var quickCalls = outbox.Settings{Calls: outbox.CallTimes{
+	Watch: 200 * time.Millisecond, Pause: time.Millisecond, Poll: 10 * time.Millisecond,
+}}
 
 func (b *bench) write(keys ...string) {
 	b.t.Helper()

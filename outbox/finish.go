@@ -40,6 +40,9 @@ func (b *batch) finish() error {
 			b.queueAttempt(c, result.err)
 		case result.intent != nil:
 			calls.intend(c, *result.intent)
+		case result.later > 0:
+			c.wait = result.later
+			calls.asleep = append(calls.asleep, c)
 		default:
 			if err := settled.add(c, result); err != nil {
 				return err

@@ -210,7 +210,7 @@ func (h *handling) misdeed(status byte, job Job, result Result, seen *seenErrors
 	case status == 'E':
 		return fmt.Errorf("the handler of %s returned a result after a statement of its own had failed: %w",
 			job.Kind, seen.error())
-	case !result.valid() && result.intent == nil:
+	case !result.valid() && !result.unsettled():
 		return fmt.Errorf("the handler of %s returned status %q, code %q", job.Kind, result.Status, result.Code)
 	}
 	return nil

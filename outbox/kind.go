@@ -62,7 +62,12 @@ type Result struct {
 	err    error   // if not nil, the job has failed, and the rest is empty
 	waits  *Row    // if not nil, the job waits for this row, and the rest is empty
 	intent *Intent // if not nil, the request calls, and the rest is empty
+
+	later time.Duration // if not 0, the job comes again after that, and the rest is empty
 }
+
+// unsettled tells whether the result leaves the request pending, and its job for later.
+func (r Result) unsettled() bool { return r.intent != nil || r.later > 0 }
 
 // valid tells whether a settler may return the result for a job that has not failed.
 func (r Result) valid() bool { return (r.Status == Applied || r.Status == Rejected) && r.Code != "" }

@@ -81,7 +81,7 @@ func (w *Worker) queues() map[string]river.QueueConfig {
 	queues := map[string]river.QueueConfig{UpkeepQueue: {MaxWorkers: 1}}
 	for target, caller := range w.kinds.callers {
 		queues[CallQueue(target)] = river.QueueConfig{
-			MaxWorkers: caller.Workers, FetchPollInterval: w.settings.calling.poll, FetchCooldown: w.settings.calling.poll,
+			MaxWorkers: caller.Workers, FetchPollInterval: w.settings.Calls.Poll, FetchCooldown: w.settings.Calls.Poll,
 		}
 	}
 	return queues

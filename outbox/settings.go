@@ -34,8 +34,10 @@ type Settings struct {
 	// Observer is told what the lanes do; default nil: nobody is.
 	Observer Observer
 
+	// Calls are the times of calls; see [RegisterCall].
+	Calls CallTimes
+
 	looking looking
-	calling calling
 }
 
 func (s Settings) withDefaults() Settings {
@@ -50,7 +52,7 @@ func (s Settings) withDefaults() Settings {
 	orDefault(&s.HoldLimit, 30*time.Second)
 	orDefault(&s.ReplyLimit, 30*time.Second)
 	s.looking = s.looking.withDefaults()
-	s.calling = s.calling.withDefaults()
+	s.Calls = s.Calls.withDefaults()
 	if s.ID == "" {
 		host, _ := os.Hostname()
 		now := time.Now().UTC().Format("2006_01_02T15_04_05")

@@ -38,7 +38,7 @@ func (s *Stats) count(b *batch) int {
 			probes++
 		case c.fate == charge || c.fate == changed || b.results[i].err != nil:
 			failures++
-		case c.fate == underway || b.results[i].intent != nil:
+		case c.fate == underway || b.results[i].unsettled():
 			calls++
 		case c.fate == duplicate || c.fate == misuse:
 			duplicates++

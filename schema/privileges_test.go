@@ -67,8 +67,9 @@ var workerMayChange = map[string][]string{
 	"accounts": {"balance", "held", "version", "entry_count", "updated_at"},
 	"calls": {"attempt", "job_id", "result", "code", "detail", "not_before", "answered_at", "body",
 		"ended_at"},
-	"customer_counts":   {"quantity", "version"},
-	"payments":          {"status", "amount_captured", "amount_refunded", "version", "updated_at"},
+	"customer_counts": {"quantity", "version"},
+	"payments": {"status", "amount_captured", "amount_refunded", "version", "updated_at",
+		"reference", "calling", "in_flight"},
 	"requests":          {"status", "code", "detail", "attempts", "place", "settled_at"},
 	"reservation_items": {"occupies"},
 	"reservations":      {"status", "expires_at", "waiting_number", "version", "updated_at"},
@@ -377,7 +378,7 @@ var benign = map[string]string{
 	"items": `'[{"resource": "seat"}]'`, "expires_at": `now()`, "id": `'new'`, "capacity": `1`, "limit_group": `NULL`,
 	"per_customer": `1`, "keys": `'{k}'`, "account": `'ada'`, "at": `now()`, "resources": `'{seat}'`, "prefix": `'s'`,
 	"resource": `'seat'`, "from": `now()`, "to": `now()`, "requests": `'[]'`,
-	"digits": `2`,
+	"digits": `2`, "processor": `'stripe'`, "method": `'pm_card_visa'`,
 }
 
 const benignText = `'some text'`

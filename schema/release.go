@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "a7ceb7f298e0c07188c62808085276e5957c2a69c29c796d29a25537a9124050"
+	functionsDigest  = "314477efdd869dc48330e764b0a860867502396f3b074c8964e9b600b8306526"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -14,6 +14,7 @@ import (
 var (
 	doors = []string{
 		"authorize(text,text,text,text,bigint,text,timestamp with time zone)",
+		"charge(text,text,text,text,bigint,text,text,text)",
 		"book(text,text,jsonb,text,text,bigint,text,text,text,jsonb)", "cancel(text,text)", "capture(text,text,bigint)",
 		"confirm(text,text)",
 		"define_currency(text,integer)", "define_limit(text,bigint)", "define_resource(text,bigint,bigint,text)",
@@ -26,7 +27,7 @@ var (
 	}
 	readings = []string{
 		"account(text)", "availability(text,text,bigint)", "availability(text[])",
-		"balance_at(text,timestamp with time zone)", "currency(text)",
+		"balance_at(text,timestamp with time zone)", "clearing()", "currency(text)",
 		"occupied(text,timestamp with time zone,timestamp with time zone)", "outcome(text)", "outcomes(text[])",
 		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "retention()",
 		"schema_version()",

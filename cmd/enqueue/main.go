@@ -61,7 +61,7 @@ Exit codes:
 	p := &program{streams: streams, output: cli.AddOutput(root), patience: usualPatience}
 	root.AddCommand(
 		p.accountCommand(), p.currencyCommand(), p.transferCommand(), p.reverseCommand(),
-		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(),
+		p.authorizeCommand(), p.captureCommand(), p.voidCommand(), p.refundCommand(), p.chargeCommand(),
 		p.resourceCommand(), p.limitCommand(), p.holdCommand(), p.confirmCommand(), p.cancelCommand(), p.extendCommand(),
 		p.bookCommand(),
 		p.importCommand(), p.outcomeCommand(), p.waitCommand(), p.listCommand(), p.watchCommand(),

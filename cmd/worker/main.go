@@ -103,6 +103,9 @@ func (p *program) newWorker(
 ) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
+	if gateway := loaded.Stripe(); gateway != nil {
+		kinds.AddCaller(jobs.Processor("stripe", gateway))
+	}
 	logIn := func(ctx context.Context) error { return pgsession.LogIn(ctx, pool) }
 	logger := slog.New(cli.NewOutage(p.logger(loaded).Handler(), logIn))
 	return outbox.NewWorker(pool, kinds, outbox.Settings{

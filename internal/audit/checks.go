@@ -147,8 +147,8 @@ var moneyChecks = []Check{
 	},
 	{
 		Name: "payments.transfers",
-		Rule: "a payment is captured by one transfer from its giver to its taker, refunded by transfers back, and its " +
-			"figures are their sums; a transfer that names a payment is one of these",
+		Rule: "a payment that is not by card is captured by one transfer from its giver to its taker, refunded by " +
+			"transfers back, and its figures are their sums; a transfer that names a payment is one of these",
 		sql: `
 		SELECT format('payment %s (%s): captured %s, refunded %s; %s transfers name it, %s capture %s, %s refund %s',
 		              coalesce(p.id, t.payment_id), coalesce(p.status, 'there is none'), p.amount_captured,
@@ -156,34 +156,72 @@ var moneyChecks = []Check{
 		              count(*) FILTER (WHERE captures), coalesce(sum(t.amount) FILTER (WHERE captures), 0),
 		              count(*) FILTER (WHERE refunds), coalesce(sum(t.amount) FILTER (WHERE refunds), 0))
 		FROM lastseat.payments p
-		FULL JOIN (SELECT * FROM lastseat.transfers WHERE payment_id IS NOT NULL) t ON t.payment_id = p.id
+		FULL JOIN (SELECT * FROM lastseat.transfers WHERE payment_id IS NOT NULL AND payment_id NOT IN (` + byCard + `)) t
+		  ON t.payment_id = p.id
 		CROSS JOIN LATERAL (SELECT (t.from_account, t.to_account, t.currency) = (p.from_account, p.to_account,
 		  p.currency) AS captures,
 		                           (t.to_account, t.from_account, t.currency) = (p.from_account, p.to_account,
 		                             p.currency) AS refunds) which
 		GROUP BY p.id, t.payment_id
-		HAVING count(t.id) <> count(*) FILTER (WHERE captures OR refunds)
+		HAVING p.processor IS NULL AND (count(t.id) <> count(*) FILTER (WHERE captures OR refunds)
 		    OR count(*) FILTER (WHERE captures) > 1
 		    OR coalesce(sum(t.amount) FILTER (WHERE captures), 0) <> p.amount_captured
-		    OR coalesce(sum(t.amount) FILTER (WHERE refunds), 0) <> p.amount_refunded`,
+		    OR coalesce(sum(t.amount) FILTER (WHERE refunds), 0) <> p.amount_refunded)`,
+	},
+	{
+		Name: "payments.cleared",
+		Rule: "a payment by card has transfers by its clearing account only; what has come there and not left is in " +
+			"flight, and the taker has what was captured and not refunded",
+		sql: `
+		SELECT format('payment %s (%s by %s): captured %s, refunded %s, in flight %s; its %s transfers say in flight %s, and '
+		                'that %s has %s of it', id, status, processor, amount_captured, amount_refunded, in_flight,
+		              transfers, coming - leaving, to_account, given - taken)
+		FROM (SELECT p.*, count(t.id) AS transfers,
+		             coalesce(sum(t.amount) FILTER (WHERE t.to_account = clearing), 0) AS coming,
+		             coalesce(sum(t.amount) FILTER (WHERE t.from_account = clearing), 0) AS leaving,
+		             coalesce(sum(t.amount) FILTER (WHERE t.to_account = p.to_account), 0) AS given,
+		             coalesce(sum(t.amount) FILTER (WHERE t.from_account = p.to_account), 0) AS taken,
+		             count(*) FILTER (WHERE t.from_account IN (p.from_account, p.to_account) AND t.to_account = clearing
+		               OR t.from_account = clearing AND t.to_account IN (p.from_account, p.to_account)) AS cleared
+		      FROM (SELECT *, 'lastseat:clearing:' || processor || ':' || currency AS clearing FROM lastseat.payments
+		            WHERE processor IS NOT NULL) p
+		      LEFT JOIN lastseat.transfers t ON t.payment_id = p.id
+		      GROUP BY p.id, p.key, p.from_account, p.to_account, p.amount, p.amount_captured, p.amount_refunded, p.currency,
+		        p.status, p.expires_at, p.version, p.created_at, p.updated_at, p.processor, p.method, p.reference, p.calling,
+		        p.in_flight, p.clearing) p
+		WHERE transfers <> cleared OR coming - leaving <> in_flight
+		   OR given - taken <> amount_captured - amount_refunded - CASE status WHEN 'captured' THEN in_flight ELSE 0 END`,
+	},
+	{
+		Name: "accounts.clearing",
+		Rule: "on a clearing account is what is in flight, and nothing else",
+		sql: `
+		SELECT format('account %s: balance %s, in flight %s', coalesce(a.id, p.id), a.balance, coalesce(p.in_flight, 0))
+		FROM (SELECT id, balance FROM lastseat.accounts WHERE starts_with(id, 'lastseat:clearing:')) a
+		FULL JOIN (SELECT 'lastseat:clearing:' || processor || ':' || currency AS id, sum(in_flight) AS in_flight
+		           FROM lastseat.payments WHERE in_flight > 0 GROUP BY 1) p ON p.id = a.id
+		WHERE a.balance IS DISTINCT FROM coalesce(p.in_flight, 0)`,
 	},
 	{
 		// A job that came past the SQL functions makes its payment when it is settled: until then, and if its arguments are
 		// invalid, its request has none.
 		Name: "payments.authorize",
-		Rule: "every payment is what a payment.authorize request asked for: pending as long as that is pending or failed, " +
-			"declined if it was rejected, else authorized because it was applied; every valid one that is settled has its " +
-			"payment",
+		Rule: "every payment is what a payment.authorize or payment.charge request asked for: pending as long as that is " +
+			"pending or failed, declined if it was rejected, else authorized because it was applied; every valid one that is " +
+			"settled has its payment",
 		sql: `
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is %s (%s), and there is no payment', r.key, r.status, r.code)
 		            ELSE format('payment %s (%s %s from %s to %s) is %s, its request %s is %s', p.id, p.amount, p.currency,
 		              p.from_account, p.to_account,
 		                        p.status, p.key, CASE WHEN r.fingerprint <> p.fingerprint THEN 'for another'
 		                          ELSE coalesce(r.status, 'not there') END) END
-		FROM (SELECT *, ` + fingerprint("payment.authorize", `'payment', id, 'from', from_account, 'to', to_account,
-		             'amount', amount, 'currency', currency`) + `
+		FROM (SELECT *, CASE WHEN processor IS NULL THEN ` + digest("payment.authorize", termsOfPayment) + `
+		                     ELSE ` + digest("payment.charge", termsOfPayment+`, 'processor', processor,
+		                       'method', method`) + `
+		                END AS fingerprint
 		      FROM lastseat.payments) p
-		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests WHERE kind = 'payment.authorize') r
+		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests
+		           WHERE kind IN ('payment.authorize', 'payment.charge')) r
 		  ON r.key = p.key
 		WHERE CASE WHEN p.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
 		           WHEN r.key IS NULL OR r.fingerprint <> p.fingerprint THEN p.created_at >= ` + requestsGone + `
@@ -242,14 +280,33 @@ var requestChecks = []Check{
 		              || r.status, 'not there')) END
 		FROM (SELECT key, kind, status, code, makes FROM lastseat.requests JOIN (VALUES
 		        ('payment.transfer', 'plain'), ('payment.capture', 'capture'), ('payment.refund', 'refund'),
-		        ('payment.reverse', 'reversal'), ('booking.book', 'plain')) AS of_kind(kind, makes) USING (kind)) r
+		        ('payment.reverse', 'reversal'), ('booking.book', 'plain')) AS of_kind(kind, makes) USING (kind)
+		      WHERE key NOT IN (SELECT t.key FROM lastseat.transfers t WHERE t.payment_id IN (` + byCard + `))) r
 		FULL JOIN (SELECT t.id, t.key, t.created_at, CASE WHEN t.reverses_id IS NOT NULL THEN 'reversal'
 		                                    WHEN t.payment_id IS NULL THEN 'plain'
 		                                    WHEN t.from_account = p.from_account THEN 'capture'
 		                                    WHEN t.from_account = p.to_account THEN 'refund' END AS made
-		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id) t ON t.key = r.key
+		           FROM lastseat.transfers t LEFT JOIN lastseat.payments p ON p.id = t.payment_id
+		           WHERE p.processor IS NULL) t ON t.key = r.key
 		WHERE CASE WHEN r.key IS NULL THEN t.created_at >= ` + requestsGone + `
 		           ELSE (r.status = 'applied') <> (t.id IS NOT NULL) OR r.makes <> t.made END`,
+	},
+	{
+		Name: "requests.cleared",
+		Rule: "a request by card moves money to the clearing account when the processor is asked, and on when it is " +
+			"applied, or back when it is rejected",
+		sql: `
+		SELECT format('request %s is %s: %s transfers, from %s and to %s', coalesce(r.key, t.key),
+		              coalesce(r.kind || ', ' || r.status, 'not there'), coalesce(t.legs, 0), t.giver, t.taker)
+		FROM (SELECT key, count(*) AS legs, min(from_account) FILTER (WHERE leg = 1) AS giver,
+		             min(to_account) FILTER (WHERE leg = 2) AS taker
+		      FROM lastseat.transfers WHERE payment_id IN (` + byCard + `) GROUP BY key) t
+		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind IN ('payment.charge', 'payment.refund')) r
+		  ON r.key = t.key
+		WHERE CASE WHEN t.key IS NULL THEN r.kind = 'payment.charge' AND r.status = 'applied'
+		           WHEN r.status = 'applied' THEN legs <> 2 OR giver = taker
+		           WHEN r.status = 'rejected' THEN legs <> 2 OR giver <> taker
+		           ELSE r.key IS NULL OR legs <> 1 END`,
 	},
 	{
 		Name: "requests.outcome",
@@ -316,5 +373,15 @@ const overdue = `expires_at < now() - interval '10 seconds'
 // fingerprint is the column of that name as lastseat.fingerprint makes it of a request's kind and arguments; a viewer
 // may not call that.
 func fingerprint(kind, args string) string {
-	return `sha256(convert_to('` + kind + ` ' || jsonb_build_object(` + args + `)::text, 'UTF8')) AS fingerprint`
+	return digest(kind, args) + ` AS fingerprint`
 }
+
+func digest(kind, args string) string {
+	return `sha256(convert_to('` + kind + ` ' || jsonb_build_object(` + args + `)::text, 'UTF8'))`
+}
+
+// termsOfPayment are the arguments of an authorization.
+const termsOfPayment = `'payment', id, 'from', from_account, 'to', to_account, 'amount', amount, 'currency', currency`
+
+// byCard are the payments that have a processor.
+const byCard = `SELECT id FROM lastseat.payments WHERE processor IS NOT NULL`

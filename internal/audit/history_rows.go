@@ -63,12 +63,13 @@ var paymentRows = table{
 	relations: []string{history.Payments}, id: idOfVersion, version: versionOf,
 	sql: `
 	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, version,
-	       expires_at, created_at, updated_at
-	FROM lastseat.payments WHERE status <> 'pending' ORDER BY id`,
+	       expires_at, created_at, updated_at, coalesce(processor, ''), coalesce(method, ''), coalesce(reference, ''),
+	       coalesce(calling, ''), in_flight
+	FROM lastseat.payments WHERE version > 0 ORDER BY id`,
 	scan: func(rows pgx.Rows) (kept, error) {
 		var p history.Payment
 		err := rows.Scan(&p.ID, &p.Key, &p.From, &p.To, &p.Amount, &p.Captured, &p.Refunded, &p.Currency, &p.Status,
-			&p.Version, &p.ExpiresAt, &p.CreatedAt, &p.UpdatedAt)
+			&p.Version, &p.ExpiresAt, &p.CreatedAt, &p.UpdatedAt, &p.Processor, &p.Method, &p.Reference, &p.Calling, &p.InFlight)
 		return kept{id: p.ID, name: p.ID, digest: p.Digest()}, err
 	},
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/relay"
+	"github.com/lastseat/lastseat/processor/stripe"
 )
 
 // Config is the whole configuration. docs/operations.md lists it; a test keeps the list and this struct the same.
@@ -36,6 +37,9 @@ type Config struct {
 	Relay         string        `env:"LASTSEAT_RELAY"`           // targets: relay.ParseTargets reads them
 	SealKey       string        `env:"LASTSEAT_SEAL_KEY"`        // signs what worker audit --seal prints
 	SealPublicKey string        `env:"LASTSEAT_SEAL_PUBLIC_KEY"` // proves it
+
+	StripeKey string `env:"LASTSEAT_PROCESSOR_STRIPE_KEY"` // its secret API key; empty: this worker calls no Stripe
+	StripeURL string `env:"LASTSEAT_PROCESSOR_STRIPE_URL"` // where Stripe is; empty: at Stripe
 
 	RetainURL   string        `env:"LASTSEAT_RETAIN_URL"` // as whom worker run removes what is too old; empty: it does not
 	RetainEvery time.Duration `env:"LASTSEAT_RETAIN_EVERY" envDefault:"1h"`
@@ -163,9 +167,33 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	}
 	_, err := relay.ParseTargets(c.Relay)
 	check("LASTSEAT_RELAY", err == nil, "can't be used: %v", oneLine(err))
+	c.stripeMistakes(check)
 	c.adminMistakes(check)
 	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
 	return mistakes
+}
+
+func (c *Config) stripeMistakes(check func(name string, ok bool, format string, args ...any)) {
+	key := c.StripeKey
+	if _, err := stripe.New(stripe.Options{Key: key}); err != nil {
+		check("LASTSEAT_PROCESSOR_STRIPE_KEY", key == "", "can't be used: %v", err)
+		key = "sk_test_any"
+	}
+	if _, err := stripe.New(stripe.Options{Key: key, URL: c.StripeURL}); err != nil {
+		check("LASTSEAT_PROCESSOR_STRIPE_URL", c.StripeURL == "", "can't be used: %v", err)
+	}
+}
+
+// Stripe is the gateway to Stripe; nil: this worker has none.
+func (c *Config) Stripe() *stripe.Gateway {
+	if c.StripeKey == "" {
+		return nil
+	}
+	gateway, err := stripe.New(stripe.Options{Key: c.StripeKey, URL: c.StripeURL})
+	if err != nil {
+		return nil // Load has refused it
+	}
+	return gateway
 }
 
 // oneLine is an error that may be several, on a line.

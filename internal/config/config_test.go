@@ -76,6 +76,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		Poll:          10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
 		HoldLimit: 100 * time.Millisecond, ReplyLimit: time.Minute, Relay: "nats://broker:4222",
 		RetainURL: url, RetainEvery: 24 * time.Hour,
+		StripeKey: "sk_test_x", StripeURL: "http://127.0.0.1:1",
 	}
 	got, err := config.Load([]string{
 		"DATABASE_URL=" + url, "LASTSEAT_LANES=64", "LASTSEAT_BATCH=10000", "LASTSEAT_TX_RETRIES=100",
@@ -83,7 +84,8 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG",
 		"LASTSEAT_HOLD_LIMIT=100ms", "LASTSEAT_REPLY_LIMIT=1m",
 		"LASTSEAT_LOG_FORMAT=json", "LASTSEAT_RELAY=nats://broker:4222", "LASTSEAT_RETAIN_URL=" + url,
-		"LASTSEAT_RETAIN_EVERY=24h",
+		"LASTSEAT_RETAIN_EVERY=24h", "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x",
+		"LASTSEAT_PROCESSOR_STRIPE_URL=http://127.0.0.1:1",
 	}, true)
 	if err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -115,6 +117,9 @@ var bad = map[string][]string{
 	"LASTSEAT_RELAY":           {"nats://b:4222,https://u:hunter2@h/hunter2#x=hunter2", `can't be used: URL 2: https has no option "x"`},
 	"LASTSEAT_SEAL_KEY":        {"secret", "is not 64 hexadecimal digits"},
 	"LASTSEAT_SEAL_PUBLIC_KEY": {"0123", "is not 64 hexadecimal digits"},
+
+	"LASTSEAT_PROCESSOR_STRIPE_KEY": {"hunter2", "begins with sk_ or rk_"},
+	"LASTSEAT_PROCESSOR_STRIPE_URL": {"http://hunter2@stripe", "the URL of Stripe is https"},
 
 	"LASTSEAT_ADMIN_ADDR":           {"everywhere", `is "everywhere": an address and a port`},
 	"LASTSEAT_ADMIN_VIEWER_TOKEN":   {"secret", "is shorter than 16 characters"},

@@ -115,7 +115,7 @@ func look[T any](name, sql string, judge func(e *exam, rows []T) []Finding) chec
 // failed.
 var checks = []check{
 	checkSession, checkServer, checkRole, checkLanes, checkQueues, checkProbe, checkDeaths, checkKinds, checkLocks,
-	checkScheduled, checkPostponed, checkFailed, checkStrangers, checkStandbys, checkPrimaries, checkHorizon,
+	checkScheduled, checkPostponed, checkFailed, checkCalls, checkStrangers, checkStandbys, checkPrimaries, checkHorizon,
 	checkNotifications,
 }
 

@@ -52,6 +52,9 @@ func TestJudgements(t *testing.T) {
 		"one death": {judgeDeaths([]lane{{Queue: "lastseat", Lanes: 1, Unclean: 1}}, nil), Warning,
 			"1 workers in a row"},
 
+		"no call is slow": {judgeCalls(nil), OK, "no call"},
+		"a processor that does not answer": {judgeCalls([]openCalls{{Target: "stripe", Calls: 3, Unsent: 1, Since: now,
+			Error: "connection reset", Now: now.Add(time.Hour)}}), Warning, "3 calls of stripe have had no answer"},
 		"a full notification queue": {[]Finding{judgeNotifications(notifications{Usage: 0.61, Oldest: new(7)}, "pid 7")},
 			Warning, "61% full"},
 		"no standby is asked for": {[]Finding{judgeStandbys(standbys{})}, OK, ""},

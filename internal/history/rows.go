@@ -127,6 +127,9 @@ type Payment struct {
 	Currency, Status                string
 	Version                         int64
 	ExpiresAt, CreatedAt, UpdatedAt time.Time
+
+	Processor, Method, Reference, Calling string // empty: null
+	InFlight                              int64
 }
 
 // Digest is the digest of the row.
@@ -146,6 +149,11 @@ func (p *Payment) fields(r *row) {
 	r.time(p.ExpiresAt)
 	r.time(p.CreatedAt)
 	r.time(p.UpdatedAt)
+	r.optional(p.Processor)
+	r.optional(p.Method)
+	r.optional(p.Reference)
+	r.optional(p.Calling)
+	r.number(p.InFlight)
 }
 
 // Payment notes a version of a row of payments.

@@ -17,6 +17,10 @@ BEGIN
             USING ERRCODE = 'LS002', HINT = 'An account id has 1 to 200 characters.';
     END IF;
     PERFORM check_name('the account id', open_account.id);
+    IF starts_with(open_account.id, 'lastseat:') THEN
+        RAISE EXCEPTION 'the account id "%" begins with lastseat:', left(open_account.id, 50)
+            USING ERRCODE = 'LS002', HINT = 'Such accounts are the worker''s own: money under way at a processor.';
+    END IF;
     IF open_account.overdraft_limit < 0 THEN
         RAISE EXCEPTION 'the overdraft limit of account "%" is %', open_account.id, open_account.overdraft_limit
             USING ERRCODE = 'LS002', HINT = 'A limit is 0 or more minor units; null means unbounded.';

@@ -251,6 +251,141 @@ Errors: LS001 the key was used for something else, or the payment was asked for 
 'account.';
 GRANT EXECUTE ON FUNCTION lastseat.authorize TO lastseat_producer, lastseat_worker;
 
+-- Money stands on this account while a processor is asked to move it.
+CREATE OR REPLACE FUNCTION lastseat.clearing_account(processor text, currency text)
+RETURNS text
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN 'lastseat:clearing:' || processor || ':' || currency;
+END $$;
+COMMENT ON FUNCTION lastseat.clearing_account IS 'The clearing account of a processor in a currency.
+
+processor: the processor''s name.
+currency: the currency.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_form_arg(name text, value jsonb, form text)
+RETURNS void
+LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    IF jsonb_typeof(value) = 'string' AND value #>> '{}' ~ form THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION '"%" is %', name,
+        CASE WHEN value IS NULL OR value = 'null' THEN 'missing' ELSE left(value::text, 50) END
+        USING ERRCODE = 'LS002', COLUMN = name, HINT = 'It is text that matches ' || form || '.';
+END $$;
+COMMENT ON FUNCTION lastseat.check_form_arg IS 'Refuses an argument that is not text of a certain form.
+
+name: the argument''s name, for the message.
+value: the argument.
+form: a regular expression.
+
+Errors: LS002.';
+
+CREATE OR REPLACE FUNCTION lastseat.check_payment_charge(args jsonb)
+RETURNS void
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    PERFORM check_known_args('payment.charge', args, '{key,payment,from,to,amount,currency,processor,method}');
+    PERFORM check_id_arg('payment', args -> 'payment');
+    PERFORM check_form_arg('processor', args -> 'processor', '^[a-z][a-z0-9_]{0,39}$');
+    PERFORM check_form_arg('method', args -> 'method', '^[!-~]{1,200}$');
+    PERFORM check_transfer_args(args);
+END $$;
+COMMENT ON FUNCTION lastseat.check_payment_charge IS
+'Refuses arguments that a payment.charge can''t have, or that name something that does not exist.
+
+args: the arguments.
+
+Errors: LS002, LS003.';
+
+-- The first charge of a processor in a currency opens its clearing account. It can't go below zero: what leaves it has
+-- come before.
+CREATE OR REPLACE FUNCTION lastseat.begin_payment_charge(key text, args jsonb, asked timestamptz)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    known    payments;
+    clearing CONSTANT text := clearing_account(args ->> 'processor', args ->> 'currency');
+BEGIN
+    IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = clearing) THEN
+        INSERT INTO accounts (id, currency) VALUES (clearing, args ->> 'currency') ON CONFLICT (id) DO NOTHING;
+    END IF;
+    INSERT INTO payments (id, key, from_account, to_account, amount, currency, processor, method, expires_at)
+    VALUES (args ->> 'payment', begin_payment_charge.key, args ->> 'from', args ->> 'to',
+            (args ->> 'amount')::bigint, args ->> 'currency', args ->> 'processor', args ->> 'method',
+            asked + interval '168 hours')
+    ON CONFLICT (id) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO STRICT known FROM payments p WHERE p.id = args ->> 'payment';
+        RAISE EXCEPTION 'payment "%" was asked for with the key "%"', known.id, known.key
+            USING ERRCODE = 'LS001', COLUMN = 'payment', DETAIL = format('It is %s.', known.status),
+                  HINT = 'A payment is charged once. Take a new id for a new one.';
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.begin_payment_charge IS
+'Inserts the pending row of payments that a payment.charge request has.
+
+key: the request''s key.
+args: its arguments.
+asked: when it was asked for.
+
+Errors: LS001 it was asked for before.';
+
+CREATE OR REPLACE FUNCTION lastseat.charge(
+    key text, payment text, from_account text, to_account text, amount bigint, currency text, processor text,
+    method text
+)
+RETURNS lastseat.receipt
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN enqueue('payment.charge', key,
+        jsonb_build_object('payment', payment, 'from', from_account, 'to', to_account, 'amount', amount,
+                           'currency', currency, 'processor', processor, 'method', method));
+END $$;
+COMMENT ON FUNCTION lastseat.charge IS
+'Asks for a payment by card, in the caller''s transaction: a processor takes the amount, and it moves here when the '
+'processor has said so. The row of payments exists immediately, as pending.
+
+key: the caller''s idempotency key, 1 to 200 characters. The same key with the same arguments is a duplicate and '
+'changes nothing.
+payment: the payment''s id, 1 to 200 characters, used once.
+from_account: the account that stands for the processor: how far it is below zero is what the processor owes you.
+to_account: the account that is paid.
+amount: minor units, 1 or more: 12.50 EUR is 1250.
+currency: that of both accounts.
+processor: the processor''s name, as your workers know it: stripe.
+method: the processor''s token of the card. Never a card''s number.
+
+Errors: LS001 the key was used for something else, or the payment was asked for before; LS002; LS003 no such '
+'account.';
+GRANT EXECUTE ON FUNCTION lastseat.charge TO lastseat_producer, lastseat_worker;
+
+CREATE OR REPLACE FUNCTION lastseat.clearing()
+RETURNS TABLE (
+    account text, currency text, balance bigint, in_flight bigint, payments bigint, since timestamptz, unknown bigint
+)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT a.id, a.currency, a.balance, coalesce(f.in_flight, 0)::bigint, coalesce(f.payments, 0), f.since,
+               coalesce(f.unknown, 0)
+        FROM accounts a
+        LEFT JOIN (SELECT clearing_account(p.processor, p.currency) AS id, sum(p.in_flight) AS in_flight,
+                          count(*) AS payments, min(c.created_at) AS since,
+                          count(*) FILTER (WHERE c.last_error IS NOT NULL) AS unknown
+                   FROM payments p
+                   LEFT JOIN calls c ON c.key = p.calling AND c.ended_at IS NULL
+                   WHERE p.calling IS NOT NULL GROUP BY 1) f ON f.id = a.id
+        WHERE starts_with(a.id, 'lastseat:clearing:') ORDER BY a.id;
+END $$;
+COMMENT ON FUNCTION lastseat.clearing IS
+'The clearing accounts: what is under way at processors. One row for each processor and currency. When nothing is under '
+'way, every balance is 0; balance and in_flight are always equal. since is when the oldest call began that has no answer '
+'yet, and unknown how many of the calls have had an unknown answer.';
+GRANT EXECUTE ON FUNCTION lastseat.clearing TO lastseat_producer, lastseat_worker, lastseat_viewer;
+
 CREATE OR REPLACE FUNCTION lastseat.check_payment_capture(args jsonb)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
@@ -379,14 +514,16 @@ GRANT EXECUTE ON FUNCTION lastseat.refund TO lastseat_producer, lastseat_worker;
 CREATE OR REPLACE FUNCTION lastseat.payment(id text)
 RETURNS TABLE (
     status text, from_account text, to_account text, amount bigint, amount_captured bigint, amount_refunded bigint,
-    currency text, expires_at timestamptz, version bigint, key text, created_at timestamptz, updated_at timestamptz
+    currency text, expires_at timestamptz, version bigint, key text, created_at timestamptz, updated_at timestamptz,
+    processor text, reference text, calling text
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT p.status, p.from_account, p.to_account, p.amount, p.amount_captured, p.amount_refunded,
                         p.currency,
-                        p.expires_at, p.version, p.key, p.created_at, p.updated_at
+                        p.expires_at, p.version, p.key, p.created_at, p.updated_at, p.processor, p.reference,
+                        p.calling
                  FROM payments p WHERE p.id = payment.id;
 END $$;
 COMMENT ON FUNCTION lastseat.payment IS 'A payment as it is now: one row, or none. Amounts in minor units.

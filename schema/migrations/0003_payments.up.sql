@@ -1,7 +1,11 @@
--- Payments: authorize, capture, void, refund, expire.
+-- Payments: authorize, capture, void, refund, expire; charge, by card.
 --
 --   pending -> authorized -> captured        pending -> declined
 --              authorized -> voided | expired           refunds never change the status
+--
+-- A charge goes from pending to captured, through authorized, in one transaction: when the processor has taken it.
+-- While the processor is asked for something, calling has the key of the request, and the money is on the clearing
+-- account.
 --
 -- The function that asks for a payment inserts its pending row in the caller's transaction, together with the
 -- request.
@@ -24,6 +28,14 @@ CREATE TABLE lastseat.payments (
     version         bigint NOT NULL DEFAULT 0,
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
+    processor       text COLLATE "C" CHECK (processor ~ '^[a-z][a-z0-9_]{0,39}$'),
+    method          text COLLATE "C",
+    reference       text COLLATE "C",
+    calling         text COLLATE "C",
+    in_flight       bigint NOT NULL DEFAULT 0 CHECK (in_flight >= 0),
+    CONSTRAINT payments_by_card CHECK ((processor IS NULL) = (method IS NULL)
+        AND (processor IS NOT NULL OR reference IS NULL AND calling IS NULL)),
+    CONSTRAINT payments_in_flight_called CHECK (calling IS NOT NULL OR in_flight = 0),
     CONSTRAINT payments_two_accounts CHECK (from_account <> to_account),
     CONSTRAINT payments_captured_at_most CHECK (amount_captured <= amount),
     CONSTRAINT payments_refunded_at_most CHECK (amount_refunded <= amount_captured),
@@ -31,6 +43,8 @@ CREATE TABLE lastseat.payments (
 ) WITH (fillfactor = 50); -- each row is updated once or twice soon after it was inserted
 -- For the worker's search for expired authorizations; a payment leaves the index when it is settled.
 CREATE INDEX payments_expiring ON lastseat.payments (expires_at, id) WHERE status = 'authorized';
+-- For those who look at what is under way.
+CREATE INDEX payments_calling ON lastseat.payments (processor, currency) WHERE calling IS NOT NULL;
 COMMENT ON TABLE lastseat.payments IS 'A payment that is authorized first and captured later. Amounts in minor units.';
 COMMENT ON COLUMN lastseat.payments.id IS 'The payment''s id, chosen by the caller.';
 COMMENT ON COLUMN lastseat.payments.key IS 'The idempotency key of the request that authorizes it.';
@@ -48,8 +62,15 @@ COMMENT ON COLUMN lastseat.payments.expires_at IS
 COMMENT ON COLUMN lastseat.payments.version IS 'Goes up by one with every change: an optimistic lock for ORMs.';
 COMMENT ON COLUMN lastseat.payments.created_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.payments.updated_at IS 'When it last changed.';
-GRANT INSERT (id, key, from_account, to_account, amount, currency, expires_at),
-    UPDATE (status, amount_captured, amount_refunded, version, updated_at)
+COMMENT ON COLUMN lastseat.payments.processor IS 'The processor that moves the money outside; null: it moves here only.';
+COMMENT ON COLUMN lastseat.payments.method IS 'The processor''s token of the card.';
+COMMENT ON COLUMN lastseat.payments.reference IS 'The processor''s id of the charge; null: there is none yet.';
+COMMENT ON COLUMN lastseat.payments.calling IS
+    'The key of the request for which the processor is being asked. Another request waits until it has its answer.';
+COMMENT ON COLUMN lastseat.payments.in_flight IS
+    'The amount that is on the clearing account meanwhile: lastseat:clearing:PROCESSOR:CURRENCY.';
+GRANT INSERT (id, key, from_account, to_account, amount, currency, expires_at, processor, method),
+    UPDATE (status, amount_captured, amount_refunded, version, updated_at, reference, calling, in_flight)
 ON lastseat.payments TO lastseat_worker;
 
 CREATE TRIGGER first_status BEFORE INSERT ON lastseat.payments
@@ -61,8 +82,11 @@ CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.payments
     EXECUTE FUNCTION lastseat.check_payment_status();
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.payments
     FOR EACH ROW WHEN (
-        (OLD.id, OLD.key, OLD.from_account, OLD.to_account, OLD.amount, OLD.currency, OLD.expires_at) IS DISTINCT FROM
-        (NEW.id, NEW.key, NEW.from_account, NEW.to_account, NEW.amount, NEW.currency, NEW.expires_at)
+        (OLD.id, OLD.key, OLD.from_account, OLD.to_account, OLD.amount, OLD.currency, OLD.expires_at, OLD.processor,
+         OLD.method) IS DISTINCT FROM
+        (NEW.id, NEW.key, NEW.from_account, NEW.to_account, NEW.amount, NEW.currency, NEW.expires_at, NEW.processor,
+         NEW.method)
+        OR OLD.reference <> NEW.reference
         OR NEW.amount_refunded < OLD.amount_refunded
         OR OLD.amount_captured > 0 AND NEW.amount_captured <> OLD.amount_captured)
     EXECUTE FUNCTION lastseat.refuse_change('A payment keeps its terms; captures and refunds are not taken back.');
