@@ -34,7 +34,8 @@ type preview struct {
 	Code      *string         `json:"code"`
 	Detail    json.RawMessage `json:"detail"`
 	Duplicate bool            `json:"duplicate"`
-	Ahead     int             `json:"ahead"` // requests that are due, and would be settled first
+	Ahead     int             `json:"ahead"`           // requests that are due, and would be settled first
+	Calls     bool            `json:"calls,omitempty"` // a processor would be asked: what it says is not known
 	DryRun    bool            `json:"dry_run"`
 }
 
@@ -43,6 +44,8 @@ func (v preview) String() string {
 	switch {
 	case v.Duplicate:
 		text = fmt.Sprintf("%s  %s  %s", cli.Word(v.Key), v.Kind, v.Status)
+	case v.Calls:
+		text = fmt.Sprintf("%s  %s  would ask its processor", cli.Word(v.Key), v.Kind)
 	case v.Status == outbox.Pending:
 		text = fmt.Sprintf("%s  %s  would wait: another session has a row locked that it needs", cli.Word(v.Key), v.Kind)
 	}
@@ -87,7 +90,7 @@ func (p *program) dryRun(cmd *cobra.Command, asking asking, argsOf argsOf) error
 		if !errors.Is(err, errDry) {
 			return dryRight(err)
 		}
-		if seen.Status != outbox.Pending || seen.Duplicate {
+		if seen.Status != outbox.Pending || seen.Duplicate || seen.Calls {
 			break
 		}
 		time.Sleep(previewPause)
@@ -156,7 +159,7 @@ func dry(ctx context.Context, tx pgx.Tx, key string, args outbox.Args) (preview,
 		return preview{}, fmt.Errorf("count what waits: %w", err)
 	}
 	result, err := jobs.Preview(ctx, tx, job)
-	if err != nil || result.IsWaiting() {
+	if seen.Calls = result.IsCalling(); err != nil || result.IsWaiting() || seen.Calls {
 		return seen, err
 	}
 	seen.Status, seen.Code = result.Status, &result.Code

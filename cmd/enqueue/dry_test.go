@@ -32,6 +32,8 @@ var dryRuns = []struct {
 }{
 	{"payment.transfer", "transfer --key t --from bank --to ada --amount 50 --currency EUR", "applied", "transferred"},
 	{"payment.transfer", "transfer --key t2 --from ben --to ada --amount 50 --currency EUR", "rejected", "insufficient_funds"},
+	{"payment.charge", "charge --key ch --payment pc --from ben --to ada --amount 50 --currency EUR --processor stripe " +
+		"--method pm_card_visa", "rejected", "insufficient_funds"},
 	{"payment.authorize", "authorize --key a --payment p --from ada --to bank --amount 20 --currency EUR", "applied", "authorized"},
 	{"payment.capture", "capture --key c --payment p --amount 5", "applied", "captured"},
 	{"payment.void", "void --key v --payment p", "rejected", "already_captured"},
@@ -100,6 +102,11 @@ func TestDryRunTells(t *testing.T) {
 	got := s.transfer(t, "new", "--dry-run", "--wait", "1s")
 	if got.Code != 64 || !strings.Contains(got.Err, "--dry-run") {
 		t.Errorf("with --wait: exit code %d, %q", got.Code, got.Err)
+	}
+	if got := s.enqueue(t, "charge", "--key", "card", "--payment", "p", "--from", "bank", "--to", "ada", "--amount", "1",
+		"--currency", "EUR", "--processor", "stripe", "--method", "pm_1", "--dry-run"); got.Code != 0 ||
+		!strings.Contains(got.Out, "card  payment.charge  would ask its processor") {
+		t.Errorf("by card: exit code %d, %q, %q", got.Code, got.Out, got.Err)
 	}
 	tx, err := s.pool.Begin(t.Context())
 	if err != nil {

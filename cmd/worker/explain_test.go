@@ -36,8 +36,17 @@ func TestExplain(t *testing.T) {
 		'{"from":"bank","to":"ada","amount":1,"currency":"EUR"}', now() + interval '2 hours')`)
 	runWith(t, url, "run", "--drain").Succeeds(t)
 	explained(t, url, "poor", "rejected  insufficient_funds", `"available": 100`, "ask again with a new key")
-	explained(t, url, "later", "It is scheduled for", "in 2h0m0s",
+	explained(t, url, "later", "It is scheduled for",
 		"No worker holds 1 of the 1 lanes of its queue: worker run")
+
+	testdb.Exec(t, pool, `SELECT lastseat.charge('card', 'p', 'bank', 'ada', 1, 'EUR', 'stripe', 'pm_1')`)
+	runWith(t, url, "run", "--drain").Succeeds(t)
+	explained(t, url, "card", "it is to ask stripe (charge), and nothing was sent yet")
+	testdb.Exec(t, pool, `SELECT lastseat.begin_call('card', 1, 1, '1 hour')`)
+	testdb.Exec(t, pool, `SELECT lastseat.answer_call('card', 1, 1, 'unknown', '', '{"error": "cut"}', false, '1 hour')`)
+	explained(t, url, "card", "stripe was asked (charge) first at", "What went wrong last: cut")
+	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET state = 'scheduled', scheduled_at = now() + interval '1 hour'
+		WHERE args ->> 'key' = 'card'`)
 
 	give(t, pool, "second", 1)
 	give(t, pool, "third", 1)

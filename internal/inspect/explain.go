@@ -27,6 +27,7 @@ type Explanation struct {
 	Ahead int      `json:"ahead"`           // jobs of the queue that are due and come first, at most 100,000
 	Lanes []Lane   `json:"lanes,omitempty"` // of its queue, while it is pending
 	Locks []Locked `json:"locks,omitempty"` // rows that it needs, and another session has locked
+	Call  *Call    `json:"call,omitempty"`  // nil: none is open
 
 	now time.Time
 }
@@ -58,6 +59,16 @@ type Lane struct {
 	Paused      *time.Time `json:"paused_at,omitempty"` // since when its queue is paused
 }
 
+// Call is the open call of a request: what it has asked for outside the database.
+type Call struct {
+	Target    string     `json:"target"`
+	Operation string     `json:"operation"`
+	Attempt   int        `json:"attempt"`
+	Since     time.Time  `json:"since"`
+	FirstSent *time.Time `json:"first_sent_at"` // nil: nothing was sent yet
+	Error     string     `json:"last_error,omitempty"`
+}
+
 // Locked is a row that a session has locked.
 type Locked struct {
 	Row         string `json:"row"`
@@ -80,6 +91,9 @@ const (
 	       ARRAY(SELECT coalesce(e ->> 'error', e::text) FROM unnest(j.errors) WITH ORDINALITY AS u(e, n)
 	             WHERE e IS NOT NULL ORDER BY n)
 	FROM lastseat.river_job j WHERE j.id = $1`
+	callSQL = `
+	SELECT c.target, c.operation, c.attempt, c.created_at, c.first_sent_at, coalesce(c.last_error, '')
+	FROM lastseat.calls c WHERE c.key = $1 AND c.ended_at IS NULL`
 	// A job that was inserted directly has no request until it is settled.
 	rawJobSQL = `
 	SELECT j.id, j.kind, j.created_at, now() FROM lastseat.river_job j
@@ -146,8 +160,20 @@ func (e *Explanation) readWait(ctx context.Context, tx pgx.Tx) (err error) {
 	if err != nil {
 		return fmt.Errorf("count what comes first: %w", err)
 	}
-	e.Locks, err = locks(ctx, tx, e.Job.args)
-	return err
+	if e.Locks, err = locks(ctx, tx, e.Job.args); err != nil {
+		return err
+	}
+	call := &Call{}
+	err = tx.QueryRow(ctx, callSQL, e.Key).
+		Scan(&call.Target, &call.Operation, &call.Attempt, &call.Since, &call.FirstSent, &call.Error)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the call: %w", err)
+	}
+	e.Call = call
+	return nil
 }
 
 // reason says what it all means.
@@ -177,6 +203,8 @@ func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
 	job := e.Job
 	in := job.ScheduledAt.Sub(e.now)
 	switch {
+	case e.Call != nil:
+		e.reasonOfCall(say)
 	case job.State == "cancelled" || job.State == "discarded":
 		say("Its job was %s: the next batch settles it as failed.", job.State)
 	case job.State == "running":
@@ -200,6 +228,22 @@ func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
 	}
 	if len(e.Reasons) == 0 {
 		say("It is next: a lane settles it at once, unless its kind is one that the worker does not have.")
+	}
+}
+
+// reasonOfCall says how far the request's call is.
+func (e *Explanation) reasonOfCall(say func(format string, args ...any)) {
+	c := e.Call
+	switch {
+	case c.FirstSent == nil:
+		say("Since %s it is to ask %s (%s), and nothing was sent yet: a worker has to have that target.",
+			c.Since.UTC().Format(time.RFC3339), c.Target, c.Operation)
+	default:
+		say("%s was asked (%s) first at %s; this is attempt %d, and the answer is not here yet.", c.Target, c.Operation,
+			c.FirstSent.UTC().Format(time.RFC3339), c.Attempt)
+	}
+	if c.Error != "" {
+		say("What went wrong last: %s", c.Error)
 	}
 }
 
