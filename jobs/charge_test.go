@@ -341,7 +341,7 @@ func TestChargesUnderFaults(t *testing.T) {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
-		for cuts := 0; cuts < n/5; cuts++ {
+		for range n / 5 {
 			select {
 			case <-stop:
 				return

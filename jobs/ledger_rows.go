@@ -129,7 +129,8 @@ const insertTransfersSQL = `
 	       (id, key, leg, from_account, to_account, amount, currency, payment_id, reverses_id, description, metadata)
 	SELECT id, key, leg, from_account, to_account, amount, currency, nullif(payment, ''), nullif(reverses, 0),
 	       nullif(description, ''), nullif(metadata, '')::jsonb
-	FROM unnest(@ids::bigint[], @keys::text[], @legs::smallint[], @from::text[], @to::text[], @amounts::bigint[], @currencies::text[],
+	FROM unnest(@ids::bigint[], @keys::text[], @legs::smallint[], @from::text[], @to::text[],
+	            @amounts::bigint[], @currencies::text[],
 	            @payments::text[], @reverses::bigint[], @descriptions::text[], @metadata::text[])
 	     AS t(id, key, leg, from_account, to_account, amount, currency, payment, reverses, description, metadata)`
 

@@ -67,7 +67,7 @@ func call(p *payment, job outbox.Job, op processor.Operation) (outbox.Result, er
 	if p.processor == "" {
 		return outbox.Result{}, errNoProcessor
 	}
-	body, err := json.Marshal(op)
+	body, err := json.Marshal(op) //nolint:musttag // its names are those of its fields, here and when it is read
 	if err != nil {
 		return outbox.Result{}, fmt.Errorf("%s: encode the operation: %w", job.Kind, err)
 	}
@@ -77,7 +77,7 @@ func call(p *payment, job outbox.Job, op processor.Operation) (outbox.Result, er
 }
 
 func operationOf(call outbox.Call) (op processor.Operation, err error) {
-	if err := json.Unmarshal(call.Body, &op); err != nil {
+	if err := json.Unmarshal(call.Body, &op); err != nil { //nolint:musttag // see call
 		return op, fmt.Errorf("read the operation: %w", err)
 	}
 	op.Key = call.Key

@@ -110,7 +110,8 @@ var ways = map[string]map[string][]string{
 	jobs.KindAuthorize: {"expires_at": {"null", `"2999-01-01T00:00:00Z"`, `"2999-01-02T00:00:00Z"`}},
 	jobs.KindCapture:   {"amount": {"null"}},
 	jobs.KindRefund:    {"amount": {"null"}},
-	jobs.KindCharge:    {}, jobs.KindVoid: {}, jobs.KindReverse: {}, jobs.KindConfirm: {}, jobs.KindCancel: {}, jobs.KindExtend: {},
+	jobs.KindCharge:    {},
+	jobs.KindVoid:      {}, jobs.KindReverse: {}, jobs.KindConfirm: {}, jobs.KindCancel: {}, jobs.KindExtend: {},
 	jobs.KindHold: {
 		"expires_at": {"null", `"2999-01-01T00:00:00Z"`}, "customer": {"null"}, "wait": {"null", "false"},
 	},

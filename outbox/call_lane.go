@@ -171,9 +171,15 @@ func (r *callRows) end(c *claimed) {
 	}
 }
 
-func (r *callRows) intend(c *claimed, intent Intent) {
+// leave notes a job whose request stays pending: it calls, or comes again later.
+func (r *callRows) leave(c *claimed, result Result) {
+	if result.intent == nil {
+		c.wait = result.later
+		r.asleep = append(r.asleep, c)
+		return
+	}
 	r.end(c)
-	r.intended, r.intents = append(r.intended, c), append(r.intents, intent)
+	r.intended, r.intents = append(r.intended, c), append(r.intents, *result.intent)
 }
 
 func (b *batch) queueCalls(r callRows) {

@@ -38,11 +38,8 @@ func (b *batch) finish() error {
 			return result.err
 		case result.err != nil:
 			b.queueAttempt(c, result.err)
-		case result.intent != nil:
-			calls.intend(c, *result.intent)
-		case result.later > 0:
-			c.wait = result.later
-			calls.asleep = append(calls.asleep, c)
+		case result.unsettled():
+			calls.leave(c, result)
 		default:
 			if err := settled.add(c, result); err != nil {
 				return err
