@@ -52,9 +52,13 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 				if given.DatabaseURL == "" {
 					_, _ = fmt.Fprintf(p.streams.Err, "A private Postgres is up:\n  export DATABASE_URL='%s'\n", loaded.DatabaseURL)
 				}
+				listener, err := processor.listen(ctx, &loaded)
+				if err != nil {
+					return err
+				}
 				group, ctx := errgroup.WithContext(ctx)
 				group.Go(func() error { return p.serveUI(ctx, pool, ui, p.logger(loaded)) })
-				group.Go(func() error { return processor.serve(ctx, p.streams.Err, p.logger(loaded)) })
+				group.Go(func() error { return processor.serve(ctx, listener, p.streams.Err, p.logger(loaded)) })
 				group.Go(func() error { return p.newWorker(pool, loaded, nil).Run(ctx) })
 				return group.Wait()
 			})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lastseat/lastseat/internal/cli"
+	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/fakestripe"
 )
 
@@ -40,14 +41,25 @@ func (f fakeProcessor) check() error {
 	return nil
 }
 
-// serve serves the processor until ctx is done, if there is to be one.
-func (f fakeProcessor) serve(ctx context.Context, say io.Writer, logger *slog.Logger) error {
+// listen makes the worker of a configuration call the processor, if there is to be one, unless it has another.
+func (f fakeProcessor) listen(ctx context.Context, c *config.Config) (net.Listener, error) {
 	if f.address == "" {
-		return nil
+		return nil, nil
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.address)
 	if err != nil {
-		return fmt.Errorf("the card processor: %w: choose another address with --processor", err)
+		return nil, fmt.Errorf("the card processor: %w: choose another address with --processor", err)
+	}
+	if c.StripeKey == "" {
+		c.StripeKey, c.StripeURL = fakeKey, "http://"+listener.Addr().String()
+	}
+	return listener, nil
+}
+
+// serve serves the processor until ctx is done, if there is one.
+func (f fakeProcessor) serve(ctx context.Context, listener net.Listener, say io.Writer, logger *slog.Logger) error {
+	if listener == nil {
+		return nil
 	}
 	fake := fakestripe.New(fakestripe.Options{
 		WebhookURL: f.webhooks, WebhookSecret: fakeWebhookSecret, Logger: logger,
