@@ -92,8 +92,9 @@ func TestJobThatEndsItsWorker(t *testing.T) {
 				before, after := numbered("a", 100), numbered("z", 100)
 				b.enqueue(slices.Concat(before, []string{"deadly"}, after)...)
 				n, said := b.deaths(form, workers)
-				if n > most || n < 2 {
-					t.Errorf("%d deaths, at most %d", n, most)
+				o := b.outcome("deadly") // on a slow machine its next attempt may have come meanwhile: a death more
+				if n > most+o.Attempts-1 || n < 2 || o.Status != outbox.Pending || o.Attempts < 1 {
+					t.Errorf("%d deaths, at most %d; %+v", n, most, o)
 				}
 				if got := b.played(); !slices.Equal(got, slices.Concat(before, after)) {
 					t.Errorf("%d played, or out of order", len(got))
@@ -101,10 +102,7 @@ func TestJobThatEndsItsWorker(t *testing.T) {
 				if !strings.Contains(said, "the worker ended while it settled this job") {
 					t.Errorf("no line names the job: %s", said)
 				}
-				if o := b.outcome("deadly"); o.Status != outbox.Pending || o.Attempts != 1 {
-					t.Errorf("%+v", o)
-				}
-				b.exec(`UPDATE lastseat.river_job SET max_attempts = 2`)
+				b.exec(`UPDATE lastseat.river_job SET max_attempts = attempt + 1`)
 				b.dueNow()
 				if n, _ := b.deaths(form, workers); n != 1 {
 					t.Errorf("%d deaths at its next attempt", n)
