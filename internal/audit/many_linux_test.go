@@ -15,8 +15,7 @@ import (
 )
 
 // An audit reads page by page: what it takes in memory does not grow with the rows. make soak has a million entries.
-// It is not parallel: the memory is that of the whole process.
-func TestAuditOfMany(t *testing.T) {
+func TestAuditOfMany(t *testing.T) { //nolint:paralleltest // the memory is that of the whole process
 	transfers := testdb.Soak(3_000, 500_000)
 	pool := testdb.Pool(t, testdb.New(t))
 	exec(t, pool, `SELECT lastseat.open_account('bank', 'EUR', NULL)`)

@@ -234,11 +234,10 @@ func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
 // reasonOfCall says how far the request's call is.
 func (e *Explanation) reasonOfCall(say func(format string, args ...any)) {
 	c := e.Call
-	switch {
-	case c.FirstSent == nil:
+	if c.FirstSent == nil {
 		say("Since %s it is to ask %s (%s), and nothing was sent yet: a worker has to have that target.",
 			c.Since.UTC().Format(time.RFC3339), c.Target, c.Operation)
-	default:
+	} else {
 		say("%s was asked (%s) first at %s; this is attempt %d, and the answer is not here yet.", c.Target, c.Operation,
 			c.FirstSent.UTC().Format(time.RFC3339), c.Attempt)
 	}
