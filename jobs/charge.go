@@ -79,9 +79,12 @@ func formArg(name string, value gjson.Result, form *regexp.Regexp, into *string)
 	return nil
 }
 
+// ownAccounts begins the ids of accounts that no request may name.
+const ownAccounts = "lastseat:"
+
 // clearingAccount is where money stands while a processor is asked to move it.
 func clearingAccount(processor, currency string) string {
-	return "lastseat:clearing:" + processor + ":" + currency
+	return ownAccounts + "clearing:" + processor + ":" + currency
 }
 
 func (c *Charge) needs(s *state) {

@@ -170,11 +170,13 @@ var amountsRefused = []string{
 func moneyRefused(more string) []string {
 	var all []string
 	for _, id := range []string{``, `"from":null,`, `"from":"",`, `"from":1,`, `"from":["a"],`, `"from":"b",`,
-		`"from":"` + x201 + `",`, `"From":"a",`, `"from":"a\u200b",`} {
+		`"from":"` + x201 + `",`, `"From":"a",`, `"from":"a\u200b",`,
+		`"from":"lastseat:clearing:fake:EUR",`} {
 		all = append(all, `{`+more+id+`"to":"b","amount":1,"currency":"EUR"}`)
 	}
 	for _, id := range []string{``, `"to":null,`, `"to":"",`, `"to":false,`, `"to":"` + strings.Repeat("ü", 201) + `",`,
-		`"to":"\u0061",`, `"to":"\u2066b",`} {
+		`"to":"\u0061",`, `"to":"\u2066b",`,
+		`"to":"lastseat:clearing:fake:EUR",`} {
 		all = append(all, `{`+more+id+`"from":"a","amount":1,"currency":"EUR"}`)
 	}
 	for _, amount := range amountsRefused {

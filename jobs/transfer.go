@@ -42,9 +42,9 @@ func decodeTransfer(args []byte) (operation, error) {
 func (t *Transfer) set(name string, value gjson.Result) (bool, error) {
 	switch name {
 	case "from":
-		return true, idArg(name, value, &t.From)
+		return true, accountArg(name, value, &t.From)
 	case "to":
-		return true, idArg(name, value, &t.To)
+		return true, accountArg(name, value, &t.To)
 	case "amount":
 		return true, amountArg(name, value, &t.Amount)
 	case "currency":

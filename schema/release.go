@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "314477efdd869dc48330e764b0a860867502396f3b074c8964e9b600b8306526"
+	functionsDigest  = "d7321044b82a84af2c6726101434c545e71864fd253e32670fddc842872b74be"
 )
 
 //go:embed migrations/*.sql functions/*.sql

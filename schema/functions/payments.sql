@@ -13,6 +13,12 @@ BEGIN
         PERFORM check_id_arg('from', args -> 'from');
         RAISE EXCEPTION '"from" and "to" are the same account, "%"', args ->> 'from'
             USING ERRCODE = 'LS002', COLUMN = 'to', HINT = 'Money moves between two accounts.';
+    ELSIF starts_with(args ->> 'from', 'lastseat:') OR starts_with(args ->> 'to', 'lastseat:') THEN
+        RAISE EXCEPTION '"%" begins with lastseat:',
+            CASE WHEN starts_with(args ->> 'from', 'lastseat:') THEN args ->> 'from' ELSE args ->> 'to' END
+            USING ERRCODE = 'LS002',
+                  COLUMN = CASE WHEN starts_with(args ->> 'from', 'lastseat:') THEN 'from' ELSE 'to' END,
+                  HINT = 'Such accounts are the worker''s own: money under way at a processor.';
     ELSIF jsonb_typeof(args -> 'description') NOT IN ('string', 'null') THEN
         RAISE EXCEPTION '"description" is %', left(args ->> 'description', 50)
             USING ERRCODE = 'LS002', COLUMN = 'description', HINT = 'A description is text.';

@@ -32,6 +32,7 @@ LANGUAGE sql IMMUTABLE AS $$
                     AND jsonb_typeof(args -> 'from') = 'string' AND lastseat.plain_name(args ->> 'from')
                     AND jsonb_typeof(args -> 'to') = 'string' AND lastseat.plain_name(args ->> 'to')
                     AND args ->> 'from' <> args ->> 'to'
+                    AND NOT starts_with(args ->> 'from', 'lastseat:') AND NOT starts_with(args ->> 'to', 'lastseat:')
                     AND jsonb_typeof(args -> 'amount') = 'number' AND args ->> 'amount' ~ '^[1-9][0-9]{0,17}$'
                     AND jsonb_typeof(args -> 'currency') = 'string', false)
            ELSE false END
