@@ -23,6 +23,9 @@ func TestMain(m *testing.M) { os.Exit(testdb.MainMigrated(m)) }
 // patient is a doctor who waits no longer than a test should.
 var patient = doctor.Options{Patience: 500 * time.Millisecond, Open: time.Hour}
 
+// calm is for where nothing is wrong: on a busy machine half a second is soon over.
+var calm = doctor.Options{Patience: time.Minute, Open: time.Hour}
+
 // shop is a database with two accounts.
 type shop struct {
 	t    *testing.T

@@ -56,7 +56,7 @@ func TestOverdue(t *testing.T) {
 	clitest.Eventually(t, "the request to be settled", func() bool {
 		return testdb.Scalar[bool](t, s.pool, `SELECT EXISTS (SELECT FROM lastseat.requests WHERE status = 'applied')`)
 	})
-	well(t, examine(t, s.url, patient))
+	well(t, examine(t, s.url, calm))
 
 	odd := testdb.Scalar[int64](t, s.pool, `INSERT INTO lastseat.river_job (kind, queue, args, state, scheduled_at, tags,
 		max_attempts) VALUES ('odd', 'others', '{}', 'scheduled', now() - interval '1 minute', '{NULL}', 1) RETURNING id`)
@@ -141,7 +141,7 @@ func TestSettings(t *testing.T) {
 		has(t, findings, "server", severity, setting[:len("default_transaction_read")])
 		s.exec(`ALTER DATABASE ` + name + ` RESET ALL`)
 	}
-	well(t, examine(t, s.url, patient))
+	well(t, examine(t, s.url, calm))
 }
 
 // own is a shop on a server of its own, which a test may spoil.
@@ -165,7 +165,7 @@ func TestHorizonAndStandby(t *testing.T) {
 	t.Parallel()
 	s := own(t, map[string]string{"max_prepared_transactions": "2", "wal_level": "replica"})
 	s.work(outbox.Settings{})
-	well(t, examine(t, s.url, patient))
+	well(t, examine(t, s.url, calm))
 	s.session(s.url, `BEGIN`, `SELECT pg_current_xact_id()`, `PREPARE TRANSACTION 'forgotten'`)
 	_, pid := s.session(s.url, `BEGIN ISOLATION LEVEL REPEATABLE READ`, `SELECT 1`)
 	findings := examine(t, s.url, doctor.Options{Patience: patient.Patience, Open: time.Millisecond})
@@ -174,7 +174,7 @@ func TestHorizonAndStandby(t *testing.T) {
 		t.Errorf("to type: %q", f.Do)
 	}
 	has(t, findings, "horizon", doctor.Warning, fmt.Sprintf("pid %d", pid), "dead rows")
-	well(t, examine(t, s.url, patient))
+	well(t, examine(t, s.url, calm))
 	s.exec(`ROLLBACK PREPARED 'forgotten'`)
 
 	s.exec(`ALTER SYSTEM SET synchronous_standby_names = 'elsewhere'`)
@@ -216,7 +216,7 @@ func TestTwoPrimaries(t *testing.T) {
 		t.Errorf("the cause is %v", f.Cause)
 	}
 	at.Host = parse(t, first.url).Host + ",localhost:" + parse(t, first.url).Port()
-	well(t, examine(t, at.String(), patient))
+	well(t, examine(t, at.String(), calm))
 }
 
 func parse(t *testing.T, text string) *url.URL {
@@ -236,7 +236,7 @@ func TestPoolers(t *testing.T) {
 	through := clitest.PgBouncer(t, s.url, "session", "default_pool_size = 20")
 	s.workOn(through, outbox.Settings{})
 	for range 3 {
-		well(t, examine(t, through, patient))
+		well(t, examine(t, through, calm))
 	}
 	for _, mode := range []string{"transaction", "statement"} {
 		for _, robin := range []string{"0", "1"} {
