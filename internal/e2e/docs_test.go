@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/lastseat/lastseat/internal/clitest"
+	"github.com/lastseat/lastseat/internal/fakestripe"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -54,7 +56,10 @@ func TestDocsRun(t *testing.T) {
 			blocks := fence.FindAllStringSubmatch(document(t, name), -1)
 			url := testdb.New(t)
 			pool := testdb.Pool(t, url)
-			worker := start(t, on(url), "worker", "run")
+			processor := httptest.NewServer(fakestripe.New(fakestripe.Options{})) // for docs/payments.md
+			t.Cleanup(processor.Close)
+			worker := start(t, on(url, "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_docs",
+				"LASTSEAT_PROCESSOR_STRIPE_URL="+processor.URL), "worker", "run")
 			clitest.Eventually(t, "the worker to take its lane", func() bool {
 				return strings.Contains(worker.errs.String(),
 					"lane taken")
@@ -160,6 +165,7 @@ func TestDocsListed(t *testing.T) {
 func TestDocsGo(t *testing.T) {
 	t.Parallel()
 	examples, err := filepath.Glob(filepath.Join(root, "*", "example*_test.go"))
+	examples = append(examples, filepath.Join(root, "examples", "outside", "card", "main.go"))
 	if err != nil || len(examples) == 0 {
 		t.Fatalf("%d examples: %v", len(examples), err)
 	}
