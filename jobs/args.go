@@ -50,7 +50,8 @@ func idArg(name string, value gjson.Result, id *string) error {
 	return nil
 }
 
-// accountArg is the id of an account that requests may name: money under way at a processor is the worker's alone to move.
+// accountArg is the id of an account that requests may name: money under way at a processor is the worker's alone to
+// move.
 func accountArg(name string, value gjson.Result, id *string) error {
 	if strings.HasPrefix(value.Str, ownAccounts) {
 		return fmt.Errorf("%q is %.50q: accounts that begin with %s are the worker's own", name, value.Str, ownAccounts)

@@ -21,7 +21,15 @@ type riverToy struct {
 	river.WorkerDefaults[toy]
 }
 
-func (riverToy) Work(_ context.Context, job *river.Job[toy]) error { return behave(job.Args.Note) }
+// Work records what the lane records: the outcome, in River's own place for a job's output.
+func (riverToy) Work(ctx context.Context, job *river.Job[toy]) error {
+	if err := behave(job.Args.Note); err != nil {
+		return err
+	}
+	return river.RecordOutput(ctx, map[string]any{
+		"status": "applied", "code": "played", "detail": map[string]any{"attempt": job.Attempt},
+	})
+}
 
 func behave(note string) error {
 	switch note {
