@@ -98,17 +98,9 @@ func (c *Charge) touches(s *state, _ outbox.Job) []rowID {
 }
 
 func (c *Charge) apply(s *state, job outbox.Job) (outbox.Result, error) {
-	p := s.money.payments[c.Payment]
-	switch {
-	case p == nil:
-		p = c.newPayment(job)
-		s.money.payments[p.id] = p
-	case p.key != job.Key:
-		text := fmt.Sprintf("payment %q was asked for with the key %q", p.id, p.key)
-		return outbox.Reject(outbox.CodeInvalidArgs, map[string]string{"error": text}), nil
-	case p.status != paymentPending:
-		return outbox.Result{}, fmt.Errorf(
-			"payment %q is %s, and the request to charge it is not settled: run worker audit", p.id, p.status)
+	p, refused, err := s.money.asked(c.Payment, "charge", job, c.newPayment)
+	if p == nil {
+		return refused, err
 	}
 	if job.Answer != nil {
 		return s.money.charged(p, job)

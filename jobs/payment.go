@@ -141,17 +141,9 @@ func (a *Authorize) touches(s *state, _ outbox.Job) []rowID {
 }
 
 func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
-	p := s.money.payments[a.Payment]
-	switch {
-	case p == nil:
-		p = a.newPayment(job)
-		s.money.payments[p.id] = p
-	case p.key != job.Key:
-		text := fmt.Sprintf("payment %q was asked for with the key %q", p.id, p.key)
-		return outbox.Reject(outbox.CodeInvalidArgs, map[string]string{"error": text}), nil
-	case p.status != paymentPending:
-		return outbox.Result{}, fmt.Errorf(
-			"payment %q is %s, and the request to authorize it is not settled: run worker audit", p.id, p.status)
+	p, refused, err := s.money.asked(a.Payment, "authorize", job, a.newPayment)
+	if p == nil {
+		return refused, err
 	}
 	if refused := s.money.refuseAuthorization(p, job.At); refused != nil {
 		p.become(paymentDeclined)
@@ -159,6 +151,26 @@ func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	}
 	s.money.authorize(p)
 	return applied(CodeAuthorized, nil)
+}
+
+// asked is the pending payment that a job is to authorize or charge; a job that was inserted directly makes it. Nil:
+// this job can't settle it, and its result is returned.
+func (m *money) asked(id, verb string, job outbox.Job, newPayment func(outbox.Job) *payment) (
+	*payment, outbox.Result, error,
+) {
+	p := m.payments[id]
+	switch {
+	case p == nil:
+		p = newPayment(job)
+		m.payments[p.id] = p
+	case p.key != job.Key:
+		text := fmt.Sprintf("payment %q was asked for with the key %q", p.id, p.key)
+		return nil, outbox.Reject(outbox.CodeInvalidArgs, map[string]string{"error": text}), nil
+	case p.status != paymentPending:
+		return nil, outbox.Result{}, fmt.Errorf(
+			"payment %q is %s, and the request to %s it is not settled: run worker audit", p.id, p.status, verb)
+	}
+	return p, outbox.Result{}, nil
 }
 
 // newPayment makes the pending payment of a job that was inserted directly. The SQL functions make it for all others.

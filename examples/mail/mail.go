@@ -46,8 +46,8 @@ func PlaceOrder(ctx context.Context, pool *pgxpool.Pool, id, to string) error {
 // Provider is whoever sends mails. It knows an idempotency key for a day.
 type Provider struct{ URL string }
 
-// send makes an attempt, with no transaction open. The provider may have sent the mail although the answer is lost: then
-// the same call comes again, with the same key.
+// send makes an attempt, with no transaction open. The provider may have sent the mail although the answer is lost:
+// then the same call comes again, with the same key.
 func (p Provider) send(ctx context.Context, call outbox.Call, mail Mail) (outbox.Answer, error) {
 	body, err := json.Marshal(mail)
 	if err != nil {
