@@ -133,25 +133,33 @@ func (s *stay) clientsWait(ctx context.Context, pool *pgxpool.Pool, f filling, o
 		}
 	}
 	var next atomic.Int64
+	conns := make([]*pgx.Conn, s.clients)
+	for i := range conns {
+		conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+		conns[i] = conn
+	}
 	waits := make([][]time.Duration, s.clients)
 	var began time.Time
 	for _, counted := range []bool{false, true} {
+		least := warming
+		if counted {
+			least = 1 // however busy the machine is, each client is measured
+		}
 		began = time.Now()
 		group, ctx := errgroup.WithContext(ctx)
 		for client := range s.clients {
 			group.Go(func() error {
-				conn, err := pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
-				if err != nil {
-					return err
-				}
-				defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-				for n := 0; counted && time.Since(began) < o.pace || !counted && n < warming; n++ {
+				for n := 0; n < least || counted && time.Since(began) < o.pace; n++ {
 					i := int(next.Add(1)) - 1
 					if i >= most {
 						return fmt.Errorf("more than %d transfers: too few were prepared", most)
 					}
 					start := time.Now()
-					if err := s.do(ctx, pool, conn, tickets[i]); err != nil {
+					if err := s.do(ctx, pool, conns[client], tickets[i]); err != nil {
 						return err
 					}
 					if counted {
