@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,9 +142,29 @@ func Examine(ctx context.Context, pool *pgxpool.Pool, options Options) ([]Findin
 			}
 			found = []Finding{e.refused(err)}
 		}
-		findings = append(findings, named(check.name, found)...)
+		findings = append(findings, named(check.name, few(found))...)
 	}
 	return findings, nil
+}
+
+// mostFindings of a check are told.
+const mostFindings = 10
+
+// few leaves out most of very many findings, the least severe first: anybody who may ask can ask for thousands of
+// kinds that nobody has, and what else is wrong has to be found among them.
+func few(findings []Finding) []Finding {
+	if len(findings) <= mostFindings {
+		return findings
+	}
+	severity := []Severity{Wrong, Warning, Note, OK}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return slices.Index(severity, a.Severity) - slices.Index(severity, b.Severity)
+	})
+	rest := findings[mostFindings:]
+	return append(findings[:mostFindings:mostFindings], Finding{
+		Severity: rest[0].Severity, Cause: rest[0].Cause, Do: "the same as with those above",
+		Told: fmt.Sprintf("and %d more", len(rest)),
+	})
 }
 
 // schema is the one check without which no other can be made.

@@ -115,6 +115,30 @@ func TestNobodysRequests(t *testing.T) {
 	}
 }
 
+// Requests of very many kinds that no worker has are told of in a few lines, and no worker is accused of them: it has
+// nothing to settle.
+func TestKindsThatNobodyHas(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.work(outbox.Settings{})
+	s.ask("k", 1)
+	clitest.Eventually(t, "the request to be settled", func() bool {
+		return testdb.Scalar[bool](t, s.pool, `SELECT EXISTS (SELECT FROM lastseat.requests WHERE status = 'applied')`)
+	})
+	s.exec(`SELECT lastseat.enqueue('kind.' || n, 'of kind ' || n, '{}') FROM generate_series(1, 50) n`)
+	s.exec(`UPDATE lastseat.river_job SET created_at = now() - interval '1 hour', scheduled_at = now() - interval '1 hour'
+		WHERE kind LIKE 'kind.%'`)
+	s.exec(`UPDATE lastseat.lanes SET settled_at = now() - interval '1 hour', taken_at = now() - interval '2 hours'`)
+	findings := examine(t, s.url, patient)
+	lacks(t, findings, "queues")
+	has(t, findings, "kinds", doctor.Wrong, "has the kind kind.1:")
+	has(t, findings, "kinds", doctor.Wrong, "and 40 more")
+	has(t, findings, "queues", doctor.OK, "0 due")
+	if len(findings) > 40 {
+		t.Errorf("%d findings", len(findings))
+	}
+}
+
 // Requests that are given up on are named, and no reason to end a worker.
 func TestFailed(t *testing.T) {
 	t.Parallel()

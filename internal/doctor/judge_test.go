@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lastseat/lastseat/outbox"
 )
 
 // What takes another server, hours or gigabytes to bring about is judged here as it would be read.
@@ -43,6 +45,8 @@ func TestJudgements(t *testing.T) {
 		"more than are counted":    {queueOf(waiting, held(0, time.Minute)), Wrong, "more than 10000 due"},
 		"River's own queue": {queueOf(queue{Name: "lastseat_upkeep", Due: 1, Oldest: ago(time.Hour), Now: now}), Warning,
 			"River's part"},
+		"calls that nobody makes": {queueOf(queue{Name: outbox.CallQueue("stripe"), Due: 1, Oldest: ago(time.Hour),
+			Now: now}), Wrong, "no worker works the queue lastseat_call_stripe"},
 		"a queue of a River client's": {queueOf(queue{Name: "mail", Due: 1, Oldest: ago(time.Hour),
 			Reported: ago(time.Minute), Now: now}), Warning, "is behind"},
 		"a queue that is done with": {judgeLanes([]lane{held(0, 0), {Queue: "old", Lanes: 1, Now: now}}, 0), OK, "1 held"},

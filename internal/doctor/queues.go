@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lastseat/lastseat/internal/retry"
@@ -24,8 +25,9 @@ type queue struct {
 	Now      time.Time
 }
 
-// queuesSQL steps along River's fetching index from one queue to the next, and to the oldest job of each priority. It
-// reads few rows however many there are, and is not misled by statistics.
+// queuesSQL steps along River's fetching index from one queue to the next, and to the oldest jobs of each priority. It
+// reads few rows however many there are, and is not misled by statistics. Jobs of kinds that the lanes' holders lack
+// are not theirs to settle: a lane that passes them by stands still for nobody, and checkKinds names them.
 const queuesSQL = `
 	WITH RECURSIVE found(queue) AS (
 		(SELECT j.queue FROM lastseat.river_job j WHERE j.state = 'available' ORDER BY j.queue LIMIT 1)
@@ -38,19 +40,19 @@ const queuesSQL = `
 		UNION SELECT l.queue FROM lastseat.lanes l
 		UNION SELECT '` + outbox.Queue + `'
 	)
-	SELECT n.name,
-	       (SELECT count(*) FROM (SELECT FROM lastseat.river_job j
-	                              WHERE j.state = 'available' AND j.queue = n.name COLLATE "default"
-	                                AND j.scheduled_at <= now() AND j.kind <> '` + outbox.ProbeKind + `'
-	                              LIMIT ` + mostCountedSQL + `) due),
-	       (SELECT min(o.scheduled_at) FROM generate_series(1, 4) p, LATERAL (
-	          SELECT ` + finiteSQL + ` AS scheduled_at
-	          FROM lastseat.river_job j
-	          WHERE j.state = 'available' AND j.queue = n.name COLLATE "default" AND j.priority = p
-	            AND j.scheduled_at <= now() AND j.kind <> '` + outbox.ProbeKind + `'
-	          ORDER BY j.scheduled_at, j.id LIMIT 1) o),
+	SELECT n.name, least(d.due, ` + mostCountedSQL + `), d.oldest,
 	       q.paused_at, q.updated_at, EXISTS (SELECT FROM lastseat.lanes l WHERE l.queue = n.name), clock_timestamp()
-	FROM names n LEFT JOIN lastseat.river_queue q ON q.name = n.name COLLATE "default"
+	FROM names n LEFT JOIN lastseat.river_queue q ON q.name = n.name COLLATE "default",
+	     LATERAL (SELECT array_agg(k.kind) AS kinds
+	              FROM lastseat.lanes l, jsonb_object_keys(l.kinds) k(kind) WHERE l.queue = n.name) settled,
+	     LATERAL (
+	        SELECT count(*) AS due, min(first.scheduled_at) AS oldest FROM generate_series(1, 4) p, LATERAL (
+	           SELECT j.kind, ` + finiteSQL + ` AS scheduled_at
+	           FROM lastseat.river_job j
+	           WHERE j.state = 'available' AND j.queue = n.name COLLATE "default" AND j.priority = p
+	             AND j.scheduled_at <= now() AND j.kind <> '` + outbox.ProbeKind + `'
+	           ORDER BY j.scheduled_at, j.id LIMIT ` + mostCountedSQL + `) first
+	        WHERE settled.kinds IS NULL OR first.kind = ANY (settled.kinds)) d
 	ORDER BY n.name`
 
 // finiteSQL is a time that Go can read, whatever another client has written.
@@ -151,7 +153,7 @@ const byLaneSQL = `
 	)
 	SELECT abs(hashtextextended(coalesce(h.args ->> (s.kinds ->> h.kind), h.args ->> 'key', ''), 0) % s.lanes)::int,
 	       min(h.scheduled_at)
-	FROM heads h, split s GROUP BY 1`
+	FROM heads h, split s WHERE s.kinds IS NULL OR s.kinds ? h.kind GROUP BY 1`
 
 type laneAge struct {
 	Lane   int
@@ -237,12 +239,18 @@ func stalled(l lane, told string) Finding {
 		"the holder of %v is frozen, cut off or held up: %s", l, told)
 }
 
+// callQueues begin the names of the queues of calls.
+var callQueues = strings.TrimSuffix(outbox.CallQueue("x"), "x")
+
 // unworked is the finding about a queue that has no lane. River's own clients may work it.
 func unworked(q queue, name, due string, waited time.Duration) Finding {
 	told := fmt.Sprintf("%s: %s, the oldest for %s", name, due, span(waited))
 	switch {
 	case q.Name == outbox.UpkeepQueue:
 		return warning("restart the workers", "River's part of the workers does not work: %s", told)
+	case strings.HasPrefix(q.Name, callQueues):
+		return wrong("start a worker that can call whom it is for; worker explain KEY names them. Cancelling its jobs only "+
+			"makes new ones", "no worker works %s", told)
 	case q.Reported != nil && q.Now.Sub(*q.Reported) < 15*time.Minute:
 		return warning("look at that client's log", "a River client that works %s is behind", told)
 	}
