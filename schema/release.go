@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "d7321044b82a84af2c6726101434c545e71864fd253e32670fddc842872b74be"
+	functionsDigest  = "5dff7a743ee587441b72e472b462e4848dd9931593ae4f08d9a5828d6c4733ed"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -45,6 +45,20 @@ func TestOnlyWhatIsTooOldIsRemoved(t *testing.T) {
 	refused("40001", removeCall, []string{"a"}) // its kind is kept
 	exec(t, pool, `SELECT lastseat.keep('requests:toy', 0)`)
 
+	// a link is the next one, of this moment, and one that can be read: none that keeps another from following
+	for code, of := range map[string][]string{
+		"LS002": {`1, 'infinity'`, `1, '-infinity'`, `1, NULL`, `1, now() + interval '1 day'`, `1, clock_timestamp()`},
+		"40001": {`2, now()`, `0, now()`, `-1, now()`, `9223372036854775807, now()`, `NULL, now()`},
+	} {
+		for _, link := range of {
+			refused(code, `SELECT lastseat.remove_requests('{a}', ARRAY['\x00'::bytea], `+link+`, '\x00')`)
+		}
+	}
+	for _, rows := range []string{`'{a}', ARRAY[NULL::bytea]`, `'{{a},{b}}', ARRAY['\x00'::bytea, '\x00']`,
+		`'{a,b}', ARRAY[ARRAY['\x00'::bytea], ARRAY['\x00'::bytea]]`, `'{a,b}', ARRAY['\x00'::bytea]`} {
+		refused("23514", `SELECT lastseat.remove_requests(`+rows+`, 1, now(), '\x00')`)
+	}
+
 	// one that is noted lets no other pass
 	trial(t, pool, func(tx pgx.Tx) {
 		exec(t, tx, `INSERT INTO lastseat.history (chain, number, at, relation, keys, digests, hash)

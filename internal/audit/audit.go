@@ -61,6 +61,7 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 		return false, err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer readEveryTime(tx.Conn())()
 	// Every check reads whole tables. In the order of an index each row of millions would be a read of its own.
 	if _, err := tx.Exec(ctx, "SET LOCAL enable_indexscan = off; SET LOCAL timezone = 'UTC'"); err != nil {
 		return false, err

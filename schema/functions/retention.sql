@@ -123,7 +123,17 @@ CREATE OR REPLACE FUNCTION lastseat.note_removal(
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    -- Another keeper may have added a link since the caller has read the last one: the primary key refuses this one.
+    -- A keeper's link is the next one, and of this moment: no link that a later one could not follow, and none from the
+    -- future, before which everything would count as removed.
+    IF note_removal.at IS DISTINCT FROM now() THEN
+        RAISE EXCEPTION 'the time of a removal is %', coalesce(note_removal.at::text, 'null')
+            USING ERRCODE = 'LS002', COLUMN = 'at', HINT = 'It is that of its transaction: now().';
+    ELSIF note_removal.number IS DISTINCT FROM 1 + coalesce(
+        (SELECT h.number FROM history h WHERE h.chain = 'retention' ORDER BY h.number DESC LIMIT 1), 0) THEN
+        RAISE EXCEPTION 'link % of the chain retention is not the next one', coalesce(note_removal.number::text, 'null')
+            USING ERRCODE = 'serialization_failure', HINT = 'Another keeper was quicker. Read the last one again.';
+    END IF;
+    -- Another keeper may add it in this moment: then the primary key refuses this one.
     INSERT INTO history (chain, number, at, relation, keys, digests, hash)
     VALUES ('retention', note_removal.number, note_removal.at, note_removal.relation, note_removal.keys,
             note_removal.digests, note_removal.hash);
@@ -134,8 +144,10 @@ relation: the table, and .removed or .archived.
 keys: the rows.
 digests: of each of them.
 number: the link''s number.
-at: the time that its hash has.
-hash: its hash.';
+at: the time that its hash has: that of the transaction.
+hash: its hash.
+
+Errors: LS002; 40001 another keeper was quicker.';
 
 CREATE OR REPLACE FUNCTION lastseat.remove_requests(
     keys text[], digests bytea[], number bigint, at timestamptz, hash bytea, archived boolean DEFAULT false
@@ -184,12 +196,12 @@ COMMENT ON FUNCTION lastseat.remove_requests IS
 
 keys: their keys.
 digests: of each of them.
-number: that of the link of the chain retention.
-at: its time.
+number: that of the link of the chain retention, the next one.
+at: its time, now().
 hash: its hash.
 archived: whether a file has the rows.
 
-Errors: 40001 one of them is not too old, or not there, or its feed or its job is.';
+Errors: LS002; 40001 another keeper was quicker, or one of them is not too old, or not there, or its feed or its job is.';
 GRANT EXECUTE ON FUNCTION lastseat.remove_requests TO lastseat_keeper;
 
 -- A key is free again once its request is gone. But where money has moved under it, and the ledger still has that, a

@@ -282,7 +282,10 @@ CREATE TABLE lastseat.history (
     digests  bytea[] NOT NULL,
     hash     bytea NOT NULL,
     PRIMARY KEY (chain, number),
-    CONSTRAINT history_whole CHECK (cardinality(keys) = cardinality(digests) AND cardinality(keys) > 0)
+    -- what worker audit can read, whoever has written it
+    CONSTRAINT history_whole CHECK (
+        array_ndims(keys) = 1 AND array_ndims(digests) = 1 AND cardinality(keys) = cardinality(digests)
+        AND array_position(keys, NULL) IS NULL AND array_position(digests, NULL) IS NULL AND isfinite(at))
 );
 -- Digests don't get shorter, and compressing keys costs more time than the disk does.
 ALTER TABLE lastseat.history ALTER COLUMN keys SET STORAGE EXTERNAL, ALTER COLUMN digests SET STORAGE EXTERNAL;
