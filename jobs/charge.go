@@ -159,13 +159,27 @@ func (m *money) charged(p *payment, job outbox.Job) (outbox.Result, error) {
 func (s *state) refundAsked(p *payment, job outbox.Job) (outbox.Result, error) {
 	switch {
 	case p.calling != job.Key:
-		return outbox.Later(s.now.Truncate(time.Second).Add(time.Second).Sub(s.now)), nil
+		return outbox.Later(p.comesAgain(s.now)), nil
 	case job.Answer != nil:
 		return s.money.refunded(p, job)
 	}
 	return call(p, job, processor.Operation{
 		Kind: processor.Refund, Payment: p.id, Reference: p.reference, Amount: p.inFlight, Currency: p.currency,
 	})
+}
+
+// longestLater is how long a request waits at a time for the call of another one.
+const longestLater = 512 * time.Second
+
+// comesAgain is after how long a request that waits for the payment's call comes again: an eighth of the time that the
+// call has taken so far. A call may be open for days, and thousands of requests may wait for it. All of them come at the
+// same times, multiples of a power of two of seconds, so they stay in the order in which they were asked for.
+func (p *payment) comesAgain(now time.Time) time.Duration {
+	step := time.Second
+	for !p.updatedAt.IsZero() && step < longestLater && 16*step <= now.Sub(p.updatedAt) {
+		step *= 2
+	}
+	return now.Truncate(step).Add(step).Sub(now)
 }
 
 // refunded settles the refund of a charge by the processor's answer.

@@ -31,10 +31,11 @@ type payment struct {
 	version                    int64
 	createdAt                  time.Time
 
-	processor, method string // empty: it is not paid by card
-	reference         string // the processor's id of the charge; empty: there is none yet
-	calling           string // the key of the request for which the processor is asked; empty: none
-	inFlight          int64  // what is on the clearing account meanwhile
+	processor, method string    // empty: it is not paid by card
+	reference         string    // the processor's id of the charge; empty: there is none yet
+	calling           string    // the key of the request for which the processor is asked; empty: none
+	inFlight          int64     // what is on the clearing account meanwhile
+	updatedAt         time.Time // by the batch that last changed it; zero: this one did
 
 	created       bool // by this batch: it is not in the table yet
 	wasAuthorized bool // by this batch: the table has it as pending still
@@ -46,6 +47,7 @@ func (p *payment) become(status string) {
 	p.status = status
 	p.version++
 	p.changed = true
+	p.updatedAt = time.Time{}
 }
 
 // clearing is the account on which its money stands while the processor is asked.
@@ -71,7 +73,7 @@ const (
 	lockedPaymentsSQL = `
 	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, expires_at,
 	       version, created_at, coalesce(processor, ''), coalesce(method, ''), coalesce(reference, ''),
-	       coalesce(calling, ''), in_flight
+	       coalesce(calling, ''), in_flight, updated_at
 	FROM lastseat.payments WHERE id = ANY ($1::text[]) ORDER BY id`
 
 	loadPaymentsSQL = lockedPaymentsSQL + ` FOR NO KEY UPDATE SKIP LOCKED`
@@ -87,6 +89,7 @@ func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
 	columns := []any{
 		&p.id, &p.key, &p.from, &p.to, &p.amount, &p.captured, &p.refunded, &p.currency, &p.status, &p.expiresAt,
 		&p.version, &p.createdAt, &p.processor, &p.method, &p.reference, &p.calling, &p.inFlight,
+		&p.updatedAt,
 	}
 	loaded := func() {
 		loaded := *p
