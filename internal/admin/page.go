@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/lastseat/lastseat/internal/inspect"
+	"github.com/lastseat/lastseat/internal/quote"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -28,8 +29,8 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"ago": func(s float64) string {
 		return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
 	},
-	"quoted": func(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" },
-	"shell":  func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" },
+	"quoted": quote.Literal,
+	"shell":  quote.Word,
 }).ParseFS(files, "pages/*.html"))
 
 // view is what every page shows.

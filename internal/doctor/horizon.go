@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/lastseat/lastseat/internal/quote"
 )
 
 // holder is what keeps Postgres from removing dead rows, or readers of outcomes from going on.
@@ -101,15 +103,16 @@ func judgeHolder(h holder, who string) Finding {
 	}
 	switch h.What {
 	case "prepared":
-		return warning(fmt.Sprintf("in the database %s: ROLLBACK PREPARED '%s', or COMMIT PREPARED", h.Database, h.Name),
+		return warning(fmt.Sprintf("in the database %s: ROLLBACK PREPARED %s, or COMMIT PREPARED", h.Database,
+			quote.Literal(h.Name)),
 			"the prepared transaction %q of the database %s is %s: %s", h.Name, h.Database, lasted, effect)
 	case "slot":
 		state := "in use"
 		if !h.Active {
 			state = "not in use"
 		}
-		return warning(fmt.Sprintf("SELECT pg_drop_replication_slot('%s') if its standby is gone, or "+
-			"hot_standby_feedback = off there", h.Name), "the replication slot %q, which is %s, holds a snapshot %s: %s", h.Name,
+		return warning(fmt.Sprintf("SELECT pg_drop_replication_slot(%s) if its standby is gone, or "+
+			"hot_standby_feedback = off there", quote.Literal(h.Name)), "the replication slot %q, which is %s, holds a snapshot %s: %s", h.Name,
 			state, lasted, effect)
 	}
 	return warning(end(h.PID)+"; idle_in_transaction_session_timeout prevents it",

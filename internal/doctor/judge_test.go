@@ -72,6 +72,9 @@ func TestJudgements(t *testing.T) {
 
 		"a slot that nobody uses": {[]Finding{judgeHolder(holder{What: "slot", Name: "gone", Here: true, Age: 5}, "")},
 			Warning, `the replication slot "gone", which is not in use`},
+		"what is to be typed is one statement, whoever has chosen the name": {[]Finding{{Told: judgeHolder(holder{
+			What: "prepared", Name: "x'; DROP ROLE bob; --", Database: "shop"}, "").Do, Severity: OK}}, OK,
+			"ROLLBACK PREPARED 'x''; DROP ROLE bob; --',"},
 		"no leader": {judgeOverdue([]overdue{{Queue: "mail", Jobs: 1, Since: now.Add(-time.Hour), Now: now}}, time.Second),
 			Wrong, "no River client leads"},
 		"a leader that does not get on": {judgeOverdue([]overdue{{Queue: "mail", Jobs: 1, Since: now.Add(-time.Hour),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lastseat/lastseat/internal/quote"
 	"github.com/lastseat/lastseat/internal/retry"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -199,7 +200,7 @@ func judgeQueue(q queue, lanes []lane, oldest map[int]time.Time, patience time.D
 	case q.Paused != nil && (q.Worked || q.Due > 0 || q.Name == outbox.Queue):
 		do := "worker resume"
 		if q.Name != outbox.Queue {
-			do += " --queue " + q.Name
+			do += " --queue " + quote.Word(q.Name)
 		}
 		return []judged{{finding: wrong(do, "%s is paused: %s since %s", name, due, q.Paused.UTC().Format(time.RFC3339))}}
 	case !q.Worked && q.Due > 0 && waited > patience:

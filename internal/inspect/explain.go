@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/quote"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -187,7 +188,7 @@ func (e *Explanation) reason() {
 		case outbox.Rejected:
 			say("A rejected request stays rejected: ask again with a new key.")
 		case outbox.Failed:
-			say("To run it again under the same key: enqueue retry %s", e.Key)
+			say("To run it again under the same key: enqueue retry %s", quote.Word(e.Key))
 		}
 	case e.Job == nil:
 		say("Its job is gone, so no worker will settle it: worker audit says what else is missing.")

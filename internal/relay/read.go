@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/lastseat/lastseat/internal/quote"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -61,14 +62,5 @@ func replayCommand(name string, refused error) string {
 	if hint := hintedCursor.FindStringSubmatch(refused.Error()); hint != nil && hint[1] != "" {
 		from = hint[1]
 	}
-	return fmt.Sprintf("worker relay replay %s --from %s", shellWord(name), from)
-}
-
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@-]+$`)
-
-func shellWord(word string) string {
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + regexp.MustCompile(`'`).ReplaceAllString(word, `'\''`) + "'"
+	return fmt.Sprintf("worker relay replay %s --from %s", quote.Word(name), from)
 }

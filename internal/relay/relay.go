@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/quote"
 	"github.com/lastseat/lastseat/internal/retry"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -40,7 +41,7 @@ func (r *Relay) run(stop context.Context) {
 			r.sayOnce(stop, slog.LevelError, "the relay can't read its row", slog.String("error", err.Error()))
 		case h == nil && why.disabled != "":
 			r.sayOnce(stop, slog.LevelError, "the relay is disabled",
-				slog.String("error", why.disabled), slog.String("hint", "worker relay resume "+shellWord(r.target.Name)))
+				slog.String("error", why.disabled), slog.String("hint", "worker relay resume "+quote.Word(r.target.Name)))
 		case h == nil:
 			r.sayOnce(stop, slog.LevelInfo, "another relay serves the target, this one stands by",
 				slog.String("holder", why.holder))
@@ -104,7 +105,7 @@ func (r *Relay) drain(ctx context.Context) error {
 	case err != nil:
 		return err
 	case h == nil && why.disabled != "":
-		return fmt.Errorf("it is disabled: %s: worker relay resume %s", why.disabled, shellWord(r.target.Name))
+		return fmt.Errorf("it is disabled: %s: worker relay resume %s", why.disabled, quote.Word(r.target.Name))
 	case h == nil:
 		return errors.New("another process relays to it")
 	}
