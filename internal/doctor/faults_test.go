@@ -139,6 +139,28 @@ func TestKindsThatNobodyHas(t *testing.T) {
 	}
 }
 
+// A charge whose processor nobody has keeps its money until somebody has it declined: what the doctor says to type does.
+func TestCallsThatNobodyMakes(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	s.work(outbox.Settings{})
+	s.exec(`SELECT lastseat.charge('typo', 'p1', 'bank', 'ada', 100, 'EUR', 'strpie', 'pm_card')`)
+	clitest.Eventually(t, "the call to be written", func() bool {
+		return testdb.Scalar[bool](t, s.pool, `SELECT EXISTS (SELECT FROM lastseat.calls)`)
+	})
+	s.exec(`BEGIN; SET LOCAL session_replication_role = replica;
+		UPDATE lastseat.calls SET created_at = now() - interval '1 hour'; COMMIT`)
+	f := has(t, examine(t, s.url, patient), "calls", doctor.Warning, "1 calls of strpie")
+	_, statement, _ := strings.Cut(f.Do, "as lastseat_worker: ")
+	testdb.Exec(t, testdb.Pool(t, testdb.As(t, s.pool, "lastseat_worker")), statement)
+	clitest.Eventually(t, "the charge to be declined", func() bool {
+		return testdb.Scalar[bool](t, s.pool, `SELECT EXISTS (SELECT FROM lastseat.outcome('typo') WHERE code = 'declined')`)
+	})
+	if left := testdb.Scalar[int64](t, s.pool, `SELECT sum(balance) FROM lastseat.clearing()`); left != 0 {
+		t.Errorf("%d are left on the clearing account", left)
+	}
+}
+
 // Requests that are given up on are named, and no reason to end a worker.
 func TestFailed(t *testing.T) {
 	t.Parallel()
