@@ -65,7 +65,7 @@ func (f fakeProcessor) serve(ctx context.Context, listener net.Listener, say io.
 		WebhookURL: f.webhooks, WebhookSecret: fakeWebhookSecret, Logger: logger,
 	})
 	defer fake.Close()
-	server := &http.Server{Handler: fake, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: guardLocal("the card processor", fake), ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	_, _ = fmt.Fprintf(say, `A card processor is up that speaks Stripe's API and moves no money:
   export STRIPE_URL='http://%[1]s' STRIPE_KEY='%[2]s' STRIPE_WEBHOOK_SECRET='%[3]s'

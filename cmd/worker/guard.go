@@ -11,17 +11,27 @@ import (
 // cancel and delete jobs otherwise: by a form or a script that sends JSON as text/plain, or by a name of its own
 // that leads to this machine.
 func guardUI(ui http.Handler) http.Handler {
+	return guardLocal("River UI", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && !isJSON(r) {
+			http.Error(w, "what changes something is sent as application/json", http.StatusUnsupportedMediaType)
+			return
+		}
+		ui.ServeHTTP(w, r)
+	}))
+}
+
+// guardLocal keeps pages of other sites, and names of others that lead to this machine, away from a server that has no
+// login.
+func guardLocal(name string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case !loopback(hostname(r.Host)):
 			http.Error(w, "open it by an address of this machine, http://127.0.0.1:PORT or http://localhost:PORT",
 				http.StatusMisdirectedRequest)
 		case !sameOrigin(r):
-			http.Error(w, "another site's page may not use River UI", http.StatusForbidden)
-		case r.Method != http.MethodGet && r.Method != http.MethodHead && !isJSON(r):
-			http.Error(w, "what changes something is sent as application/json", http.StatusUnsupportedMediaType)
+			http.Error(w, "another site's page may not use "+name, http.StatusForbidden)
 		default:
-			ui.ServeHTTP(w, r)
+			next.ServeHTTP(w, r)
 		}
 	})
 }

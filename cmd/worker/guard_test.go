@@ -1,10 +1,15 @@
 package main
 
 import (
+	"context"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/lastseat/lastseat/internal/config"
 )
 
 // River UI has no login. Whatever a page of another site can make a browser send must not reach it.
@@ -55,5 +60,51 @@ func TestGuardUI(t *testing.T) {
 				t.Errorf("%d, want %d; River UI was reached: %t", answer.Code, c.code, reached)
 			}
 		})
+	}
+}
+
+// The card processor of worker dev has no login either.
+func TestProcessorIsGuarded(t *testing.T) {
+	t.Parallel()
+	f := fakeProcessor{address: "127.0.0.1:0"}
+	listener, err := f.listen(t.Context(), &config.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- f.serve(ctx, listener, io.Discard, slog.New(slog.DiscardHandler)) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, c := range map[string]struct {
+		host, origin string
+		code         int
+	}{
+		"curl":                     {"", "", http.StatusNoContent},
+		"a script of another site": {"", "https://evil.example", http.StatusForbidden},
+		"a name that leads here":   {"evil.example", "", http.StatusMisdirectedRequest},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+listener.Addr().String()+"/_fake/faults",
+			strings.NewReader(`{"fault": "error_after"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = c.host
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded") // as curl -d says
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != c.code {
+			t.Errorf("%s: %d, want %d", name, answer.StatusCode, c.code)
+		}
 	}
 }
