@@ -10,6 +10,7 @@ import (
 
 	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/processor"
+	"github.com/lastseat/lastseat/processor/calls"
 )
 
 // KindCharge is the kind of a [Charge].
@@ -203,7 +204,7 @@ func (m *money) refunded(p *payment, job outbox.Job) (outbox.Result, error) {
 }
 
 // declined is the outcome of what a processor has refused.
-func declined(job outbox.Job, answer processorAnswer) outbox.Result {
+func declined(job outbox.Job, answer calls.Detail) outbox.Result {
 	return outbox.Reject(CodeDeclined, map[string]any{"reason": job.Answer.Code, "message": answer.Message})
 }
 
@@ -227,14 +228,14 @@ func (m *money) arrive(p *payment, to string) {
 
 // answerTo reads the answer to the call of a payment. The error says that the rows, or the processor, contradict what
 // was asked: then nothing is settled, and the money stays on the clearing account for people to see.
-func (m *money) answerTo(p *payment, job outbox.Job) (processorAnswer, error) {
+func (m *money) answerTo(p *payment, job outbox.Job) (calls.Detail, error) {
 	if p.calling != job.Key {
-		return processorAnswer{}, fmt.Errorf("payment %q calls for %q, not for this: run worker audit", p.id, p.calling)
+		return calls.Detail{}, fmt.Errorf("payment %q calls for %q, not for this: run worker audit", p.id, p.calling)
 	}
 	if clearing := m.ledger.accounts[p.clearing()]; clearing == nil || clearing.balance < p.inFlight {
-		return processorAnswer{}, fmt.Errorf("account %q lacks what is under way: run worker audit", p.clearing())
+		return calls.Detail{}, fmt.Errorf("account %q lacks what is under way: run worker audit", p.clearing())
 	}
-	answer, err := readAnswer(job.Answer)
+	answer, err := calls.DetailOf(*job.Answer)
 	if err == nil && job.Answer.Result == outbox.Done && answer.Amount != 0 &&
 		(answer.Amount != p.inFlight || answer.Currency != p.currency) {
 		err = fmt.Errorf("the processor has moved %d %s, and was asked for %d %s",

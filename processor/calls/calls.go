@@ -1,5 +1,6 @@
-// Package calls carries out operations at a card processor as the calls of a kind of one's own: [Send] and [LookUp] are
-// what [outbox.RegisterCall] asks for. examples/outside/card is a whole program.
+// Package calls carries out operations at a card processor as calls: [Send] and [LookUp] are what [outbox.RegisterCall]
+// asks for, and what jobs.Processor is made of. This is the one place that says what a processor's answer means to a
+// call. examples/outside/card is a whole program.
 package calls
 
 import (
@@ -12,7 +13,8 @@ import (
 	"github.com/lastseat/lastseat/processor"
 )
 
-// CodeInvalid is of an operation that no processor can do ([processor.ErrInvalid]): it is declined.
+// CodeInvalid is of an operation that no processor can do ([processor.ErrInvalid]): it is declined, if nothing was sent
+// before.
 const CodeInvalid = "invalid_operation"
 
 // Detail is the detail of an answer, as JSON.
@@ -39,6 +41,8 @@ func Send(ctx context.Context, gateway processor.Gateway, call outbox.Call, op p
 	op.Key = call.Key
 	answer, err := processor.Send(ctx, gateway, op)
 	switch {
+	case errors.Is(err, processor.ErrInvalid) && call.Attempt > 1: // one before may have been carried out
+		return outbox.Answer{Result: outbox.Unknown, Stored: true}, err
 	case errors.Is(err, processor.ErrInvalid):
 		return answerOf(processor.Answer{Result: processor.Declined, Code: CodeInvalid, Message: err.Error()})
 	case errors.Is(err, processor.ErrNotSent):

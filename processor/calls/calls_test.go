@@ -148,6 +148,11 @@ func TestMapping(t *testing.T) {
 		answer.Code != calls.CodeInvalid {
 		t.Errorf("invalid: %+v, %v", answer, err)
 	}
+	second := call
+	second.Attempt = 2 // the first one may have been carried out
+	if answer, _ = calls.Send(t.Context(), gateway, second, wrong); answer.Result != outbox.Unknown || !answer.Stored {
+		t.Errorf("invalid after an attempt: %+v", answer)
+	}
 	if answer, err = calls.LookUp(t.Context(), gateway, call, op); err != nil || answer.Result != outbox.Absent {
 		t.Errorf("not there: %+v, %v", answer, err)
 	}
