@@ -155,10 +155,16 @@ func (g *till) taken() (amount int64, charges int) {
 // cashier runs a worker that has the till, until the test ends.
 func cashier(t *testing.T, pool *pgxpool.Pool, g *till) {
 	t.Helper()
-	kinds := &outbox.Kinds{}
-	jobs.Register(kinds)
 	caller := jobs.Processor("till", g)
 	caller.Late = 100 * time.Millisecond
+	work(t, pool, caller)
+}
+
+// work runs a worker that has a caller, until the test ends.
+func work(t *testing.T, pool *pgxpool.Pool, caller outbox.Caller) {
+	t.Helper()
+	kinds := &outbox.Kinds{}
+	jobs.Register(kinds)
 	kinds.AddCaller(caller)
 	config := pool.Config()
 	config.ConnConfig.RuntimeParams["role"] = "lastseat_worker"

@@ -8,6 +8,7 @@ const (
 	CodeCaptured    = "captured"
 	CodeVoided      = "voided"
 	CodeRefunded    = "refunded"
+	CodeReturned    = "returned" // what a processor took after the payment was given up
 	CodeCharged     = "charged"
 	CodeReversed    = "reversed"
 	CodeHeld        = "held"
@@ -32,6 +33,7 @@ const (
 	CodeAlreadyReversed         = "already_reversed"
 	CodeAuthorizationExpired    = "authorization_expired"
 	CodeNotAuthorized           = "not_authorized"
+	CodeNotLate                 = "not_late" // the payment stands: its charge is in the books, or is not decided yet
 	CodeSoldOut                 = "sold_out"
 	CodeOverlap                 = "overlap"
 	CodeResourceNotFound        = "resource_not_found"

@@ -110,6 +110,14 @@ var conformance = []conforming{
 		`{"payment":"p","amount":9223372036854775807}`, `{"payment":"\u0070","amount":1e1}`}},
 	{jobs.KindRefund, "", jobs.CodeRefunded, []string{`{"payment":"p","amount":1}`, `{"payment":"p","amount":10e0}`}},
 	{jobs.KindRefund, "", jobs.CodeAmountExceedsCaptured, []string{`{"payment":"p","amount":9223372036854775807}`}},
+	{jobs.KindRefund, "", jobs.CodeNotLate, []string{`{"payment":"p","reference":"pi_1"}`,
+		`{"payment":"p","reference":"` + x200 + `","amount":null}`}},
+	{jobs.KindRefund, "LS003", jobs.CodePaymentNotFound, []string{`{"payment":"nobody","reference":"pi_1"}`}},
+	{jobs.KindRefund, "LS002", outbox.CodeInvalidArgs, []string{
+		`{"payment":"p","reference":"pi_1","amount":1}`, `{"payment":"p","reference":""}`, `{"payment":"p","reference":7}`,
+		`{"payment":"p","reference":"pi 1"}`, `{"payment":"p","reference":"pi_ü"}`,
+		`{"payment":"p","reference":"` + x201 + `"}`,
+	}},
 	{jobs.KindVoid, "", jobs.CodeAlreadyCaptured, []string{`{"payment":"p"}`}},
 	{jobs.KindReverse, "", jobs.CodeReversed, []string{`{"transfer":"t\u00fc DOOR"}`}},
 	{jobs.KindReverse, "", jobs.CodeAlreadyReversed, []string{`{"transfer":"taken back"}`}},
@@ -628,6 +636,7 @@ func TestTypedFunctionsConform(t *testing.T) {
 		{"void", `void('void', 'p')`, jobs.Void{Payment: "p"}},
 		{"refund", `refund('refund', 'p')`, jobs.Refund{Payment: "p"}},
 		{"refund, part", `refund('refund, part', 'q', 2)`, jobs.Refund{Payment: "q", Amount: 2}},
+		{"refund, late", `refund('refund, late', 'q', reference => 'pi_1')`, jobs.Refund{Payment: "q", Reference: "pi_1"}},
 		{"reverse", `reverse('reverse', 'transfer')`, jobs.Reverse{Transfer: "transfer"}},
 		{"hold", `hold('hold', 'r', '[{"resource": "seat"}]')`, jobs.Hold{Reservation: "r",
 			Items: []jobs.Item{{Resource: "seat"}}}},
@@ -653,7 +662,7 @@ func TestTypedFunctionsConform(t *testing.T) {
 		}
 	}
 	drain(t, pool, outbox.Settings{})
-	// all but the void
+	// all but the void and the late refund, of a payment that stands
 	if n := testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'applied'`); n != 16 {
 		t.Errorf("%d requests were applied", n)
 	}

@@ -44,8 +44,9 @@ var kinds = []kind{
 		"releases what is reserved",
 	},
 	{
-		Refund{}, "payment", decodeRefund, []string{CodeRefunded},
-		append(refusalsOfPayment, CodeAmountExceedsCaptured, CodeInsufficientFunds, CodeOutOfRange, CodeDeclined),
+		Refund{}, "payment", decodeRefund, []string{CodeRefunded, CodeReturned},
+		append(refusalsOfPayment, CodeAmountExceedsCaptured, CodeInsufficientFunds, CodeOutOfRange, CodeDeclined,
+			CodeNotLate),
 		"pays back what was captured, at once or in parts",
 	},
 	{

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,10 +55,15 @@ type Void struct {
 //
 // It is applied (refunded), or rejected: payment_not_found, not_authorized, already_voided, authorization_expired,
 // amount_exceeds_captured (also while nothing is captured), insufficient_funds of the account that was paid,
-// out_of_range.
+// out_of_range, declined (by the processor).
+//
+// With a Reference it gives back a charge that the books don't have, because the processor has made it after the
+// payment was given up here: see [TakeLate]. It is applied (returned), or rejected: not_late if the payment stands with
+// this charge, payment_not_found, declined.
 type Refund struct {
-	Payment string `json:"payment"`
-	Amount  int64  `json:"amount,omitempty"` // minor units
+	Payment   string `json:"payment"`
+	Amount    int64  `json:"amount,omitempty"`    // minor units
+	Reference string `json:"reference,omitempty"` // the processor's id of the late charge; no Amount then
 }
 
 // Kind implements [outbox.Args].
@@ -111,17 +117,23 @@ func decodeVoid(args []byte) (operation, error) {
 
 func decodeRefund(args []byte) (operation, error) {
 	var r Refund
-	return &r, decodeOfPayment(args, &r.Payment, &r.Amount)
+	err := decodeOfPayment(args, &r.Payment, &r.Amount, &r.Reference)
+	if err == nil && r.Amount != 0 && r.Reference != "" {
+		err = errors.New(`"amount" and "reference" are both given: a late charge is given back whole`)
+	}
+	return &r, err
 }
 
-// decodeOfPayment reads the id of a payment, and an amount where there can be one.
-func decodeOfPayment(args []byte, payment *string, amount *int64) error {
+// decodeOfPayment reads the id of a payment, and an amount and a charge's reference where there can be one.
+func decodeOfPayment(args []byte, payment *string, amount *int64, reference ...*string) error {
 	err := eachArg(args, func(name string, value gjson.Result) (bool, error) {
 		switch {
 		case name == "payment":
 			return true, idArg(name, value, payment)
 		case name == "amount" && amount != nil:
 			return true, amountArg(name, value, amount)
+		case name == "reference" && len(reference) > 0:
+			return true, formArg(name, value, cardToken, reference[0])
 		}
 		return false, nil
 	})
@@ -237,6 +249,9 @@ func (r *Refund) needs(s *state) { s.money.needPayment(r.Payment) }
 func (r *Refund) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(r.Payment) }
 
 func (r *Refund) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	if r.Reference != "" {
+		return s.giveBack(r, job)
+	}
 	if p := s.money.payments[r.Payment]; p != nil && p.calling != "" {
 		return s.refundAsked(p, job)
 	}

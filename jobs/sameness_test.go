@@ -109,7 +109,7 @@ var ways = map[string]map[string][]string{
 	jobs.KindTransfer:  {"description": {"null", `""`}, "metadata": {"null", "{}"}},
 	jobs.KindAuthorize: {"expires_at": {"null", `"2999-01-01T00:00:00Z"`, `"2999-01-02T00:00:00Z"`}},
 	jobs.KindCapture:   {"amount": {"null"}},
-	jobs.KindRefund:    {"amount": {"null"}},
+	jobs.KindRefund:    {"amount": {"null"}, "reference": {"null"}},
 	jobs.KindCharge:    {},
 	jobs.KindVoid:      {}, jobs.KindReverse: {}, jobs.KindConfirm: {}, jobs.KindCancel: {}, jobs.KindExtend: {},
 	jobs.KindHold: {
@@ -170,6 +170,8 @@ func draw(t *rapid.T, kind, id string) meaning {
 		m["payment"] = s.pick("payment", "p", "q")
 		if kind != jobs.KindVoid && s.flip("amount") {
 			m["amount"] = rapid.Int64Range(1, 40).Draw(t, "amount")
+		} else if kind == jobs.KindRefund && s.flip("reference") {
+			m["reference"] = s.pick("reference", "pi_1", "pi_2")
 		}
 	case jobs.KindReverse:
 		m["transfer"] = s.pick("transfer", "t", "u")
@@ -207,7 +209,10 @@ func change(t *rapid.T, kind string, m meaning) meaning {
 		"from": {"a", "b"}, "to": {"c", "d"}, "payment": {"p", "q"}, "transfer": {"t", "u"}, "reservation": {"r", "s"},
 		"customer": {"ann", "bob"}, "description": {"lunch", "dinner"}, "amount": {int64(7), int64(8)},
 		"metadata":  {meaning{"n": number("1.5")}, meaning{"n": number("1.05")}},
-		"processor": {"stripe", "other"}, "method": {"pm_1", "pm_2"},
+		"processor": {"stripe", "other"}, "method": {"pm_1", "pm_2"}, "reference": {"pi_1", "pi_2"},
+	}
+	if kind == jobs.KindRefund && name != "payment" { // it has one of the two
+		delete(changed, map[string]string{"amount": "reference", "reference": "amount"}[name])
 	}
 	switch was := m[name].(type) {
 	case time.Time:

@@ -20,16 +20,17 @@ const (
 // Answer is what is known of an operation after an attempt or a look.
 type Answer struct {
 	Result Result
-	// Reference is the processor's id: of the charge, after Authorize, Charge, Capture and Void; of the refund, after
-	// Refund. It may be there without a Done, and it may be empty after an Unknown.
+	// Reference is the processor's id: of the refund after Refund, of the charge after the others. It may be there without
+	// a Done, and it may be empty after an Unknown.
 	Reference string
 	// Code is the reason of a Declined or Unknown in one word: the processor's own where it gives one (card_declined,
 	// insufficient_funds), or one of the codes of this package. Empty after Done.
 	Code string
 	// Message is what the processor says about it, for people: up to 500 characters. It is no part of any contract.
 	Message string
-	// Amount is what was authorized, charged, captured or refunded, in minor units as in [Operation]; 0 if that is not
-	// known, and after Void. Currency belongs to it. After a Done compare it with what was asked for: it is what moved.
+	// Amount is what was authorized, charged, captured or refunded (after Return: in all), in minor units as in
+	// [Operation]; 0 if that is not known, and after Void. Currency belongs to it. After a Done compare it with what was
+	// asked for: it is what moved.
 	Amount   int64
 	Currency string
 	// Replayed says that the processor has answered this key before, and repeats that answer.

@@ -46,16 +46,19 @@ const Late = 10 * time.Minute
 // Kind is what an operation asks for.
 type Kind string
 
-// The kinds of operation, one for each method of [Gateway].
+// The kinds of operation: one for each method of [Gateway], and Return.
 const (
 	Authorize Kind = "authorize"
 	Charge    Kind = "charge"
 	Capture   Kind = "capture"
 	Void      Kind = "void"
 	Refund    Kind = "refund"
+	// Return gives back whatever there is of a charge: it lets go of what is reserved, or refunds what is left. It is done
+	// when nothing is left, whoever has given it back.
+	Return Kind = "return"
 )
 
-// Send makes one attempt at an operation: it calls the method of its kind.
+// Send makes one attempt at an operation: it calls the method of its kind. For a [Return] it looks first.
 func Send(ctx context.Context, gateway Gateway, op Operation) (Answer, error) {
 	switch op.Kind {
 	case Authorize:
@@ -68,6 +71,8 @@ func Send(ctx context.Context, gateway Gateway, op Operation) (Answer, error) {
 		return gateway.Void(ctx, op)
 	case Refund:
 		return gateway.Refund(ctx, op)
+	case Return:
+		return giveBack(ctx, gateway, op)
 	}
 	return Answer{}, fmt.Errorf("%w: its kind is %q", ErrInvalid, op.Kind)
 }

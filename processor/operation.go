@@ -16,16 +16,17 @@ type Operation struct {
 	// Payment is our id of the payment, 1 to 200 characters. The processor keeps it with the charge, for people and for
 	// webhooks.
 	Payment string
-	// Reference is the processor's id of the charge that Capture, Void and Refund are about: [Answer.Reference] of its
-	// authorization or charge.
+	// Reference is the processor's id of the charge that Capture, Void, Refund and Return are about: [Answer.Reference] of
+	// its authorization or charge.
 	Reference string
 	// Method is the processor's token of the card that Authorize and Charge use. A card's number never comes here.
 	Method string
 	// Customer is the processor's id of the customer that the card belongs to, if it belongs to one.
 	Customer string
-	// Amount is in minor units of the currency as ISO 4217 has them, at least 1. Void has none.
+	// Amount is in minor units of the currency as ISO 4217 has them, at least 1. Void and Return
+	// have none.
 	Amount int64
-	// Currency is the code of ISO 4217 in upper case. Capture, Void and Refund have that of the charge.
+	// Currency is the code of ISO 4217 in upper case. The others have that of the charge.
 	Currency string
 	// Metadata is kept with what Authorize, Charge and Refund make: up to 20 names of 1 to 40 ASCII characters, with
 	// values of up to 500. Names that begin with "lastseat" are ours.
@@ -45,7 +46,7 @@ func (o Operation) Check() error {
 
 func faultOfIDs(o Operation) string {
 	switch {
-	case !slices.Contains([]Kind{Authorize, Charge, Capture, Void, Refund}, o.Kind):
+	case !slices.Contains([]Kind{Authorize, Charge, Capture, Void, Refund, Return}, o.Kind):
 		return fmt.Sprintf("its kind is %q", o.Kind)
 	case o.Key == "" || len(o.Key) > 255 || !visible(o.Key):
 		return "its key is not 1 to 255 visible ASCII characters"
@@ -63,7 +64,7 @@ func faultOfIDs(o Operation) string {
 
 func faultOfAmount(o Operation) string {
 	switch {
-	case (o.Kind == Void) != (o.Amount == 0) || o.Amount < 0:
+	case (o.Kind == Void || o.Kind == Return) != (o.Amount == 0) || o.Amount < 0:
 		return fmt.Sprintf("a %s of the amount %d", o.Kind, o.Amount)
 	case len(o.Currency) != 3 || strings.Trim(o.Currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "":
 		return fmt.Sprintf("the currency is %q", o.Currency)

@@ -96,6 +96,8 @@ func (r Record) Answer(op Operation) Answer {
 		answer.Code, answer.Message = r.Code, r.Message
 	case op.Kind == Refund:
 		r.answerRefund(op, &answer)
+	case op.Kind == Return:
+		r.answerReturn(&answer)
 	case slices.Contains(carriedOut[op.Kind], r.Status):
 		answer.Result, answer.Code, answer.Amount = Done, "", r.Amount
 		switch op.Kind {

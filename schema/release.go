@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "5dff7a743ee587441b72e472b462e4848dd9931593ae4f08d9a5828d6c4733ed"
+	functionsDigest  = "553d2765fccbfd280a0a59810c400a086572fda0c45a5507e09a5a430731191f"
 )
 
 //go:embed migrations/*.sql functions/*.sql

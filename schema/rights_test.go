@@ -21,7 +21,7 @@ var (
 		"extend(text,text,timestamp with time zone)",
 		"hold(text,text,jsonb,timestamp with time zone,text,boolean)",
 		"enqueue(text,text,jsonb,timestamp with time zone,text)", "enqueue_many(jsonb)",
-		"open_account(text,text,bigint,boolean)", "refund(text,text,bigint)",
+		"open_account(text,text,bigint,boolean)", "refund(text,text,bigint,text)",
 		"retry(text)", "reverse(text,text)", "take_event(text,text)",
 		"transfer(text,text,text,bigint,text,text,jsonb)", "void(text,text)",
 	}

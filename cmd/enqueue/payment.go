@@ -58,15 +58,24 @@ This captures all of it, or --amount of it in the payment's currency. The rest i
 }
 
 func (p *program) refundCommand() *cobra.Command {
-	return p.partCommand(&cobra.Command{
-		Use:   "refund --key KEY --payment ID [--amount AMOUNT]",
+	var reference string
+	cmd := p.partCommand(&cobra.Command{
+		Use:   "refund --key KEY --payment ID [--amount AMOUNT | --reference ID]",
 		Short: "Pay a captured payment back",
 		Long: `Pay a captured payment back.
 
 This refunds all that is not refunded yet, or --amount in the payment's currency. A payment may have several refunds,
-up to the captured amount in total.`,
+up to the captured amount in total.
+
+With --reference it gives back a charge that the processor has made after the payment was given up here; worker
+reconcile and webhooks tell of those.`,
 		Example: "  enqueue refund --key order-1045-returned --payment p-1045 --amount 5.00 --wait 10s",
-	}, func(payment string, amount int64) outbox.Args { return jobs.Refund{Payment: payment, Amount: amount} })
+	}, func(payment string, amount int64) outbox.Args {
+		return jobs.Refund{Payment: payment, Amount: amount, Reference: reference}
+	})
+	cmd.Flags().StringVar(&reference, "reference", "", "the processor's id of a late charge")
+	cmd.MarkFlagsMutuallyExclusive("amount", "reference")
+	return cmd
 }
 
 // partCommand asks for the whole of a payment, which is the amount 0, or for a part of it.

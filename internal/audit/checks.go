@@ -281,7 +281,8 @@ var requestChecks = []Check{
 		FROM (SELECT key, kind, status, code, makes FROM lastseat.requests JOIN (VALUES
 		        ('payment.transfer', 'plain'), ('payment.capture', 'capture'), ('payment.refund', 'refund'),
 		        ('payment.reverse', 'reversal'), ('booking.book', 'plain')) AS of_kind(kind, makes) USING (kind)
-		      WHERE key NOT IN (SELECT t.key FROM lastseat.transfers t WHERE t.payment_id IN (` + byCard + `))) r
+		      WHERE code IS DISTINCT FROM 'returned' -- what the books never had
+		        AND key NOT IN (SELECT t.key FROM lastseat.transfers t WHERE t.payment_id IN (` + byCard + `))) r
 		FULL JOIN (SELECT t.id, t.key, t.created_at, CASE WHEN t.reverses_id IS NOT NULL THEN 'reversal'
 		                                    WHEN t.payment_id IS NULL THEN 'plain'
 		                                    WHEN t.from_account = p.from_account THEN 'capture'

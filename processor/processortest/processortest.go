@@ -62,8 +62,9 @@ func Run(t *testing.T, open func(*testing.T) Bench) {
 	} {
 		for _, kind := range []processor.Kind{
 			processor.Authorize, processor.Charge, processor.Capture, processor.Void, processor.Refund,
+			processor.Return,
 		} {
-			if fault == Declined && kind == processor.Void {
+			if fault == Declined && (kind == processor.Void || kind == processor.Return) {
 				continue // nobody refuses to let go of money
 			}
 			t.Run(fmt.Sprint(kind, " ", fault), func(t *testing.T) {
@@ -84,6 +85,7 @@ func Run(t *testing.T, open func(*testing.T) Bench) {
 		{"refused", testRefused},
 		{"not sent", testNotSent},
 		{"done by others", testOthers},
+		{"everything is given back", testReturn},
 		{"a list", testList},
 		{"a charge that there isn't", testMissing},
 	} {
@@ -109,7 +111,7 @@ func (b bench) charge(kind processor.Kind, key string) processor.Operation {
 }
 
 func about(kind processor.Kind, key, reference string, amount int64) processor.Operation {
-	if kind == processor.Void {
+	if kind == processor.Void || kind == processor.Return {
 		amount = 0
 	}
 	return processor.Operation{
@@ -139,7 +141,7 @@ func (b bench) done(t *testing.T, op processor.Operation) processor.Answer {
 	t.Helper()
 	answer, err := processor.Send(t.Context(), b.Gateway, op)
 	if err != nil || answer.Result != processor.Done || answer.Reference == "" || answer.Code != "" ||
-		answer.Amount != op.Amount && op.Kind != processor.Void {
+		answer.Amount != op.Amount && op.Amount != 0 {
 		t.Fatalf("%s %s: %+v, %v", op.Kind, op.Key, answer, err)
 	}
 	return answer
@@ -166,7 +168,7 @@ func (b bench) throughFault(t *testing.T, kind processor.Kind, fault Fault) {
 	if answer.Result != want {
 		t.Errorf("it ends as %+v, want %s", answer, want)
 	}
-	if answer.Result == processor.Done && answer.Amount != op.Amount && kind != processor.Void {
+	if answer.Result == processor.Done && answer.Amount != op.Amount && op.Amount != 0 {
 		t.Errorf("%d were moved, want %d", answer.Amount, op.Amount)
 	}
 	if got, want := b.Truth(key), truthOf(op, want); kind != processor.Capture && kind != processor.Void && got != want {
@@ -265,7 +267,7 @@ func truthOfBase(op processor.Operation, result processor.Result) Truth {
 			return Truth{Charges: 1, Received: op.Amount}
 		}
 		return Truth{Charges: 1, Authorized: amount}
-	case processor.Void:
+	case processor.Void, processor.Return:
 		if done {
 			return Truth{Charges: 1}
 		}
@@ -346,7 +348,7 @@ func testForgotten(t *testing.T, b bench) {
 		}
 		b.ForgetKeys()
 		if answer := b.look(t, op, began); answer.Result != processor.Done ||
-			answer.Amount != op.Amount && kind != processor.Void {
+			answer.Amount != op.Amount && op.Amount != 0 {
 			t.Errorf("%s: a look says %+v", kind, answer)
 		}
 		if kind != processor.Capture && kind != processor.Void {
@@ -354,7 +356,7 @@ func testForgotten(t *testing.T, b bench) {
 		}
 		// These can't happen twice. Whoever sends them again all the same is told the truth.
 		answer, err := processor.Send(t.Context(), b.Gateway, op)
-		if err != nil || answer.Result != processor.Done || answer.Amount != op.Amount && kind != processor.Void {
+		if err != nil || answer.Result != processor.Done || answer.Amount != op.Amount && op.Amount != 0 {
 			t.Errorf("%s again: %+v, %v", kind, answer, err)
 		}
 	}
@@ -431,6 +433,38 @@ func testOthers(t *testing.T, b bench) {
 	answer, err = processor.Send(t.Context(), b.Gateway, about(processor.Void, processor.Key("us too"), two, 0))
 	if err != nil || answer.Result != processor.Done {
 		t.Errorf("a void of what is voided: %+v, %v", answer, err)
+	}
+}
+
+// testReturn gives back what is left of charges, whoever has given the rest back.
+func testReturn(t *testing.T, b bench) {
+	charge := b.done(t, b.charge(processor.Charge, processor.Key("charge"))).Reference
+	b.done(t, about(processor.Refund, processor.Key("a part"), charge, 500))
+	for _, key := range []string{"back", "back", "another request for it"} {
+		if answer := b.done(t, about(processor.Return, processor.Key(key), charge, 0)); answer.Amount != amount {
+			t.Errorf("%s: %+v, want %d given back in all", key, answer, amount)
+		}
+	}
+	record, err := b.Gateway.LookUp(t.Context(), processor.Query{Reference: charge})
+	if err != nil || record.Refunded() != amount || len(record.Refunds) != 2 {
+		t.Errorf("%+v, %v: want two refunds of %d in all", record, err, amount)
+	}
+	reserved := b.done(t, b.charge(processor.Authorize, processor.Key("reserved"))).Reference
+	b.done(t, about(processor.Return, processor.Key("let go"), reserved, 0))
+	if record, err = b.Gateway.LookUp(t.Context(), processor.Query{Reference: reserved}); err != nil ||
+		record.Status != processor.StatusVoided {
+		t.Errorf("%+v, %v: want it voided", record, err)
+	}
+	others := about(processor.Return, processor.Key("of another payment"), charge, 0)
+	others.Payment = "order 2"
+	for op, code := range map[*processor.Operation]string{
+		&others: processor.CodeOtherPayment,
+		new(about(processor.Return, processor.Key("of nothing"), charge+"x", 0)): processor.CodeNoCharge,
+	} {
+		if answer, err := processor.Send(t.Context(), b.Gateway, *op); err != nil ||
+			answer.Result != processor.Declined || answer.Code != code {
+			t.Errorf("%+v: %+v, %v; want declined, %s", op, answer, err, code)
+		}
 	}
 }
 

@@ -474,10 +474,17 @@ CREATE OR REPLACE FUNCTION lastseat.check_payment_refund(args jsonb)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    PERFORM check_known_args('payment.refund', args, '{key,payment,amount}');
+    PERFORM check_known_args('payment.refund', args, '{key,payment,amount,reference}');
     PERFORM check_id_arg('payment', args -> 'payment');
     IF coalesce(args -> 'amount', 'null') <> 'null' THEN
         PERFORM check_amount_arg('amount', args -> 'amount');
+    END IF;
+    IF coalesce(args -> 'reference', 'null') <> 'null' THEN
+        PERFORM check_form_arg('reference', args -> 'reference', '^[!-~]{1,200}$');
+        IF coalesce(args -> 'amount', 'null') <> 'null' THEN
+            RAISE EXCEPTION '"amount" and "reference" are both given' USING ERRCODE = 'LS002', COLUMN = 'amount',
+                HINT = 'A late charge is given back whole: leave the amount out.';
+        END IF;
     END IF;
     PERFORM check_payment(args ->> 'payment');
 END $$;
@@ -492,19 +499,21 @@ CREATE OR REPLACE FUNCTION lastseat.canonical_payment_refund(args jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN canonical_amount_args(args);
+    RETURN canonical_amount_args(CASE WHEN args -> 'reference' = 'null' THEN args - 'reference' ELSE args END);
 END $$;
 COMMENT ON FUNCTION lastseat.canonical_payment_refund IS
 'The arguments of a payment.refund in one spelling.
 
 args: the arguments.';
 
-CREATE OR REPLACE FUNCTION lastseat.refund(key text, payment text, amount bigint DEFAULT NULL)
+CREATE OR REPLACE FUNCTION lastseat.refund(
+    key text, payment text, amount bigint DEFAULT NULL, reference text DEFAULT NULL
+)
 RETURNS lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     RETURN enqueue('payment.refund', key,
-        jsonb_strip_nulls(jsonb_build_object('payment', payment, 'amount', amount)));
+        jsonb_strip_nulls(jsonb_build_object('payment', payment, 'amount', amount, 'reference', reference)));
 END $$;
 COMMENT ON FUNCTION lastseat.refund IS
 'Asks for a captured payment to be refunded, at once or in parts, in the caller''s transaction.
@@ -513,6 +522,8 @@ key: the caller''s idempotency key, 1 to 200 characters. The same key with the s
 'changes nothing.
 payment: the payment''s id.
 amount: minor units; null: what is left.
+reference: the processor''s id of a charge that it has made after the payment was given up here: all of that is given '
+'back, without an amount. Or null.
 
 Errors: LS001, LS002, LS003 no such payment.';
 GRANT EXECUTE ON FUNCTION lastseat.refund TO lastseat_producer, lastseat_worker;
