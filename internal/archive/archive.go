@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -81,7 +82,11 @@ func Write(dir, format string, link int64, requests []*history.Request) (err err
 		rows[i] = fromHistory(q)
 	}
 	path := filepath.Join(dir, Name(link, format))
-	file, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// What is left of a crash goes, and a link that leads elsewhere.
+	if err := os.Remove(path + ".part"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	file, err := os.OpenFile(path+".part", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -107,6 +112,26 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
+}
+
+// Leftover returns the requests of a link's files that are there before the link is. They are of a transaction that was
+// rolled back; or of another database, or of this one before it was restored, and then nobody else may have these rows.
+func Leftover(dir string, link int64) (keys []string, paths []string, err error) {
+	for _, format := range Formats {
+		path := filepath.Join(dir, Name(link, format))
+		requests, err := Read(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, nil, err
+		}
+		paths = append(paths, path)
+		for _, q := range requests {
+			keys = append(keys, q.Key)
+		}
+	}
+	return keys, paths, nil
 }
 
 // syncDir: the file's name is on disk as well.

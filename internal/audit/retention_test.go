@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/archive"
 	"github.com/lastseat/lastseat/internal/audit"
+	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/retention"
 )
 
@@ -162,5 +164,50 @@ func TestArchiveIsProven(t *testing.T) {
 	}
 	if told := prove(); !strings.Contains(told, files[0]+" was changed") {
 		t.Errorf("another link's rows: %q", told)
+	}
+}
+
+// Two databases with one directory would write over each other's files, whose numbers are the same. What only a file has
+// is never written over; what a transaction that was rolled back has left there is.
+func TestArchiveIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	pool, dir := filled(t), t.TempDir()
+	drain(t, pool)
+	call(t, pool, `keep('requests', 0)`)
+	pass := func(format string) error {
+		_, err := retention.New(as(t, pool, "lastseat_keeper"),
+			retention.Settings{Rows: 1000, Pause: 1, Archive: dir, Format: format}).Pass(t.Context())
+		return err
+	}
+	here := &history.Request{}
+	err := pool.QueryRow(t.Context(), `SELECT min(key) FROM lastseat.requests WHERE status <> 'pending'`).Scan(&here.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := func(requests ...*history.Request) {
+		t.Helper()
+		if err := archive.Write(dir, "csv.gz", 1, requests); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(here, &history.Request{Key: "of another database"})
+	all := count(t, pool, "requests")
+	for _, format := range archive.Formats {
+		if err := pass(format); err == nil || !strings.Contains(err.Error(), "000001.csv.gz is there already") {
+			t.Errorf("%s: %v", format, err)
+		}
+	}
+	if left := count(t, pool, "requests"); left != all {
+		t.Errorf("%d of %d requests are left", left, all)
+	}
+	leave(here)
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, archive.Name(1, "parquet")+".part")); err != nil {
+		t.Fatal(err)
+	}
+	if err := pass("parquet"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "elsewhere")); err == nil {
+		t.Error("it wrote where a link leads")
 	}
 }

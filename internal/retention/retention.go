@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -219,6 +220,9 @@ func (k *Keeper) remove(ctx context.Context, tx pgx.Tx, old []*history.Request, 
 	links, hashes, _ := log.Take(history.Removal, now, head)
 	link := links[0] // one table, one link
 	if k.settings.Archive != "" {
+		if err := k.makeRoom(ctx, tx, link.Number); err != nil {
+			return err
+		}
 		if err := archive.Write(k.settings.Archive, k.settings.Format, link.Number, old); err != nil {
 			return err
 		}
@@ -230,6 +234,31 @@ func (k *Keeper) remove(ctx context.Context, tx pgx.Tx, old []*history.Request, 
 		"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hashes[0],
 		"archived": k.settings.Archive != "",
 	})
+	return err
+}
+
+const stillHereSQL = `
+	SELECT count(*) = cardinality($1::text[]) FROM unnest($1::text[]) AS a(key)
+	WHERE EXISTS (SELECT FROM lastseat.requests r WHERE r.key = a.key AND r.status <> 'pending')`
+
+// makeRoom removes a file of a transaction that was rolled back. A file whose requests are not all here stays: it may be
+// the only place that has them.
+func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, link int64) error {
+	keys, paths, err := archive.Leftover(k.settings.Archive, link)
+	if err != nil || len(paths) == 0 {
+		return err
+	}
+	var here bool
+	if err := tx.QueryRow(ctx, stillHereSQL, keys).Scan(&here); err != nil {
+		return err
+	}
+	if !here {
+		return fmt.Errorf("%s is there already, with requests that this database does not have: it is of another one, or of "+
+			"before a restore. Give this database a directory of its own, or move the file away", paths[0])
+	}
+	for _, path := range paths {
+		err = errors.Join(err, os.Remove(path))
+	}
 	return err
 }
 
