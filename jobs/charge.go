@@ -173,8 +173,8 @@ func (s *state) refundAsked(p *payment, job outbox.Job) (outbox.Result, error) {
 const longestLater = 512 * time.Second
 
 // comesAgain is after how long a request that waits for the payment's call comes again: an eighth of the time that the
-// call has taken so far. A call may be open for days, and thousands of requests may wait for it. All of them come at the
-// same times, multiples of a power of two of seconds, so they stay in the order in which they were asked for.
+// call has taken so far. A call may be open for days, and thousands of requests may wait for it. All of them come at
+// the same times, multiples of a power of two of seconds, so they stay in the order in which they were asked for.
 func (p *payment) comesAgain(now time.Time) time.Duration {
 	step := time.Second
 	for !p.updatedAt.IsZero() && step < longestLater && 16*step <= now.Sub(p.updatedAt) {

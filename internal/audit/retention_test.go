@@ -167,8 +167,8 @@ func TestArchiveIsProven(t *testing.T) {
 	}
 }
 
-// Two databases with one directory would write over each other's files, whose numbers are the same. What only a file has
-// is never written over; what a transaction that was rolled back has left there is.
+// Two databases with one directory would write over each other's files, whose numbers are the same. What only a file
+// has is never written over; what a transaction that was rolled back has left there is.
 func TestArchiveIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	pool, dir := filled(t), t.TempDir()
@@ -201,7 +201,8 @@ func TestArchiveIsNotOverwritten(t *testing.T) {
 		t.Errorf("%d of %d requests are left", left, all)
 	}
 	leave(here)
-	if err := os.Symlink(filepath.Join(dir, "elsewhere"), filepath.Join(dir, archive.Name(1, "parquet")+".part")); err != nil {
+	part := filepath.Join(dir, archive.Name(1, "parquet")+".part")
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), part); err != nil {
 		t.Fatal(err)
 	}
 	if err := pass("parquet"); err != nil {

@@ -139,7 +139,8 @@ func TestKindsThatNobodyHas(t *testing.T) {
 	}
 }
 
-// A charge whose processor nobody has keeps its money until somebody has it declined: what the doctor says to type does.
+// A charge whose processor nobody has keeps its money until somebody has it declined: what the doctor says to type does
+// that.
 func TestCallsThatNobodyMakes(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -111,8 +111,9 @@ func judgeHolder(h holder, who string) Finding {
 		if !h.Active {
 			state = "not in use"
 		}
-		return warning(fmt.Sprintf("SELECT pg_drop_replication_slot(%s) if its standby is gone, or "+
-			"hot_standby_feedback = off there", quote.Literal(h.Name)), "the replication slot %q, which is %s, holds a snapshot %s: %s", h.Name,
+		do := fmt.Sprintf("SELECT pg_drop_replication_slot(%s) if its standby is gone, or hot_standby_feedback = off there",
+			quote.Literal(h.Name))
+		return warning(do, "the replication slot %q, which is %s, holds a snapshot %s: %s", h.Name,
 			state, lasted, effect)
 	}
 	return warning(end(h.PID)+"; idle_in_transaction_session_timeout prevents it",

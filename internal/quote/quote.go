@@ -21,9 +21,8 @@ func Word(text string) string {
 
 // Literal is text as a string constant of Postgres, in characters that can be seen.
 func Literal(text string) string {
-	seen := func(r rune) bool { return unicode.IsPrint(r) }
 	text = strings.ReplaceAll(text, "'", "''")
-	if !strings.ContainsFunc(text, func(r rune) bool { return !seen(r) || r == '\\' }) {
+	if !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == '\\' }) {
 		return "'" + text + "'"
 	}
 	var quoted strings.Builder
@@ -31,7 +30,7 @@ func Literal(text string) string {
 		switch {
 		case r == '\\':
 			quoted.WriteString(`\\`)
-		case seen(r):
+		case unicode.IsPrint(r):
 			quoted.WriteRune(r)
 		default:
 			fmt.Fprintf(&quoted, `\+%06X`, r)
