@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -321,7 +320,7 @@ func TestChargesUnderFaults(t *testing.T) {
 	t.Parallel()
 	pool, g := newShop(t), newTill()
 	n := 200
-	if os.Getenv("SOAK") != "" {
+	if testdb.Soaks() {
 		n = 10_000
 	}
 	faults := []string{"not sent", "cut before", "cut after", "stored before", "stored after", "declined", "hang"}

@@ -103,7 +103,7 @@ func TestToAndFro(t *testing.T) {
 	t.Parallel()
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one, read committed": {Batch: 20,
 		Isolation: pgx.ReadCommitted}}
-	for lanes := 2; lanes <= 4; lanes++ {
+	for lanes := 2; lanes <= 4; lanes += testdb.Soak(2, 1) {
 		settings[fmt.Sprint(lanes, " lanes")] = outbox.Settings{Batch: 20, Lanes: lanes}
 		settings[fmt.Sprint(lanes, ", read committed")] = outbox.Settings{Batch: 20, Lanes: lanes,
 			Isolation: pgx.ReadCommitted}
@@ -135,7 +135,7 @@ func TestToAndFro(t *testing.T) {
 				})
 			}
 			const producers, together = 4, 5
-			each := testdb.Soak(40, 1000)
+			each := testdb.Soak(15, 1000)
 			var asked []func()
 			keys := make([]string, 0, producers*each*together)
 			for p := range producers {

@@ -28,7 +28,7 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newArena(t, 2, settings)
-			payments := testdb.Soak(250, 2000)
+			payments := testdb.Soak(100, 2000)
 			var runners []func()
 			keys := make([]string, payments)
 			authorizations := make([]outbox.Request, payments)

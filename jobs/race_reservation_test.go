@@ -154,7 +154,7 @@ func TestConfirmAgainstExpiry(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newArena(t, 2, settings)
-			rounds := testdb.Soak(250, 5000)
+			rounds := testdb.Soak(100, 5000)
 			a.seats("seat", rounds, 1)
 			var holds []outbox.Request
 			var runners []func()
@@ -218,7 +218,7 @@ func TestConfirmAtTheVeryTime(t *testing.T) {
 			t.Run(fmt.Sprint(batch, " ", name), func(t *testing.T) {
 				t.Parallel()
 				pool := newPool(t)
-				rounds := testdb.Soak(600, 5000)
+				rounds := testdb.Soak(240, 5000)
 				if batch == 1 {
 					rounds /= 10
 				}
@@ -593,7 +593,7 @@ func TestWaitingLine(t *testing.T) {
 	t.Parallel()
 	settings := map[string]outbox.Settings{"one lane": {Batch: 20}}
 	maps.Copy(settings, shared)
-	if testdb.Soak(0, 1) == 0 {
+	if !testdb.Soaks() {
 		delete(settings, "four, read committed") // deadlocks, each of which takes Postgres a second to see
 	}
 	for name, settings := range settings {

@@ -416,6 +416,9 @@ func (s *script) many(n int, items, more string) {
 func TestLongLine(t *testing.T) {
 	t.Parallel()
 	for _, isolation := range []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted} {
+		if isolation == pgx.ReadCommitted && !testdb.Soaks() {
+			continue
+		}
 		t.Run(string(isolation), func(t *testing.T) {
 			s := newScript(t)
 			settings := outbox.Settings{Batch: 5000, Isolation: isolation}

@@ -168,7 +168,7 @@ func (s *sale) proves(t *testing.T, url string, pool *pgxpool.Pool, exactly bool
 // together all the same.
 func TestBookingsWhileWorkersAreKilled(t *testing.T) {
 	t.Parallel()
-	s := newSale(t, testdb.Soak(2_000, 10_000))
+	s := newSale(t, testdb.Soak(1_000, 10_000))
 	original := s.opens(t)
 	for name, environ := range map[string][]string{
 		"serializable": {}, "read committed": {"LASTSEAT_ISOLATION=read committed"},

@@ -126,7 +126,7 @@ func generatedHotel(t *testing.T) *hotel {
 	defer func() { _ = file.Close() }()
 	out := json.NewEncoder(file)
 	var asked, held []request
-	for n := range testdb.Soak(4000, 12_000) {
+	for n := range testdb.Soak(3000, 12_000) {
 		h.lines++
 		if len(asked) > 10 && random.IntN(30) == 0 { // a line once more
 			if err := out.Encode(asked[random.IntN(len(asked))]); err != nil {
@@ -358,7 +358,7 @@ func TestHotel(t *testing.T) {
 				"four at once":                 h.shared(small),
 				"four at once, read committed": h.shared(small, "LASTSEAT_ISOLATION=read committed"),
 			} {
-				if h.lines > 20_000 && name != "killed three times" && testdb.Soak(1, 2) == 1 {
+				if h.lines > 20_000 && name != "killed three times" && !testdb.Soaks() {
 					continue // the generated one is enough
 				}
 				t.Run(name, func(t *testing.T) {

@@ -202,7 +202,7 @@ func TestManyHoldsRunOutAtOnce(t *testing.T) {
 			url := testdb.New(t)
 			pool := testdb.Pool(t, url)
 			open(t, pool)
-			holds := testdb.Soak(6_000, 50_000)
+			holds := testdb.Soak(3_000, 50_000)
 			ranOutHolds(t, url, pool, holds, min(resources, holds))
 			// What is asked for meanwhile comes after all that had run out before.
 			began := time.Now()

@@ -210,8 +210,11 @@ func As(t testing.TB, pool *pgxpool.Pool, role string) string {
 
 // Soak is how often a test that injects faults does so: short in a run of the tests, long under make soak.
 func Soak(short, long int) int {
-	if os.Getenv("SOAK") != "" {
+	if Soaks() {
 		return long
 	}
 	return short
 }
+
+// Soaks is whether this is make soak: then each test runs in all its forms.
+func Soaks() bool { return os.Getenv("SOAK") != "" }

@@ -192,7 +192,7 @@ func TestServersKilled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); group.Run(ctx) }()
-	n, wipe := testdb.Soak(100, 5000), testdb.Soak(0, 1) == 1
+	n, wipe := testdb.Soak(100, 5000), testdb.Soaks()
 	for range testdb.Soak(1, 4) {
 		for _, server := range servers.Servers {
 			b.Settle(n)
