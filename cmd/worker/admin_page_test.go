@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/outbox"
@@ -40,6 +42,19 @@ func post(t *testing.T, address, token string, form url.Values, headers ...strin
 	return answer.StatusCode
 }
 
+// ask asks for a payment that is captured, a seat that is held and waited for, and a room for a time.
+func ask(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	testdb.Exec(t, pool, `SELECT lastseat.authorize('authorize', 'pay-1', 'ada', 'bank', 100, 'EUR');
+		SELECT lastseat.capture('capture', 'pay-1', 70);
+		SELECT lastseat.define_resource('seat:A1', 1), lastseat.define_resource('seat:A2', 1),
+			lastseat.define_resource('room', 1);
+		SELECT lastseat.hold('hold', 'first', '[{"resource": "seat:A1"}]');
+		SELECT lastseat.hold('wait', 'late', '[{"resource": "seat:A1"}]', wait => true);
+		SELECT lastseat.hold('meeting', 'meeting',
+			'[{"resource": "room", "during": "[2026-11-24T09:00:00Z,2026-11-24T10:30:00Z)"}]')`)
+}
+
 // Each page shows what there is, whatever its name looks like, and says so where there is nothing.
 func TestPages(t *testing.T) {
 	t.Parallel()
@@ -50,7 +65,8 @@ func TestPages(t *testing.T) {
 	give(t, pool, odd, 1250)
 	give(t, pool, "too much", 1<<62)
 	give(t, pool, "and too much again", 1<<62)
-	if _, err := outbox.Wait(t.Context(), pool, odd, "too much", "and too much again"); err != nil {
+	ask(t, pool)
+	if _, err := outbox.Wait(t.Context(), pool, odd, "too much", "and too much again", "meeting"); err != nil {
 		t.Fatal(err)
 	}
 	for path, c := range map[string]struct {
@@ -62,18 +78,33 @@ func TestPages(t *testing.T) {
 		"/style.css": {200, []string{"prefers-color-scheme: dark"}},
 		"/request?key=" + url.QueryEscape(odd): {200, []string{"order 7 &amp; &lt;b&gt;", "payment.transfer",
 			"<strong>applied</strong>", "1250 EUR", `account?id=bank`, "worker explain"}},
-		"/request?key=nothing":           {404, []string{"no request has the key"}},
-		"/request?key=%ff":               {404, nil},
-		"/request?key=%00":               {404, nil},
-		"/account?id=ada":                {200, []string{"EUR", "order 7 &amp; &lt;b&gt;", "1250"}},
-		"/account?id=ada&before=2":       {200, []string{"1250"}},
-		"/account?id=nobody":             {404, nil},
-		"/requests?status=rejected":      {200, []string{"and too much again", "out_of_range"}},
-		"/requests?code=transferred":     {200, []string{"order 7", "too much"}},
-		"/search?q=order":                {200, []string{"request?key=order", "order 7 &amp;"}},
-		"/search?q=a":                    {200, []string{"account?id=ada", "and too much again"}},
-		"/search?q=zzz":                  {200, []string{"Nothing is called that"}},
-		"/search?q=" + "%27%22%3Cscript": {200, []string{"&lt;script"}},
+		"/request?key=nothing":       {404, []string{"no request has the key"}},
+		"/request?key=%ff":           {404, nil},
+		"/request?key=%00":           {404, nil},
+		"/account?id=ada":            {200, []string{"EUR", "order 7 &amp; &lt;b&gt;", "1250"}},
+		"/account?id=ada&before=2":   {200, []string{"1250"}},
+		"/account?id=nobody":         {404, nil},
+		"/requests?status=rejected":  {200, []string{"and too much again", "out_of_range"}},
+		"/requests?code=transferred": {200, []string{"order 7", "too much"}},
+		"/payment?id=pay-1": {200, []string{"<strong>captured</strong>", "pending, then authorized, then captured",
+			"request?key=capture", `account?id=ada`}},
+		"/payment?id=nothing":               {404, nil},
+		"/reservation?id=late":              {200, []string{"<strong>waiting</strong>", "then waiting", "seat%3aA1"}},
+		"/reservation?id=meeting":           {200, []string{"pending, then held", "room", "2026-11-24 09:00:00"}},
+		"/reservation?id=nothing":           {404, nil},
+		"/resource?id=seat:A1":              {200, []string{"0 confirmed, 1 held, 0 free", "reservation?id=late"}},
+		"/resource?id=room&week=2026-01-01": {200, []string{"free all week"}},
+		"/resource?id=room&week=2026-11-27": {200, []string{"Week of 2026-11-23", `x="540" y="0" width="90"`,
+			"reservation?id=meeting"}},
+		"/resource?id=nothing":                 {404, nil},
+		"/resources?prefix=seat":               {200, []string{"2 in all, 1 free, 1 held.", ">1*<", ">2<", "seat:A"}},
+		"/resources?prefix=seat&after=seat:A1": {200, []string{"1 on this page"}},
+		"/resources?prefix=zzz":                {200, []string{"No resource"}},
+		"/search?q=seat":                       {200, []string{"resource?id=seat%3aA1", "resources?prefix=seat"}},
+		"/search?q=order":                      {200, []string{"request?key=order", "order 7 &amp;"}},
+		"/search?q=a":                          {200, []string{"account?id=ada", "and too much again"}},
+		"/search?q=zzz":                        {200, []string{"Nothing is called that"}},
+		"/search?q=" + "%27%22%3Cscript":       {200, []string{"&lt;script"}},
 	} {
 		code, body := get(t, address+path)
 		if code != c.code {

@@ -101,6 +101,10 @@ func (s *Server) pages(mux *http.ServeMux) {
 	mux.Handle("GET /{$}", s.page("now.html", "Now", s.now))
 	mux.Handle("GET /request", s.page("request.html", "Request", s.request))
 	mux.Handle("GET /account", s.page("account.html", "Account", s.account))
+	mux.Handle("GET /payment", s.page("payment.html", "Payment", s.payment))
+	mux.Handle("GET /reservation", s.page("reservation.html", "Reservation", s.reservation))
+	mux.Handle("GET /resource", s.page("resource.html", "Resource", s.resource))
+	mux.Handle("GET /resources", s.page("resources.html", "Resources", s.resources))
 	mux.Handle("GET /requests", s.page("requests.html", "Requests", s.requests))
 	mux.Handle("GET /search", s.page("search.html", "Search", s.search))
 	mux.Handle("POST /retry", s.guard.atLeast(operator, s.limited(http.HandlerFunc(s.retry))))
@@ -139,10 +143,12 @@ type transferRow struct {
 	From, To string
 	Amount   int64
 	Currency string
+	Payment  string // empty: none
 }
 
 const transfersSQL = `
-	SELECT t.id, t.from_account, t.to_account, t.amount, t.currency FROM lastseat.transfers t
+	SELECT t.id, t.from_account, t.to_account, t.amount, t.currency, coalesce(t.payment_id, '')
+	FROM lastseat.transfers t
 	WHERE t.key = $1 ORDER BY t.leg LIMIT 100`
 
 func (s *Server) request(r *http.Request) (any, error) {
