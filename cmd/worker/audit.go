@@ -132,7 +132,7 @@ func describeCounts(c audit.Counts) string {
 }
 
 // counted writes "1 transfer", "2,500 transfers", "3 entries".
-func counted(n int64, noun string) string {
+func counted[N int | int64](n N, noun string) string {
 	switch stem, y := strings.CutSuffix(noun, "y"); {
 	case n == 1:
 	case y:
@@ -140,7 +140,7 @@ func counted(n int64, noun string) string {
 	default:
 		noun += "s"
 	}
-	return thousands(n) + " " + noun
+	return thousands(int64(n)) + " " + noun
 }
 
 // thousands writes 25000 as "25,000".

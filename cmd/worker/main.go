@@ -36,7 +36,7 @@ Environment variables configure it; docs/operations.md lists them.
 
 Exit codes:
   0   done
-  1   audit or doctor found a problem, or an error without a code of its own
+  1   audit, doctor or reconcile found a problem, or an error without a code of its own
   64  wrong usage
   69  the database can't be reached
   77  the role lacks a right
@@ -47,7 +47,7 @@ Exit codes:
 	p := &program{streams: streams, output: cli.AddOutput(root)}
 	root.AddCommand(p.runCommand(), p.migrateCommand(), p.auditCommand(), p.doctorCommand(), p.devCommand(),
 		p.demoCommand(), p.explainCommand(), p.topCommand(), p.pauseCommand(), p.resumeCommand(),
-		p.relayCommand(), p.retainCommand())
+		p.relayCommand(), p.retainCommand(), p.reconcileCommand())
 	cli.AddManual(root, streams, p.output)
 	return cli.Execute(ctx, root, args, streams)
 }
