@@ -31,7 +31,8 @@ var checkCalls = look("calls", `
 
 // neverSentSQL settles the requests whose calls nobody makes. It locks each call, so that none is sent meanwhile.
 const neverSentSQL = `SELECT lastseat.answer_call(c.key, c.step, c.attempt, 'declined', 'not_done', '{}', ` +
-	`false, '0') FROM (SELECT * FROM lastseat.calls WHERE target = %s AND ended_at IS NULL AND first_sent_at IS NULL FOR UPDATE) c`
+	`false, '0') FROM (SELECT * FROM lastseat.calls WHERE target = %s AND ended_at IS NULL AND ` +
+	`first_sent_at IS NULL FOR UPDATE) c`
 
 func judgeCalls(rows []openCalls) (found []Finding) {
 	for _, c := range rows {

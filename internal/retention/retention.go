@@ -253,8 +253,8 @@ func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, link int64) error {
 		return err
 	}
 	if !here {
-		return fmt.Errorf("%s is there already, with requests that this database does not have: it is of another one, "+
-			"or of before a restore. Give this database a directory of its own, or move the file away", paths[0])
+		return fmt.Errorf("%s is there already, with requests that this database does not have: it is of another "+
+			"one, or of before a restore. Give this database a directory of its own, or move the file away", paths[0])
 	}
 	for _, path := range paths {
 		err = errors.Join(err, os.Remove(path))
