@@ -241,8 +241,8 @@ const stillHereSQL = `
 	SELECT count(*) = cardinality($1::text[]) FROM unnest($1::text[]) AS a(key)
 	WHERE EXISTS (SELECT FROM lastseat.requests r WHERE r.key = a.key AND r.status <> 'pending')`
 
-// makeRoom removes a file of a transaction that was rolled back. A file whose requests are not all here stays: it may be
-// the only place that has them.
+// makeRoom removes a file of a transaction that was rolled back. A file whose requests are not all here stays: it may
+// be the only place that has them.
 func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, link int64) error {
 	keys, paths, err := archive.Leftover(k.settings.Archive, link)
 	if err != nil || len(paths) == 0 {
