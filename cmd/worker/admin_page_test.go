@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/clitest"
+	"github.com/lastseat/lastseat/internal/inspect"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -121,43 +123,93 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// An operator retries a request that failed, under their name. A viewer, a stranger and a page of another site don't.
-func TestOnlyOperatorsRetry(t *testing.T) {
+// An operator runs failed requests again and cancels pending ones, one, many or all, under their name, and is asked
+// first. A viewer, a stranger and a page of another site don't.
+func TestOnlyOperatorsChangeRequests(t *testing.T) {
 	t.Parallel()
 	dbURL := testdb.New(t)
 	pool := open(t, dbURL)
 	runWith(t, dbURL, "run", "--drain").Succeeds(t) // the queue is known from then on
 	runWith(t, dbURL, "pause").Succeeds(t)
-	give(t, pool, "a", 100)
-	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now()
-		WHERE args ->> 'key' = 'a'`)
-	runWith(t, dbURL, "resume").Succeeds(t)
+	keys := []string{"a", "b", "c & d"}
+	for _, key := range keys {
+		give(t, pool, key, 100)
+	}
 	address, log := runAdmin(t, "DATABASE_URL="+dbURL, "LASTSEAT_ADMIN_VIEWER_TOKEN="+viewerToken,
 		"LASTSEAT_ADMIN_OPERATOR_TOKEN="+operatorToken)
-	status := func() string {
-		return testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests WHERE key = 'a'`)
+	are := func(status string, want int) {
+		t.Helper()
+		clitest.Eventually(t, "requests that are "+status, func() bool {
+			return want == testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = $1`, status)
+		})
 	}
-	form := url.Values{"key": {"a"}}
-	if code := post(t, address+"/retry", "", form); code != 401 {
-		t.Errorf("a stranger: %d", code)
+	change := func(token string, want int, form url.Values, headers ...string) {
+		t.Helper()
+		if code := post(t, address+"/change", token, form, headers...); code != want {
+			t.Errorf("%v: %d, want %d", form, code, want)
+		}
 	}
-	if code := post(t, address+"/retry", viewerToken, form); code != 403 {
-		t.Errorf("a viewer: %d", code)
+	one := url.Values{"action": {"cancel"}, "key": {"a"}, "yes": {"yes"}}
+	change("", 401, one)
+	change(viewerToken, 403, one)
+	change(operatorToken, 403, one, "Origin: https://evil.example")
+	change(operatorToken, 200, url.Values{"action": {"cancel"}, "all": {"all"}}) // is asked
+	change(operatorToken, 400, url.Values{"action": {"delete"}, "key": {"a"}, "yes": {"yes"}})
+	change(operatorToken, 400, url.Values{"action": {"cancel"}, "yes": {"yes"}})
+	are("pending", 3)
+	change(operatorToken, 200, one, "Origin: "+address)
+	are("failed", 1)
+	change(operatorToken, 409, one)
+	change(operatorToken, 200, url.Values{"action": {"cancel"}, "all": {"all"}, "yes": {"yes"}})
+	are("failed", 3)
+	runWith(t, dbURL, "resume").Succeeds(t)
+	change(operatorToken, 200, url.Values{"action": {"retry"}, "key": {"a", "b"}, "yes": {"yes"}})
+	are("applied", 2)
+	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.void"}})
+	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.transfer"}, "yes": {"yes"}})
+	are("applied", 3)
+	change(operatorToken, 409, url.Values{"action": {"retry"}, "key": {"a"}, "yes": {"yes"}})
+	for _, word := range []string{"who=ada action=cancel key=a ", "who=ada action=retry key=b ", `key="c & d"`} {
+		if !strings.Contains(log.String(), word) {
+			t.Errorf("the log does not say %s: %s", word, log.String())
+		}
 	}
-	if code := post(t, address+"/retry", operatorToken, form, "Origin: https://evil.example"); code != 403 {
-		t.Errorf("another site: %d", code)
-	}
-	if got := status(); got != "failed" {
-		t.Fatalf("the request is %s, want failed", got)
-	}
-	if code := post(t, address+"/retry", operatorToken, form, "Origin: "+address); code != 303 {
-		t.Errorf("an operator: %d", code)
-	}
-	clitest.Eventually(t, "the request to be applied", func() bool { return status() == "applied" })
-	if !strings.Contains(log.String(), "operator retries a request") || !strings.Contains(log.String(), "who=ada key=a") {
-		t.Errorf("the log does not say who retried what: %s", log.String())
-	}
-	if code := post(t, address+"/retry", operatorToken, form); code != 409 {
-		t.Errorf("once more: %d", code)
+}
+
+// The pages of a list have every request once, the newest first, also where a page ends within a batch.
+func TestPagesOfAList(t *testing.T) {
+	t.Parallel()
+	dbURL := testdb.New(t)
+	pool := open(t, dbURL)
+	give(t, pool, "first", 1)
+	testdb.Exec(t, pool, `SELECT count(lastseat.transfer('k' || n, 'bank', 'ada',
+		CASE WHEN n % 5 = 0 THEN 1 ELSE 1::bigint << 62 END,
+		'EUR')) FROM generate_series(1, 140) n`)
+	runWith(t, dbURL, "run", "--drain").Succeeds(t)
+	testdb.Exec(t, pool, `SELECT count(lastseat.transfer('p' || n, 'bank', 'ada', 1, 'EUR')) FROM generate_series(1, 60) n`)
+	for status, want := range map[string]int{"": 201, "pending": 60, "applied": 30, "rejected": 111} {
+		seen := 0
+		for filter, after := (inspect.Filter{Limit: 50}), "first"; after != ""; {
+			if status != "" {
+				filter.Statuses = []string{status}
+			}
+			last := int64(math.MaxInt64)
+			var err error
+			after, err = inspect.ListPage(t.Context(), pool, filter, func(o outbox.Outcome) error {
+				if o.JobID >= last {
+					t.Errorf("%s comes after an older one", o.Key)
+				}
+				last = o.JobID
+				seen++
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			filter.After = after
+		}
+		if seen != want {
+			t.Errorf("%q: %d are listed, want %d", status, seen, want)
+		}
 	}
 }

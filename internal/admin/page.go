@@ -5,11 +5,9 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -18,7 +16,6 @@ import (
 
 	"github.com/lastseat/lastseat/internal/inspect"
 	"github.com/lastseat/lastseat/internal/quote"
-	"github.com/lastseat/lastseat/outbox"
 )
 
 //go:embed pages
@@ -39,6 +36,7 @@ type view struct {
 	Title    string
 	Query    string
 	Operator bool
+	Login    bool // the viewer may show the operator's token
 	Data     any
 }
 
@@ -75,7 +73,8 @@ func storable(r *http.Request) bool {
 // refuse shows why there is no page.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	code := http.StatusServiceUnavailable
-	if errors.Is(err, errNotFound) || errors.Is(err, inspect.ErrNoRequest) {
+	if errors.Is(err, errNotFound) || errors.Is(err, inspect.ErrNoRequest) ||
+		errors.Is(err, inspect.ErrCursor) {
 		code = http.StatusNotFound
 	}
 	s.show(w, r, code, "error.html", "Nothing to show", err.Error())
@@ -83,8 +82,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request, code int, name, title string, data any) {
 	var page bytes.Buffer
+	isOperator := s.guard.role(r) == operator
 	err := templates.ExecuteTemplate(&page, name, view{
-		Base: s.guard.subpath, Title: title, Query: r.FormValue("q"), Operator: s.guard.role(r) == operator, Data: data,
+		Base: s.guard.subpath, Title: title, Query: r.FormValue("q"), Operator: isOperator,
+		Login: !isOperator && s.options.OperatorToken != "", Data: data,
 	})
 	if err != nil {
 		s.options.Logger.ErrorContext(r.Context(), "admin page", slog.String("error", err.Error()))
@@ -107,7 +108,8 @@ func (s *Server) pages(mux *http.ServeMux) {
 	mux.Handle("GET /resources", s.page("resources.html", "Resources", s.resources))
 	mux.Handle("GET /requests", s.page("requests.html", "Requests", s.requests))
 	mux.Handle("GET /search", s.page("search.html", "Search", s.search))
-	mux.Handle("POST /retry", s.guard.atLeast(operator, s.limited(http.HandlerFunc(s.retry))))
+	mux.Handle("POST /change", s.guard.atLeast(operator, s.limited(http.HandlerFunc(s.change))))
+	mux.Handle("GET /operator", http.HandlerFunc(s.becomeOperator))
 	mux.Handle("GET /style.css", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "pages/style.css")
 	}))
@@ -169,60 +171,4 @@ func (s *Server) request(r *http.Request) (any, error) {
 		return err
 	})
 	return found, err
-}
-
-type requestsPage struct {
-	Status, Code, Kind string
-	Requests           []outbox.Outcome
-	Most               int
-}
-
-// mostListed is how many requests a list shows, and listedSince how far back it looks.
-const (
-	mostListed  = 100
-	listedSince = 7 * 24 * time.Hour
-)
-
-func (s *Server) requests(r *http.Request) (any, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
-	defer cancel()
-	query := r.URL.Query()
-	page := requestsPage{Status: query.Get("status"), Code: query.Get("code"), Kind: query.Get("kind"), Most: mostListed}
-	filter := inspect.Filter{Since: listedSince, Limit: mostListed}
-	for _, wanted := range []struct {
-		value string
-		list  *[]string
-	}{{page.Status, &filter.Statuses}, {page.Code, &filter.Codes}, {page.Kind, &filter.Kinds}} {
-		if wanted.value != "" {
-			*wanted.list = []string{wanted.value}
-		}
-	}
-	err := inspect.List(ctx, s.options.Pool, filter, func(o outbox.Outcome) error {
-		page.Requests = append(page.Requests, o)
-		return nil
-	})
-	return page, err
-}
-
-// retry runs a failed request again, and logs who asked for it.
-func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
-	defer cancel()
-	key := r.PostFormValue("key")
-	err := pgx.BeginFunc(ctx, s.options.Pool, func(tx pgx.Tx) error {
-		_, err := outbox.Retry(ctx, tx, key)
-		return err
-	})
-	who, _, _ := r.BasicAuth()
-	level, told := slog.LevelInfo, "done"
-	if err != nil {
-		level, told = slog.LevelWarn, err.Error()
-	}
-	s.options.Logger.Log(ctx, level, "operator retries a request", slog.String("who", who), slog.String("key", key),
-		slog.String("from", r.RemoteAddr), slog.String("result", told))
-	if err != nil {
-		s.show(w, r, http.StatusConflict, "error.html", "Not retried", fmt.Sprintf("%s: %v", key, err))
-		return
-	}
-	http.Redirect(w, r, s.guard.subpath+"/request?key="+url.QueryEscape(key), http.StatusSeeOther)
 }

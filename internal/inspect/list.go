@@ -3,7 +3,6 @@ package inspect
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -18,7 +17,11 @@ type Filter struct {
 
 	Since time.Duration // settled, or asked for while pending, no longer ago than this by the database's clock; 0: ever
 	From  time.Time     // and no earlier than this; zero: ever
+	Until time.Time     // settled no later than this; zero: until now. For what is settled only.
 	Limit int           // at most so many, at least 1
+
+	After string // the cursor that ListPage has returned for the page before; empty: from the newest on
+	Look  int    // how many outcomes of the log to look at, about; 0: as many as it takes
 }
 
 func (f Filter) wants(status outbox.Status) bool {
@@ -36,12 +39,25 @@ func (f Filter) wantsSettled() bool {
 // jobs that are still there. What is settled is found along the log of outcomes, backwards from its end: List reads
 // every outcome down to Since, From or Limit by its key, and no further. What was deleted from the log is not found.
 func List(ctx context.Context, db db, filter Filter, each func(outbox.Outcome) error) error {
+	_, err := ListPage(ctx, db, filter, each)
+	return err
+}
+
+// ListPage is List, and returns the cursor of the next page, or "" if it has come to the end. A page may be short, or
+// empty, and another one may follow it: where Look outcomes were looked at, and few of them were wanted.
+func ListPage(
+	ctx context.Context, db db, filter Filter, each func(outbox.Outcome) error,
+) (next string, err error) {
 	for _, list := range []*[]string{&filter.Statuses, &filter.Codes, &filter.Kinds} {
 		if len(*list) == 0 {
 			*list = nil // which is NULL in SQL
 		}
 	}
-	return read(ctx, db, func(tx pgx.Tx) error {
+	after, err := parseCursor(filter.After)
+	if err != nil {
+		return "", err
+	}
+	err = read(ctx, db, func(tx pgx.Tx) error {
 		from := filter.From
 		if filter.Since > 0 {
 			var ago time.Time
@@ -53,18 +69,26 @@ func List(ctx context.Context, db db, filter Filter, each func(outbox.Outcome) e
 			}
 		}
 		l := &listing{tx: tx, filter: filter, from: from, left: filter.Limit, each: each}
-		if filter.wants(outbox.Pending) && len(filter.Codes) == 0 { // what is pending has no code
-			if err := l.pending(ctx); err != nil {
-				return fmt.Errorf("list pending requests: %w", err)
-			}
-		}
-		if filter.wantsSettled() {
-			if err := l.settled(ctx); err != nil {
-				return fmt.Errorf("list settled requests: %w", err)
-			}
-		}
-		return nil
+		err := l.list(ctx, after)
+		next = l.next
+		return err
 	})
+	return next, err
+}
+
+func (l *listing) list(ctx context.Context, after cursor) error {
+	// What is pending has no code.
+	if !after.settled && l.filter.wants(outbox.Pending) && len(l.filter.Codes) == 0 {
+		if err := l.pending(ctx, after.job); err != nil {
+			return fmt.Errorf("list pending requests: %w", err)
+		}
+	}
+	if l.filter.wantsSettled() && l.left > 0 {
+		if err := l.settled(ctx, after); err != nil {
+			return fmt.Errorf("list settled requests: %w", err)
+		}
+	}
+	return nil
 }
 
 type listing struct {
@@ -73,20 +97,24 @@ type listing struct {
 	from   time.Time // zero: ever
 	left   int
 	each   func(outbox.Outcome) error
+
+	job  int64  // of the last one that was listed
+	at   int    // its number in the page of the log, from 1; 0 for what is pending
+	next string // the cursor of the next page
 }
 
 // query calls each for the rows of a statement about requests r.
 func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) error {
 	rows, err := l.tx.Query(ctx, `
 		SELECT r.key, r.kind, r.status, coalesce(r.code, ''), r.detail, r.attempts, r.job_id, r.requested_at,
-		       r.settled_at `+sql, args)
+		       r.settled_at, `+sql, args)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var o outbox.Outcome
-		err := rows.Scan(&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt)
+		err := rows.Scan(&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt, &l.at)
 		if err != nil {
 			return err
 		}
@@ -96,6 +124,7 @@ func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) err
 			o.SettledAt = &utc
 		}
 		l.left--
+		l.job = o.JobID
 		if err := l.each(o); err != nil {
 			return err
 		}
@@ -103,25 +132,33 @@ func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) err
 	return rows.Err()
 }
 
-const pendingSQL = `
+const pendingSQL = ` 0
 	FROM lastseat.river_job j, LATERAL (
 		SELECT q.* FROM lastseat.requests q WHERE q.key = j.args ->> 'key' OFFSET 0) r
 	WHERE j.state IN ('available', 'running', 'retryable', 'scheduled', 'pending')
-	  AND r.job_id = j.id AND r.status = 'pending'
+	  AND r.job_id = j.id AND r.status = 'pending' AND j.id < @before
 	  AND (@kinds::text[] IS NULL OR r.kind = ANY (@kinds::text[]))
 	  AND (@from::timestamptz IS NULL OR r.requested_at >= @from::timestamptz)
 	ORDER BY j.id DESC LIMIT @limit`
 
-func (l *listing) pending(ctx context.Context) error {
-	return l.query(ctx, pendingSQL, pgx.NamedArgs{"kinds": l.filter.Kinds, "from": l.earliest(), "limit": l.left})
+func (l *listing) pending(ctx context.Context, before int64) error {
+	err := l.query(ctx, pendingSQL, pgx.NamedArgs{
+		"kinds": l.filter.Kinds, "from": l.earliest(), "limit": l.left, "before": before,
+	})
+	if l.left == 0 {
+		l.next = cursor{job: l.job}.String()
+	}
+	return err
 }
 
 // earliest is from as a parameter; nil: ever.
-func (l *listing) earliest() *time.Time {
-	if l.from.IsZero() {
+func (l *listing) earliest() *time.Time { return orNil(l.from) }
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
 		return nil
 	}
-	return &l.from
+	return &t
 }
 
 const (
@@ -135,10 +172,11 @@ const (
 	ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT @rows`
 
 	// settledSQL leaves out what was settled again since, by a retry: another row of the log has it.
-	settledSQL = `
+	settledSQL = ` logged.n
 	FROM unnest(@keys::text[], @times::timestamptz[]) WITH ORDINALITY AS logged(key, settled_at, n), LATERAL (
 		SELECT q.* FROM lastseat.requests q WHERE q.key = logged.key OFFSET 0) r
 	WHERE r.settled_at = logged.settled_at AND r.status <> 'pending'
+	  AND (@until::timestamptz IS NULL OR r.settled_at <= @until::timestamptz)
 	  AND (@statuses::text[] IS NULL OR r.status = ANY (@statuses::text[]))
 	  AND (@codes::text[] IS NULL OR r.code = ANY (@codes::text[]))
 	  AND (@kinds::text[] IS NULL OR r.kind = ANY (@kinds::text[]))
@@ -165,35 +203,48 @@ type logged struct {
 	rows  int
 	keys  []string
 	times []time.Time
-	over  bool // everything before it is too old
+	marks []cursor // of what stands behind each key
+	over  bool     // everything before it is too old
 }
 
-func (l *listing) settled(ctx context.Context) error {
-	at, rows := place{math.MaxInt32, "18446744073709551615", math.MaxInt64}, fewestRows
-	for l.left > 0 {
-		page, err := l.page(ctx, at, rows)
+func (l *listing) settled(ctx context.Context, after cursor) error {
+	at, skip, rows, looked := after.place, after.skip, fewestRows, 0
+	for {
+		page, err := l.page(ctx, at, skip, rows)
 		if err != nil {
 			return err
 		}
+		skip = 0
 		if len(page.keys) > 0 {
 			err := l.query(ctx, settledSQL, pgx.NamedArgs{
 				"keys": page.keys, "times": page.times, "statuses": l.filter.Statuses, "codes": l.filter.Codes,
-				"kinds": l.filter.Kinds, "limit": l.left,
+				"kinds": l.filter.Kinds, "limit": l.left, "until": orNil(l.filter.Until),
 			})
 			if err != nil {
 				return err
 			}
 		}
+		if l.left == 0 {
+			l.next = page.marks[l.at-1].String()
+			return nil
+		}
 		if page.over || page.rows < rows {
 			return nil
 		}
 		at = page.next
+		if looked += len(page.keys); l.filter.Look > 0 && looked >= l.filter.Look {
+			l.next = cursor{settled: true, place: at}.String()
+			return nil
+		}
 		rows = min(mostRows, max(fewestRows, pageKeys*page.rows/max(1, len(page.keys))))
 	}
-	return nil
 }
 
-func (l *listing) page(ctx context.Context, before place, most int) (*logged, error) {
+// page reads rows of the log before a place. Of the first of them, as many keys are left out as skip says.
+func (l *listing) page(ctx context.Context, before place, skip, most int) (*logged, error) {
+	if skip > 0 { // the page before has ended within the row
+		before.number++
+	}
 	rows, err := l.tx.Query(ctx, logSQL, pgx.NamedArgs{
 		"from": l.earliest(), "timeline": before.timeline, "xid": before.xid, "number": before.number, "rows": most,
 	})
@@ -207,9 +258,14 @@ func (l *listing) page(ctx context.Context, before place, most int) (*logged, er
 	_, err = pgx.ForEachRow(rows, scan, func() error {
 		page.rows++
 		page.over = page.over || !l.from.IsZero() && at.Before(l.from.Add(-longestTransaction))
-		for _, key := range slices.Backward(keys) {
+		for i, key := range slices.Backward(keys) {
+			if i >= len(keys)-skip {
+				continue
+			}
 			page.keys, page.times = append(page.keys, key), append(page.times, at)
+			page.marks = append(page.marks, cursor{settled: true, place: page.next, skip: len(keys) - i})
 		}
+		skip = 0
 		return nil
 	})
 	return page, err
