@@ -166,7 +166,8 @@ func TestOnlyOperatorsChangeRequests(t *testing.T) {
 	change(operatorToken, 200, url.Values{"action": {"retry"}, "key": {"a", "b"}, "yes": {"yes"}})
 	are("applied", 2)
 	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.void"}})
-	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.transfer"}, "yes": {"yes"}})
+	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.transfer"},
+		"yes": {"yes"}})
 	are("applied", 3)
 	change(operatorToken, 409, url.Values{"action": {"retry"}, "key": {"a"}, "yes": {"yes"}})
 	for _, word := range []string{"who=ada action=cancel key=a ", "who=ada action=retry key=b ", `key="c & d"`} {
@@ -186,7 +187,8 @@ func TestPagesOfAList(t *testing.T) {
 		CASE WHEN n % 5 = 0 THEN 1 ELSE 1::bigint << 62 END,
 		'EUR')) FROM generate_series(1, 140) n`)
 	runWith(t, dbURL, "run", "--drain").Succeeds(t)
-	testdb.Exec(t, pool, `SELECT count(lastseat.transfer('p' || n, 'bank', 'ada', 1, 'EUR')) FROM generate_series(1, 60) n`)
+	testdb.Exec(t, pool, `SELECT count(lastseat.transfer('p' || n, 'bank', 'ada', 1, 'EUR'))
+		FROM generate_series(1, 60) n`)
 	for status, want := range map[string]int{"": 201, "pending": 60, "applied": 30, "rejected": 111} {
 		seen := 0
 		for filter, after := (inspect.Filter{Limit: 50}), "first"; after != ""; {

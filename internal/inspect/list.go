@@ -114,7 +114,8 @@ func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) err
 	defer rows.Close()
 	for rows.Next() {
 		var o outbox.Outcome
-		err := rows.Scan(&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt, &o.SettledAt, &l.at)
+		err := rows.Scan(&o.Key, &o.Kind, &o.Status, &o.Code, &o.Detail, &o.Attempts, &o.JobID, &o.RequestedAt,
+			&o.SettledAt, &l.at)
 		if err != nil {
 			return err
 		}
