@@ -19,6 +19,9 @@ func TestMain(m *testing.M) {
 	if url := os.Getenv(ownWorkerURL); url != "" {
 		os.Exit(runOwnWorker(url))
 	}
+	if url := os.Getenv(cardWorkerURL); url != "" {
+		os.Exit(runCardWorker(url))
+	}
 	code := testdb.MainMigrated(m)
 	if built != "" {
 		_ = os.RemoveAll(built)
