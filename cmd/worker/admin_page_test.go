@@ -83,7 +83,7 @@ func TestPages(t *testing.T) {
 		"/request?key=nothing":       {404, []string{"no request has the key"}},
 		"/request?key=%ff":           {404, nil},
 		"/request?key=%00":           {404, nil},
-		"/account?id=ada":            {200, []string{"EUR", "order 7 &amp; &lt;b&gt;", "1250"}},
+		"/account?id=ada":            {200, []string{"EUR", "<polyline points=\"0.0,", "order 7 &amp; &lt;b&gt;", "1250"}},
 		"/account?id=ada&before=2":   {200, []string{"1250"}},
 		"/account?id=nobody":         {404, nil},
 		"/requests?status=rejected":  {200, []string{"and too much again", "out_of_range"}},

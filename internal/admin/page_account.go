@@ -3,9 +3,12 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -69,4 +72,40 @@ func (s *Server) account(r *http.Request) (any, error) {
 		page.Older = page.Entries[n-1].Version
 	}
 	return page, err
+}
+
+// steps is the balance after each entry of the page, the oldest first, as a line of steps.
+type steps struct {
+	Points          string
+	Lowest, Highest int64
+	Zero            float64 // where a balance of 0 is; below 0: it is not in the picture
+}
+
+const stepsWidth, stepsHeight = 1000.0, 100.0
+
+// Steps is nil where there is nothing to draw.
+func (p accountPage) Steps() *steps {
+	if len(p.Entries) < 2 {
+		return nil
+	}
+	s := &steps{Lowest: math.MaxInt64, Highest: math.MinInt64, Zero: -1}
+	for _, e := range p.Entries {
+		s.Lowest, s.Highest = min(s.Lowest, e.Balance), max(s.Highest, e.Balance)
+	}
+	low := float64(s.Lowest)
+	height := func(balance float64) float64 {
+		return stepsHeight * (1 - (balance-low)/max(1, float64(s.Highest)-low))
+	}
+	if s.Lowest <= 0 && s.Highest >= 0 {
+		s.Zero = height(0)
+	}
+	width := stepsWidth / float64(len(p.Entries))
+	points := make([]string, 0, 2*len(p.Entries))
+	for i, e := range slices.Backward(p.Entries) {
+		n := len(p.Entries) - 1 - i
+		y := height(float64(e.Balance))
+		points = append(points, fmt.Sprintf("%.1f,%.1f %.1f,%.1f", float64(n)*width, y, float64(n+1)*width, y))
+	}
+	s.Points = strings.Join(points, " ")
+	return s
 }
