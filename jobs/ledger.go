@@ -26,6 +26,7 @@ type ledger struct {
 // account is a row of accounts. Amounts are minor units of its currency.
 type account struct {
 	id        string
+	row       string // its ctid
 	currency  string
 	balance   int64
 	held      int64  // reserved by authorizations; part of the balance

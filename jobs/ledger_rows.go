@@ -17,7 +17,7 @@ import (
 // In the order of the primary key, as in all tables.
 const (
 	loadAccountsSQL = `
-	SELECT id, currency, balance, held, overdraft_limit, version, entry_count, updated_at
+	SELECT id, ctid::text, currency, balance, held, overdraft_limit, version, entry_count, updated_at
 	FROM lastseat.accounts WHERE id = ANY ($1::text[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED`
 
 	lockedAccountsSQL = `SELECT id FROM lastseat.accounts WHERE id = ANY ($1::text[])`
@@ -30,7 +30,7 @@ func (l *ledger) loadAccounts(ctx context.Context, tx pgx.Tx) error {
 	}
 	a := &account{}
 	columns := []any{
-		&a.id, &a.currency, &a.balance, &a.held, &a.overdraft, &a.version, &a.entries, &a.updatedAt,
+		&a.id, &a.row, &a.currency, &a.balance, &a.held, &a.overdraft, &a.version, &a.entries, &a.updatedAt,
 	}
 	ids := slices.Sorted(maps.Keys(l.accounts))
 	err := read(ctx, tx, "lock accounts", loadAccountsSQL, []any{ids}, columns, func() {
@@ -176,20 +176,18 @@ func (l *ledger) writeEntries(write *pgx.Batch) {
 	}).Exec(outbox.ExpectRows(len(l.entries)))
 }
 
+// A row that is locked stays where it is. To look it up once more would read all its versions since the oldest snapshot.
 const updateAccountsSQL = `
-	WITH n AS MATERIALIZED (
-		SELECT n.*, (SELECT q.ctid FROM lastseat.accounts q WHERE q.id = n.id) AS row
-		FROM unnest(@ids::text[], @balances::bigint[], @held::bigint[], @versions::bigint[], @entry_counts::bigint[],
-		            @times::timestamptz[])
-		     AS n(id, balance, held, version, entry_count, updated_at))
 	UPDATE lastseat.accounts a
 	SET balance = n.balance, held = n.held, version = n.version, entry_count = n.entry_count, updated_at = n.updated_at
-	FROM n
+	FROM unnest(@rows::text[]::tid[], @balances::bigint[], @held::bigint[], @versions::bigint[], @entry_counts::bigint[],
+	            @times::timestamptz[])
+	     AS n(row, balance, held, version, entry_count, updated_at)
 	WHERE a.ctid = n.row`
 
 func writeAccounts(write *pgx.Batch, changed []*account) {
 	write.Queue(updateAccountsSQL, pgx.NamedArgs{
-		"ids":          column(changed, func(a *account) string { return a.id }),
+		"rows":         column(changed, func(a *account) string { return a.row }),
 		"balances":     column(changed, func(a *account) int64 { return a.balance }),
 		"held":         column(changed, func(a *account) int64 { return a.held }),
 		"versions":     column(changed, func(a *account) int64 { return a.version }),

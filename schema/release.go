@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "553d2765fccbfd280a0a59810c400a086572fda0c45a5507e09a5a430731191f"
+	functionsDigest  = "040b9322b8275a922b43cd3d8e6f0e3420c425212158d6a26a4a457cc635d922"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -99,14 +99,21 @@ SET enable_seqscan = off AS $$ -- the plan is cached while the table is small
 DECLARE
     bad record;
 BEGIN
-    SELECT t.id, t.from_account, f.currency AS from_currency, t.to_account, o.currency AS to_currency, t.currency
-    INTO bad
-    FROM new_transfers t
-    LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = t.from_account OFFSET 0) f ON true
-    LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = t.to_account OFFSET 0) o ON true
-    WHERE f.currency IS DISTINCT FROM t.currency OR o.currency IS DISTINCT FROM t.currency
+    -- Each account is looked up once: beside an old snapshot, a lookup reads all versions since.
+    SELECT n.account, n.currency INTO bad
+    FROM (SELECT from_account AS account, currency FROM new_transfers
+          UNION SELECT to_account, currency FROM new_transfers) n
+    LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = n.account OFFSET 0) a ON true
+    WHERE a.currency IS DISTINCT FROM n.currency
     LIMIT 1;
     IF FOUND THEN
+        SELECT t.id, t.from_account, f.currency AS from_currency, t.to_account, o.currency AS to_currency, t.currency
+        INTO bad
+        FROM new_transfers t
+        LEFT JOIN accounts f ON f.id = t.from_account
+        LEFT JOIN accounts o ON o.id = t.to_account
+        WHERE t.currency = bad.currency AND bad.account IN (t.from_account, t.to_account)
+        LIMIT 1;
         RAISE EXCEPTION 'transfer % is in %, account "%" in %, account "%" in %', bad.id, bad.currency,
             bad.from_account, coalesce(bad.from_currency, '(no such account)'),
             bad.to_account, coalesce(bad.to_currency, '(no such account)')
