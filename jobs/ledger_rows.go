@@ -176,7 +176,7 @@ func (l *ledger) writeEntries(write *pgx.Batch) {
 	}).Exec(outbox.ExpectRows(len(l.entries)))
 }
 
-// A row that is locked stays where it is. To look it up once more would read all its versions since the oldest snapshot.
+// A row that is locked stays where it is. To look it up again would read all its versions since the oldest snapshot.
 const updateAccountsSQL = `
 	UPDATE lastseat.accounts a
 	SET balance = n.balance, held = n.held, version = n.version, entry_count = n.entry_count, updated_at = n.updated_at
