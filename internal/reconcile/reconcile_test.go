@@ -58,8 +58,13 @@ func (s *shop) answer(how http.HandlerFunc) { s.serve.Store(&how) }
 // there has the processor do something, and returns its id.
 func (s *shop) there(kind processor.Kind, payment, charge string, amount int64) string {
 	s.t.Helper()
+	return s.thereIn("EUR", kind, payment, charge, amount)
+}
+
+func (s *shop) thereIn(currency string, kind processor.Kind, payment, charge string, amount int64) string {
+	s.t.Helper()
 	op := processor.Operation{Kind: kind, Key: processor.Key(string(kind), payment, fmt.Sprint(amount)), Payment: payment,
-		Reference: charge, Amount: amount, Currency: "EUR"}
+		Reference: charge, Amount: amount, Currency: currency}
 	if charge == "" {
 		op.Method = "pm_card_visa"
 	}
@@ -205,6 +210,17 @@ func TestDifferences(t *testing.T) {
 	gone := s.there(processor.Authorize, "i gone", "", 18)
 	s.here("i gone", "expired", gone, 18, 0)
 	add(reconcile.NotInBooks, "i gone", "expired", gone, "", "", 18, 0)
+	dollars := s.thereIn("USD", processor.Charge, "j dollars", "", 19)
+	s.here("j dollars", "captured", dollars, 19, 19)
+	add(reconcile.Currency, "j dollars", "captured", dollars, "", "", 19, 19)
+	want[len(want)-1].Currency = "USD"
+	// the same refund, of another amount
+	charge = s.there(processor.Charge, "k refund", "", 100)
+	back = s.there(processor.Refund, "k refund", charge, 30)
+	s.here("k refund", "captured", charge, 100, 100, 30)
+	testdb.Exec(t, s.pool, `BEGIN; SET LOCAL session_replication_role = replica;
+		UPDATE lastseat.calls SET detail = detail || '{"amount": 31}' WHERE key = 'back k refund30'; COMMIT`)
+	add(reconcile.RefundAmount, "k refund", "captured", charge, back, "back k refund30", 30, 31)
 
 	report := s.run()
 	sortRefunds(report.Differences)
