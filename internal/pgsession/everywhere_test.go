@@ -110,6 +110,9 @@ func sessionsOpened(path string) (calls []string, err error) {
 		if imported.Name != nil {
 			name = imported.Name.Name
 		}
+		if name == "." && opens[of] != nil { // its functions have no name to look for
+			calls = append(calls, "all of "+of)
+		}
 		packages[name] = of
 	}
 	ast.Inspect(file, func(node ast.Node) bool {
