@@ -139,11 +139,12 @@ func draw(t *rapid.T, kind, id string) meaning {
 	}
 	items := func() {
 		var all []meaning
-		for range rapid.IntRange(1, 4).Draw(t, "items") {
+		for i := range rapid.IntRange(1, 4).Draw(t, "items") {
 			item := meaning{"resource": s.pick("resource", "seat", "table", "room")}
 			switch n := rapid.Int64Range(1, 10).Draw(t, "quantity"); {
 			case n > 6:
-				at := time.Date(2030, 1, int(n), 12, 0, 0, int(n)*1000, time.UTC)
+				// Each at a time of its own: a hold that waits may not want a resource twice at a time.
+				at := time.Date(2030, time.Month(1+i), int(n), 12, 0, 0, int(n)*1000, time.UTC)
 				item["during"] = jobs.TimeRange{Start: at, End: at.Add(time.Hour)}
 			case n > 1:
 				item["quantity"] = n
@@ -241,6 +242,9 @@ func changeItems(t *rapid.T, items []meaning) []meaning {
 	changed := slices.Clone(items)
 	switch r, ranged := item["during"].(jobs.TimeRange); {
 	case rapid.Bool().Draw(t, "one more"):
+		if ranged {
+			item["during"] = jobs.TimeRange{Start: r.Start.AddDate(1, 0, 0), End: r.End.AddDate(1, 0, 0)}
+		}
 		return append(changed, item)
 	case ranged:
 		item["during"] = jobs.TimeRange{Start: r.Start, End: r.End.Add(time.Microsecond)}
