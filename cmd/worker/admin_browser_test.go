@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
@@ -38,10 +40,17 @@ func startBrowser(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command := exec.CommandContext(t.Context(), program, "--headless", "--no-sandbox", "--disable-gpu",
-		"--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
+	profile, err := os.MkdirTemp("", "lastseat-chromium-") // its helpers may write after it has ended: no t.TempDir
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The test's own context ends before the cleanup, and the browser would be killed instead of closed.
+	ctx, kill := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+	command := exec.CommandContext(ctx, program, "--headless", "--no-sandbox", "--disable-gpu",
+		"--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-pipe", "--user-data-dir="+profile, "about:blank")
 	command.ExtraFiles = []*os.File{theirIn, theirOut}
 	if err := command.Start(); err != nil {
+		kill()
 		t.Fatal(err)
 	}
 	_, _ = theirIn.Close(), theirOut.Close()
@@ -50,6 +59,8 @@ func startBrowser(t *testing.T) *browser {
 		_, _ = in.WriteString(`{"id": 1000000, "method": "Browser.close"}` + "\x00")
 		_ = command.Wait()
 		_, _ = in.Close(), out.Close()
+		kill()
+		_ = os.RemoveAll(profile)
 	})
 	target := b.call("Target.createTarget", map[string]any{"url": "about:blank"})["targetId"]
 	tab := b.call("Target.attachToTarget", map[string]any{"targetId": target, "flatten": true})
