@@ -1,9 +1,13 @@
 package main
 
 import (
+	"fmt"
+	"html"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -21,7 +25,7 @@ const (
 )
 
 // post sends a form with a token, as the user ada.
-func post(t *testing.T, address, token string, form url.Values, headers ...string) (code int) {
+func post(t *testing.T, address, token string, form url.Values, headers ...string) (code int, body string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -40,8 +44,26 @@ func post(t *testing.T, address, token string, form url.Values, headers ...strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = answer.Body.Close()
-	return answer.StatusCode
+	defer func() { _ = answer.Body.Close() }()
+	told, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(told)
+}
+
+// confirm sends the form by which an operator says yes to what a page has asked.
+func confirm(t *testing.T, address, page string) (code int, body string) {
+	t.Helper()
+	form := url.Values{}
+	asks := regexp.MustCompile(`(?s)<form method="post" action="/change">.*?</form>`).FindString(page)
+	for _, field := range regexp.MustCompile(`name="(\w+)" value="([^"]*)"`).FindAllStringSubmatch(asks, -1) {
+		form.Add(field[1], html.UnescapeString(field[2]))
+	}
+	if !form.Has("yes") {
+		t.Fatalf("the page does not ask: %s", page)
+	}
+	return post(t, address+"/change", operatorToken, form)
 }
 
 // ask asks for a payment that is captured, a seat that is held and waited for, and a room for a time.
@@ -123,31 +145,44 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// An operator runs failed requests again and cancels pending ones, one, many or all, under their name, and is asked
-// first. A viewer, a stranger and a page of another site don't.
-func TestOnlyOperatorsChangeRequests(t *testing.T) {
-	t.Parallel()
-	dbURL := testdb.New(t)
-	pool := open(t, dbURL)
+// pausedWorker has a database with a paused queue and pending requests, and a worker whose login has no more rights
+// than lastseat_worker, with its server.
+func pausedWorker(
+	t *testing.T, keys ...string,
+) (dbURL string, pool *pgxpool.Pool, address string, log *clitest.Buffer) {
+	t.Helper()
+	dbURL = testdb.New(t)
+	pool = open(t, dbURL)
 	runWith(t, dbURL, "run", "--drain").Succeeds(t) // the queue is known from then on
 	runWith(t, dbURL, "pause").Succeeds(t)
-	keys := []string{"a", "b", "c & d"}
 	for _, key := range keys {
 		give(t, pool, key, 100)
 	}
-	address, log := runAdmin(t, "DATABASE_URL="+dbURL, "LASTSEAT_ADMIN_VIEWER_TOKEN="+viewerToken,
-		"LASTSEAT_ADMIN_OPERATOR_TOKEN="+operatorToken)
-	are := func(status string, want int) {
+	address, log = runAdmin(t, "DATABASE_URL="+testdb.As(t, pool, "lastseat_worker"),
+		"LASTSEAT_ADMIN_VIEWER_TOKEN="+viewerToken, "LASTSEAT_ADMIN_OPERATOR_TOKEN="+operatorToken)
+	return dbURL, pool, address, log
+}
+
+// are waits until so many requests have a status.
+func are(t *testing.T, pool *pgxpool.Pool, status string, want int) {
+	t.Helper()
+	clitest.Eventually(t, fmt.Sprintf("%d requests to be %s", want, status), func() bool {
+		return want == testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = $1`, status)
+	})
+}
+
+// An operator runs failed requests again and cancels pending ones, one, many or all, under their name, and is asked
+// first. A viewer, a stranger and a page of another site don't. The worker's login has the rights of lastseat_worker.
+func TestOnlyOperatorsChangeRequests(t *testing.T) {
+	t.Parallel()
+	dbURL, pool, address, log := pausedWorker(t, "a", "b", "c & d")
+	change := func(token string, want int, form url.Values, headers ...string) (body string) {
 		t.Helper()
-		clitest.Eventually(t, "requests that are "+status, func() bool {
-			return want == testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = $1`, status)
-		})
-	}
-	change := func(token string, want int, form url.Values, headers ...string) {
-		t.Helper()
-		if code := post(t, address+"/change", token, form, headers...); code != want {
-			t.Errorf("%v: %d, want %d", form, code, want)
+		code, body := post(t, address+"/change", token, form, headers...)
+		if code != want {
+			t.Errorf("%v: %d, want %d: %s", form, code, want, body)
 		}
+		return body
 	}
 	one := url.Values{"action": {"cancel"}, "key": {"a"}, "yes": {"yes"}}
 	change("", 401, one)
@@ -156,24 +191,118 @@ func TestOnlyOperatorsChangeRequests(t *testing.T) {
 	change(operatorToken, 200, url.Values{"action": {"cancel"}, "all": {"all"}}) // is asked
 	change(operatorToken, 400, url.Values{"action": {"delete"}, "key": {"a"}, "yes": {"yes"}})
 	change(operatorToken, 400, url.Values{"action": {"cancel"}, "yes": {"yes"}})
-	are("pending", 3)
+	change(operatorToken, 400, url.Values{"action": {"cancel"}, "all": {"all"}, "yes": {"yes"}}) // to nothing
+	change(operatorToken, 404, url.Values{"action": {"cancel"}, "key": {"\x00"}})
+	are(t, pool, "pending", 3)
 	change(operatorToken, 200, one, "Origin: "+address)
-	are("failed", 1)
+	are(t, pool, "failed", 1)
 	change(operatorToken, 409, one)
-	change(operatorToken, 200, url.Values{"action": {"cancel"}, "all": {"all"}, "yes": {"yes"}})
-	are("failed", 3)
+	confirm(t, address, change(operatorToken, 200, url.Values{"action": {"cancel"}, "all": {"all"}}))
+	are(t, pool, "failed", 3)
 	runWith(t, dbURL, "resume").Succeeds(t)
 	change(operatorToken, 200, url.Values{"action": {"retry"}, "key": {"a", "b"}, "yes": {"yes"}})
-	are("applied", 2)
-	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.void"}})
-	change(operatorToken, 200, url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.transfer"},
-		"yes": {"yes"}})
-	are("applied", 3)
+	are(t, pool, "applied", 2)
+	none := url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.void"}}
+	if body := change(operatorToken, 200, none); strings.Contains(body, "<button>Run") {
+		t.Errorf("a button for nothing: %s", body)
+	}
+	all := url.Values{"action": {"retry"}, "all": {"all"}, "kind": {"payment.transfer"}}
+	confirm(t, address, change(operatorToken, 200, all))
+	are(t, pool, "applied", 3)
 	change(operatorToken, 409, url.Values{"action": {"retry"}, "key": {"a"}, "yes": {"yes"}})
 	for _, word := range []string{"who=ada action=cancel key=a ", "who=ada action=retry key=b ", `key="c & d"`} {
 		if !strings.Contains(log.String(), word) {
 			t.Errorf("the log does not say %s: %s", word, log.String())
 		}
+	}
+}
+
+// All are those that the operator was asked about: not what came after the question, whatever its time says, and not
+// what has become like them since. What is gone by then, and a key that was ticked and is gone, is told.
+func TestAllAreThoseThatWereConfirmed(t *testing.T) {
+	t.Parallel()
+	_, pool, address, _ := pausedWorker(t, "a", "b", "again")
+	change := func(want int, form url.Values) (body string) {
+		t.Helper()
+		code, body := post(t, address+"/change", operatorToken, form)
+		if code != want {
+			t.Errorf("%v: %d, want %d: %s", form, code, want, body)
+		}
+		return body
+	}
+	says := func(body, word string) {
+		t.Helper()
+		if !strings.Contains(body, word) {
+			t.Errorf("the page does not say %q: %s", word, body)
+		}
+	}
+	late, err := pool.Begin(t.Context()) // before the question, and commits after it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = late.Rollback(t.Context()) }()
+	if _, err := late.Exec(t.Context(), `SELECT lastseat.transfer('late', 'bank', 'ada', 1, 'EUR')`); err != nil {
+		t.Fatal(err)
+	}
+	change(200, url.Values{"action": {"cancel"}, "key": {"again"}, "yes": {"yes"}})
+	asked := change(200, url.Values{"action": {"cancel"}, "all": {"all"}})
+	says(asked, "2 pending requests are to be cancelled")
+	if err := late.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	change(200, url.Values{"action": {"retry"}, "key": {"again"}, "yes": {"yes"}})
+	change(409, url.Values{"action": {"retry"}, "key": {"again"}, "yes": {"yes"}}) // it waits already
+	change(200, url.Values{"action": {"cancel"}, "key": {"a"}, "yes": {"yes"}})
+	code, done := confirm(t, address, asked)
+	if code != 200 {
+		t.Errorf("%d: %s", code, done)
+	}
+	says(done, "Cancelled: 1. Refused: 1.")
+	says(done, `key=a">a</a>: it does not wait any more`)
+	are(t, pool, "pending", 2)
+	for _, key := range []string{"again", "late"} {
+		status := testdb.Scalar[string](t, pool, `SELECT status FROM lastseat.requests WHERE key = $1`, key)
+		if status != "pending" {
+			t.Errorf("%s is %s", key, status)
+		}
+	}
+	asked = change(200, url.Values{"action": {"retry"}, "key": {"a", "no more"}})
+	says(asked, "No request has this key:</p><ul><li>no more</li>")
+	says(asked, "1 failed request is")
+	says(change(200, url.Values{"action": {"retry"}, "key": {"a", "no more"}, "yes": {"yes"}}),
+		`no more</a>: no request has this key`)
+	asked = change(200, url.Values{"action": {"retry"}, "all": {"all"}})
+	says(asked, "1 failed request is")
+	testdb.Exec(t, pool, `DELETE FROM lastseat.river_job WHERE args ->> 'key' = 'b'`)
+	_, done = confirm(t, address, asked)
+	says(done, "The jobs of 1 more are gone")
+	says(change(200, url.Values{"action": {"retry"}, "all": {"all"}}), "1 more can't be run again")
+}
+
+// At most 1,000 are changed at a time; the page says so, and goes on with those that come after them.
+func TestAllGoOn(t *testing.T) {
+	t.Parallel()
+	_, pool, address, _ := pausedWorker(t)
+	testdb.Exec(t, pool, `SELECT count(lastseat.transfer('k' || n, 'bank', 'ada', 1, 'EUR'))
+		FROM generate_series(1, 1003) n`)
+	_, asked := post(t, address+"/change", operatorToken, url.Values{"action": {"cancel"}, "all": {"all"}})
+	if !strings.Contains(asked, "at most 1,000 are changed at a time") || !strings.Contains(asked, "1000 pending") {
+		t.Fatalf("the page does not say that there are more: %s", asked)
+	}
+	next := regexp.MustCompile(`name="after" value="([^"]+)"`).FindStringSubmatch(asked)
+	if next == nil {
+		t.Fatalf("the page does not go on: %s", asked)
+	}
+	_, asked = post(t, address+"/change", operatorToken,
+		url.Values{"action": {"cancel"}, "all": {"all"}, "after": {next[1]}})
+	if !strings.Contains(asked, "3 pending requests") || strings.Contains(asked, `name="after"`) {
+		t.Fatalf("not the last three: %s", asked)
+	}
+	confirm(t, address, asked)
+	are(t, pool, "failed", 3)
+	key := testdb.Scalar[string](t, pool, `SELECT max(key) FROM lastseat.requests WHERE status = 'failed'`)
+	if key != "k3" {
+		t.Errorf("%s is cancelled, want the oldest", key)
 	}
 }
 
@@ -191,7 +320,7 @@ func TestPagesOfAList(t *testing.T) {
 		FROM generate_series(1, 60) n`)
 	for status, want := range map[string]int{"": 201, "pending": 60, "applied": 30, "rejected": 111} {
 		seen := 0
-		for filter, after := (inspect.Filter{Limit: 50}), "first"; after != ""; {
+		for filter, after := (inspect.Filter{Limit: 50, Look: 30}), "first"; after != ""; {
 			if status != "" {
 				filter.Statuses = []string{status}
 			}

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,7 +48,7 @@ var errNotFound = errors.New("nothing has this id")
 func (s *Server) page(name, title string, read func(r *http.Request) (any, error)) http.Handler {
 	return s.guard.viewers(s.limited(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		data, err := any(nil), errNotFound
-		if storable(r) {
+		if storable(r.URL.Query()) {
 			data, err = read(r)
 		}
 		if err != nil {
@@ -59,8 +60,8 @@ func (s *Server) page(name, title string, read func(r *http.Request) (any, error
 }
 
 // storable tells whether what a request asks for can be the name of anything: Postgres has no other text.
-func storable(r *http.Request) bool {
-	for _, values := range r.URL.Query() {
+func storable(asked url.Values) bool {
+	for _, values := range asked {
 		for _, value := range values {
 			if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
 				return false

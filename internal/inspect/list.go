@@ -17,11 +17,10 @@ type Filter struct {
 
 	Since time.Duration // settled, or asked for while pending, no longer ago than this by the database's clock; 0: ever
 	From  time.Time     // and no earlier than this; zero: ever
-	Until time.Time     // settled no later than this; zero: until now. For what is settled only.
 	Limit int           // at most so many, at least 1
 
 	After string // the cursor that ListPage has returned for the page before; empty: from the newest on
-	Look  int    // how many outcomes of the log to look at, about; 0: as many as it takes
+	Look  int    // how many pending jobs, and outcomes of the log, to look at, about; 0: as many as it takes
 }
 
 func (f Filter) wants(status outbox.Status) bool {
@@ -44,7 +43,7 @@ func List(ctx context.Context, db db, filter Filter, each func(outbox.Outcome) e
 }
 
 // ListPage is List, and returns the cursor of the next page, or "" if it has come to the end. A page may be short, or
-// empty, and another one may follow it: where Look outcomes were looked at, and few of them were wanted.
+// empty, and another one may follow it: where Look requests were looked at, and few of them were wanted.
 func ListPage(
 	ctx context.Context, db db, filter Filter, each func(outbox.Outcome) error,
 ) (next string, err error) {
@@ -83,7 +82,7 @@ func (l *listing) list(ctx context.Context, after cursor) error {
 			return fmt.Errorf("list pending requests: %w", err)
 		}
 	}
-	if l.filter.wantsSettled() && l.left > 0 {
+	if l.filter.wantsSettled() && l.next == "" {
 		if err := l.settled(ctx, after); err != nil {
 			return fmt.Errorf("list settled requests: %w", err)
 		}
@@ -133,33 +132,50 @@ func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) err
 	return rows.Err()
 }
 
-const pendingSQL = ` 0
+const (
+	// lookSQL has where the search among pending jobs ends, and whether others may come after that.
+	lookSQL = `
+	SELECT coalesce(min(j.id), 0), count(*) = @look FROM (
+		SELECT j.id FROM lastseat.river_job j
+		WHERE j.state IN ('available', 'running', 'retryable', 'scheduled', 'pending') AND j.id < @before
+		ORDER BY j.id DESC LIMIT @look) j`
+
+	pendingSQL = ` 0
 	FROM lastseat.river_job j, LATERAL (
 		SELECT q.* FROM lastseat.requests q WHERE q.key = j.args ->> 'key' OFFSET 0) r
 	WHERE j.state IN ('available', 'running', 'retryable', 'scheduled', 'pending')
-	  AND r.job_id = j.id AND r.status = 'pending' AND j.id < @before
+	  AND r.job_id = j.id AND r.status = 'pending' AND j.id < @before AND j.id >= @lowest
 	  AND (@kinds::text[] IS NULL OR r.kind = ANY (@kinds::text[]))
 	  AND (@from::timestamptz IS NULL OR r.requested_at >= @from::timestamptz)
 	ORDER BY j.id DESC LIMIT @limit`
+)
 
 func (l *listing) pending(ctx context.Context, before int64) error {
+	var lowest int64
+	more := false
+	if l.filter.Look > 0 {
+		args := pgx.NamedArgs{"before": before, "look": l.filter.Look}
+		if err := l.tx.QueryRow(ctx, lookSQL, args).Scan(&lowest, &more); err != nil {
+			return err
+		}
+	}
 	err := l.query(ctx, pendingSQL, pgx.NamedArgs{
-		"kinds": l.filter.Kinds, "from": l.earliest(), "limit": l.left, "before": before,
+		"kinds": l.filter.Kinds, "from": l.earliest(), "limit": l.left, "before": before, "lowest": lowest,
 	})
 	if l.left == 0 {
 		l.next = cursor{job: l.job}.String()
+	} else if more {
+		l.next = cursor{job: lowest}.String()
 	}
 	return err
 }
 
 // earliest is from as a parameter; nil: ever.
-func (l *listing) earliest() *time.Time { return orNil(l.from) }
-
-func orNil(t time.Time) *time.Time {
-	if t.IsZero() {
+func (l *listing) earliest() *time.Time {
+	if l.from.IsZero() {
 		return nil
 	}
-	return &t
+	return &l.from
 }
 
 const (
@@ -177,7 +193,6 @@ const (
 	FROM unnest(@keys::text[], @times::timestamptz[]) WITH ORDINALITY AS logged(key, settled_at, n), LATERAL (
 		SELECT q.* FROM lastseat.requests q WHERE q.key = logged.key OFFSET 0) r
 	WHERE r.settled_at = logged.settled_at AND r.status <> 'pending'
-	  AND (@until::timestamptz IS NULL OR r.settled_at <= @until::timestamptz)
 	  AND (@statuses::text[] IS NULL OR r.status = ANY (@statuses::text[]))
 	  AND (@codes::text[] IS NULL OR r.code = ANY (@codes::text[]))
 	  AND (@kinds::text[] IS NULL OR r.kind = ANY (@kinds::text[]))
@@ -219,7 +234,7 @@ func (l *listing) settled(ctx context.Context, after cursor) error {
 		if len(page.keys) > 0 {
 			err := l.query(ctx, settledSQL, pgx.NamedArgs{
 				"keys": page.keys, "times": page.times, "statuses": l.filter.Statuses, "codes": l.filter.Codes,
-				"kinds": l.filter.Kinds, "limit": l.left, "until": orNil(l.filter.Until),
+				"kinds": l.filter.Kinds, "limit": l.left,
 			})
 			if err != nil {
 				return err
