@@ -120,7 +120,7 @@ func TestWorkerWasDownOverTheExpiry(t *testing.T) {
 			pool := testdb.Pool(t, url)
 			open(t, pool)
 			// Seconds, so that asking in time is in time on a slow machine too.
-			runOut(t, pool, "", 6, 3*time.Second, 0)
+			runOut(t, pool, "", 6, 5*time.Second, 0)
 			start(t, on(url, environ...), "worker", "run", "--drain").exits(t, 0)
 			testdb.Exec(t, pool, `SELECT lastseat.capture('in time', 'p1'), lastseat.void('void in time', 'p2')`)
 			give(t, pool, "another")
