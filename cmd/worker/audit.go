@@ -16,7 +16,6 @@ import (
 	"github.com/lastseat/lastseat/internal/audit"
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func (p *program) auditCommand() *cobra.Command {
@@ -43,14 +42,11 @@ LASTSEAT_SEAL_KEY (64 hexadecimal digits) the seal is signed; the public key is 
 			"--since-seal seal.json",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			loaded, pool, err := p.open(cmd.Context())
+			loaded, pool, err := p.openMigrated(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			if err := schema.Check(cmd.Context(), pool); err != nil {
-				return err
-			}
 			if options.since, err = p.readSeal(loaded, sinceFile); err != nil {
 				return err
 			}

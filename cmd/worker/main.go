@@ -16,6 +16,7 @@ import (
 	"github.com/lastseat/lastseat/internal/pgsession"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
+	"github.com/lastseat/lastseat/schema"
 )
 
 func main() { cli.Main(run) }
@@ -63,6 +64,19 @@ func (p *program) open(ctx context.Context) (config.Config, *pgxpool.Pool, error
 	}
 	pool, err := cli.Connect(ctx, loaded.DatabaseURL, "lastseat worker", workerConnections)
 	return loaded, pool, err
+}
+
+// openMigrated is open for what needs the schema of this version.
+func (p *program) openMigrated(ctx context.Context) (config.Config, *pgxpool.Pool, error) {
+	loaded, pool, err := p.open(ctx)
+	if err != nil {
+		return loaded, nil, err
+	}
+	if err := schema.Check(ctx, pool); err != nil {
+		pool.Close()
+		return loaded, nil, err
+	}
+	return loaded, pool, nil
 }
 
 // openOwn is open for what needs sessions of its own. Behind a pooler in transaction mode it fails before it has set

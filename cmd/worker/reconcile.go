@@ -13,7 +13,6 @@ import (
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/money"
 	"github.com/lastseat/lastseat/internal/reconcile"
-	"github.com/lastseat/lastseat/schema"
 )
 
 func (p *program) reconcileCommand() *cobra.Command {
@@ -62,14 +61,11 @@ func sinceWhen(text string, now time.Time) (time.Time, error) {
 }
 
 func (p *program) reconcile(cmd *cobra.Command, name string, since time.Time) error {
-	loaded, pool, err := p.open(cmd.Context())
+	loaded, pool, err := p.openMigrated(cmd.Context())
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := schema.Check(cmd.Context(), pool); err != nil {
-		return err
-	}
 	gateway := loaded.Stripe()
 	if gateway == nil {
 		return &config.Error{Mistakes: []string{"LASTSEAT_PROCESSOR_STRIPE_KEY is not set: stripe can't be asked"}}

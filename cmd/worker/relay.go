@@ -15,7 +15,6 @@ import (
 	"github.com/lastseat/lastseat/internal/relay/events"
 	"github.com/lastseat/lastseat/internal/relay/targets"
 	"github.com/lastseat/lastseat/internal/relay/webhook"
-	"github.com/lastseat/lastseat/schema"
 )
 
 // relays are the relays that LASTSEAT_RELAY names, ready to run on a pool of their own. Without any it is nil.
@@ -122,12 +121,11 @@ func (p *program) relayRunCommand() *cobra.Command {
 
 // checked loads the configuration, and proves that the database has this program's schema.
 func (p *program) checked(ctx context.Context) (config.Config, error) {
-	loaded, pool, err := p.open(ctx)
-	if err != nil {
-		return loaded, err
+	loaded, pool, err := p.openMigrated(ctx)
+	if err == nil {
+		pool.Close()
 	}
-	defer pool.Close()
-	return loaded, schema.Check(ctx, pool)
+	return loaded, err
 }
 
 func (p *program) relayStatusCommand() *cobra.Command {
@@ -162,14 +160,11 @@ func (p *program) relayStatusCommand() *cobra.Command {
 
 // onDatabase runs do with a pool on a database that has this program's schema.
 func (p *program) onDatabase(ctx context.Context, do func(context.Context, *pgxpool.Pool) error) error {
-	_, pool, err := p.open(ctx)
+	_, pool, err := p.openMigrated(ctx)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := schema.Check(ctx, pool); err != nil {
-		return err
-	}
 	return relayError(do(ctx, pool))
 }
 

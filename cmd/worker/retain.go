@@ -161,14 +161,11 @@ func (p *program) retainShowCommand() *cobra.Command {
 		Example: "  worker retain show",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, pool, err := p.open(cmd.Context())
+			_, pool, err := p.openMigrated(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			if err := schema.Check(cmd.Context(), pool); err != nil {
-				return err
-			}
 			rows, err := pool.Query(cmd.Context(), `SELECT what, days, removed_before FROM lastseat.retention()`)
 			if err != nil {
 				return err
