@@ -2,6 +2,11 @@
 
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)
+# The newest that Go 1.26 builds.
+GORELEASER_VERSION := v2.15.4
+GORELEASER := .tools/goreleaser
+CYCLONEDX_VERSION := v1.9.0
+CYCLONEDX := .tools/cyclonedx-gomod
 FUZZTIME ?= 10s
 
 # Go's own installer does not put it on the PATH of every shell.
@@ -118,9 +123,21 @@ cross: go ## compiles for macOS too, tests included
 compose-check: ## docker-compose.yml is valid
 	@scripts/compose-check
 
+.PHONY: release-check
+release-check: go $(GORELEASER) ## .goreleaser.yaml is valid
+	$(GORELEASER) check
+
+# Publishes nothing. SKIP=docker,sbom leaves parts out; the image needs docker buildx.
+SKIP := docker
+
+.PHONY: release-snapshot
+release-snapshot: go $(GORELEASER) $(CYCLONEDX) ## every artefact of a release, into dist, and the deb installed into an empty tree
+	PATH=$(CURDIR)/.tools:$$PATH $(GORELEASER) release --snapshot --clean --skip=$(SKIP)
+	@scripts/release-check dist
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin .tools
+	rm -rf bin dist .tools
 
 # What the targets above need.
 
@@ -132,3 +149,9 @@ go:
 $(GOLANGCI): | go
 	GOBIN=$(CURDIR)/.tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
 	mv .tools/golangci-lint $@
+
+$(GORELEASER): | go
+	GOBIN=$(CURDIR)/.tools go install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+
+$(CYCLONEDX): | go
+	GOBIN=$(CURDIR)/.tools go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
