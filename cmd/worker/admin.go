@@ -16,10 +16,15 @@ import (
 
 // watchedWorker is newWorker, and the worker's own server if LASTSEAT_ADMIN_ADDR says where. stop ends the server.
 func (p *program) watchedWorker(
-	ctx context.Context, pool *pgxpool.Pool, loaded config.Config,
+	ctx context.Context, pool *pgxpool.Pool, loaded config.Config, auditor *auditor,
 ) (worker *outbox.Worker, stop func(), err error) {
+	var told observers
+	var audited func() admin.AuditStatus
+	if auditor != nil {
+		told, audited = append(told, auditor), auditor.Status
+	}
 	if loaded.AdminAddr == "" {
-		return p.newWorker(pool, loaded, nil), func() {}, nil
+		return p.newWorker(pool, loaded, told.orNil()), func() {}, nil
 	}
 	own, err := admin.NewPool(ctx, pool)
 	if err != nil {
@@ -27,13 +32,13 @@ func (p *program) watchedWorker(
 	}
 	metrics := admin.NewMetrics(admin.MetricsOptions{
 		Kinds: kindNames(), Lanes: loaded.Lanes, Version: cli.Version(), Pool: own,
-		Stats: func() outbox.Snapshot { return worker.Stats() },
+		Stats: func() outbox.Snapshot { return worker.Stats() }, Audit: audited,
 	})
-	worker = p.newWorker(pool, loaded, metrics)
+	worker = p.newWorker(pool, loaded, append(told, metrics))
 	server, err := admin.Listen(ctx, admin.Options{
 		Address: loaded.AdminAddr, ViewerToken: loaded.AdminViewerToken, OperatorToken: loaded.AdminOperatorToken,
 		CertFile: loaded.AdminTLSCert, KeyFile: loaded.AdminTLSKey, ProxyURL: loaded.AdminProxyURL,
-		Version: cli.Version(), Logger: p.logger(loaded), Pool: own, Metrics: metrics.Handler(),
+		Version: cli.Version(), Logger: p.logger(loaded), Pool: own, Metrics: metrics.Handler(), Audit: audited,
 		Examine: func(ctx context.Context) ([]admin.Finding, error) { return examine(ctx, own, loaded.Lanes) },
 	})
 	if err != nil {

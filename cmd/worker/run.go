@@ -35,7 +35,11 @@ reconnects when the database has been away.`,
 			if err := checkRights(ctx, pool); err != nil {
 				return err
 			}
-			worker, stop, err := p.watchedWorker(ctx, pool, loaded)
+			auditor, err := p.audited(ctx, pool, loaded, !drain)
+			if err != nil {
+				return err
+			}
+			worker, stop, err := p.watchedWorker(ctx, pool, loaded, auditor)
 			if err != nil {
 				return err
 			}
@@ -43,6 +47,10 @@ reconnects when the database has been away.`,
 			work := worker.Run
 			if drain {
 				work = worker.Drain
+			}
+			if auditor != nil {
+				settle := work
+				work = func(ctx context.Context) error { return auditor.beside(ctx, settle) }
 			}
 			err = p.withRetention(ctx, loaded, !drain, func(ctx context.Context) error {
 				return p.withRelays(ctx, loaded, !drain, work)

@@ -38,6 +38,16 @@ type MetricsOptions struct {
 	Version string
 	Pool    *pgxpool.Pool
 	Stats   func() outbox.Snapshot
+	Audit   func() AuditStatus // nil: it is turned off
+}
+
+// AuditStatus is what the continuous audit of a worker has found.
+type AuditStatus struct {
+	Here       bool          // this worker audits, because it holds the first lane
+	At         time.Time     // the end of the last round; zero: there was none
+	Behind     time.Duration // since when something waits to be proved; 0: nothing does
+	Violations []string      // that hold
+	Rows       int64         // proved since the worker began
 }
 
 // NewMetrics makes the metrics of a worker.
@@ -75,7 +85,32 @@ func NewMetrics(options MetricsOptions) *Metrics {
 		newBacklog(options.Pool), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.begin(options)
+	if options.Audit != nil {
+		m.audit(options.Audit)
+	}
 	return m
+}
+
+// audit tells what the audit of this worker has found.
+func (m *Metrics) audit(status func() AuditStatus) {
+	gauge := func(name, help string, value func(AuditStatus) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return value(status()) }))
+	}
+	gauge("lastseat_invariant_violations", "Violations that the audit of this worker has found, and that hold.",
+		func(a AuditStatus) float64 { return float64(len(a.Violations)) })
+	gauge("lastseat_audit_last_run_timestamp_seconds", "When this worker last audited; 0: never.",
+		func(a AuditStatus) float64 {
+			if a.At.IsZero() {
+				return 0
+			}
+			return float64(a.At.UnixMilli()) / 1000
+		})
+	gauge("lastseat_audit_behind_seconds", "Since when the oldest commit waits that is not audited yet; 0: none does.",
+		func(a AuditStatus) float64 { return a.Behind.Seconds() })
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "lastseat_audited_rows_total", Help: "Rows that this worker has audited.",
+	}, func() float64 { return float64(status().Rows) }))
 }
 
 // begin has counters that alarms look at begin at 0: rate and increase don't see the first step of one that is new.

@@ -121,6 +121,7 @@ const pageLimit = 8 * time.Second
 type nowPage struct {
 	inspect.Overview
 	Findings []Finding
+	Audit    *AuditStatus // nil: it is turned off
 	Live     bool
 }
 
@@ -132,7 +133,12 @@ func (s *Server) now(r *http.Request) (any, error) {
 		return nil, err
 	}
 	findings, err := s.ready.get(r.Context())
-	return nowPage{Overview: overview, Findings: findings, Live: r.URL.Query().Has("live")}, err
+	now := nowPage{Overview: overview, Findings: findings, Live: r.URL.Query().Has("live")}
+	if s.options.Audit != nil {
+		status := s.options.Audit()
+		now.Audit = &status
+	}
+	return now, err
 }
 
 type requestPage struct {

@@ -30,6 +30,8 @@ type Options struct {
 	Examine func(context.Context) ([]Finding, error)
 	// Pool is the server's own, of the database that the pages show.
 	Pool *pgxpool.Pool
+	// Audit says what the continuous audit has found; nil: it is turned off.
+	Audit func() AuditStatus
 	// Metrics answers /metrics.
 	Metrics http.Handler
 }

@@ -48,33 +48,32 @@ var historyChecks = []Check{
 	{
 		Name: "history.accounts",
 		Rule: "every account's currency, limit and date are as it was opened, and none is made up or missing",
-		run:  compare(definitionRows("accounts", "id", "currency", "overdraft_limit", "created_at")),
+		run:  compare(accountRows),
 	},
 	{
 		Name: "history.currencies",
 		Rule: "every currency is as it was defined, and none is made up or missing",
-		run:  compare(definitionRows("currencies", "code", "minor_units", "withdrawn")),
+		run:  compare(currencyRows),
 	},
 	{
 		Name: "history.limits",
 		Rule: "every limit is as it was last defined, and none is made up or missing",
-		run:  compare(definitionRows("limit_groups", "id", "per_customer", "created_at", "updated_at")),
+		run:  compare(limitRows),
 	},
 	{
 		Name: "history.retention",
 		Rule: "how long is kept what was settled is as it was last said",
-		run:  compare(definitionRows("retention", "what", "days")),
+		run:  compare(retentionRows),
 	},
 	{
 		Name: "history.removed",
 		Rule: "how far retention has come is as it was noted",
-		run: compare(definitionRows("removed", "what", "before", "last_timeline", "last_xid", "last_number",
-			"last_place")),
+		run:  compare(removedRows),
 	},
 	{
 		Name: "history.resources",
 		Rule: "every resource's capacity and group are as they were last defined, and none is made up or missing",
-		run:  compare(definitionRows("resources", "id", "capacity", "overbook", "limit_group", "created_at")),
+		run:  compare(resourceRows),
 	},
 }
 
@@ -86,6 +85,7 @@ type kept struct {
 	digest []byte
 	// shipped: it came with the schema
 	shipped bool
+	version int64 // of a payment, a reservation
 }
 
 // table says how to read the rows of a table that the history is about.
@@ -93,8 +93,23 @@ type table struct {
 	relations []string // in the history
 	id        string   // SQL that makes kept.id of a link's key
 	version   string   // SQL that makes the version of a key; later versions replace earlier ones
-	sql       string   // the rows, in the order of kept.id
+	sql       string   // selects the rows
+	where     string   // which of them; empty: all
+	key       string   // SQL of the column by which they are looked up
+	order     string   // SQL of kept.id, if that is not the key
 	scan      func(pgx.Rows) (kept, error)
+}
+
+// all is SQL that reads all rows, in the order of kept.id.
+func (t *table) all() string {
+	sql, order := t.sql, t.order
+	if t.where != "" {
+		sql += " WHERE " + t.where
+	}
+	if order == "" {
+		order = t.key
+	}
+	return sql + " ORDER BY " + order
 }
 
 // noted is a row as the history has it.
@@ -201,7 +216,7 @@ func compare(t table) func(context.Context, pgx.Tx, *Seal) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows, err := read(ctx, tx, "kept_"+cursor, page, t.scan, t.sql)
+		rows, err := read(ctx, tx, "kept_"+cursor, page, t.scan, t.all())
 		if err != nil {
 			return nil, err
 		}

@@ -18,7 +18,7 @@ var requestRows = table{
 	relations: []string{history.Requests, history.Failed, history.Reopened, history.Requests + history.Removed,
 		history.Requests + history.Archived},
 	id: "k.key", version: "0",
-	sql: `SELECT ` + history.RequestColumns + ` FROM lastseat.requests r ORDER BY r.key`,
+	sql: `SELECT ` + history.RequestColumns + ` FROM lastseat.requests r`, key: "r.key",
 	scan: func(rows pgx.Rows) (kept, error) {
 		q, err := history.ScanRequest(rows)
 		return kept{id: q.Key, name: q.Key, status: q.Status, digest: q.Digest()}, err
@@ -33,8 +33,8 @@ var transferRows = table{
 	FROM lastseat.transfers t
 	LEFT JOIN (SELECT transfer_id, max(created_at) FILTER (WHERE amount < 0) AS taken,
 	                  max(created_at) FILTER (WHERE amount > 0) AS given
-	           FROM lastseat.entries GROUP BY transfer_id) e ON e.transfer_id = t.id
-	ORDER BY t.id`,
+	           FROM lastseat.entries GROUP BY transfer_id) e ON e.transfer_id = t.id`,
+	key: "t.id",
 	scan: func(rows pgx.Rows) (kept, error) {
 		var t history.Transfer
 		var description *string
@@ -53,6 +53,16 @@ var transferRows = table{
 	},
 }
 
+// What lastseat.note_definition notes.
+var (
+	accountRows   = definitionRows("accounts", "id", "currency", "overdraft_limit", "created_at")
+	currencyRows  = definitionRows("currencies", "code", "minor_units", "withdrawn")
+	limitRows     = definitionRows("limit_groups", "id", "per_customer", "created_at", "updated_at")
+	retentionRows = definitionRows("retention", "what", "days")
+	removedRows   = definitionRows("removed", "what", "before", "last_timeline", "last_xid", "last_number", "last_place")
+	resourceRows  = definitionRows("resources", "id", "capacity", "overbook", "limit_group", "created_at")
+)
+
 // versions make an id and a version of ID@VERSION.
 const (
 	idOfVersion = `regexp_replace(k.key, '@[0-9]+$', '')`
@@ -65,12 +75,13 @@ var paymentRows = table{
 	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, version,
 	       expires_at, created_at, updated_at, coalesce(processor, ''), coalesce(method, ''), coalesce(reference, ''),
 	       coalesce(calling, ''), in_flight
-	FROM lastseat.payments WHERE version > 0 ORDER BY id`,
+	FROM lastseat.payments`,
+	where: "version > 0", key: "id",
 	scan: func(rows pgx.Rows) (kept, error) {
 		var p history.Payment
 		err := rows.Scan(&p.ID, &p.Key, &p.From, &p.To, &p.Amount, &p.Captured, &p.Refunded, &p.Currency, &p.Status,
 			&p.Version, &p.ExpiresAt, &p.CreatedAt, &p.UpdatedAt, &p.Processor, &p.Method, &p.Reference, &p.Calling, &p.InFlight)
-		return kept{id: p.ID, name: p.ID, digest: p.Digest()}, err
+		return kept{id: p.ID, name: p.ID, digest: p.Digest(), version: p.Version}, err
 	},
 }
 
@@ -79,12 +90,13 @@ var reservationRows = table{
 	sql: `
 	SELECT id, key, coalesce(customer, ''), status, coalesce(waiting_number, 0), version, expires_at, created_at,
 	       updated_at
-	FROM lastseat.reservations WHERE status <> 'pending' ORDER BY id`,
+	FROM lastseat.reservations`,
+	where: "status <> 'pending'", key: "id",
 	scan: func(rows pgx.Rows) (kept, error) {
 		var v history.Reservation
 		err := rows.Scan(&v.ID, &v.Key, &v.Customer, &v.Status, &v.WaitingNumber, &v.Version, &v.ExpiresAt, &v.CreatedAt,
 			&v.UpdatedAt)
-		return kept{id: v.ID, name: v.ID, digest: v.Digest()}, err
+		return kept{id: v.ID, name: v.ID, digest: v.Digest(), version: v.Version}, err
 	},
 }
 
@@ -92,7 +104,8 @@ var itemRows = table{
 	relations: []string{history.Items}, id: "k.key", version: "0",
 	sql: `
 	SELECT reservation_id, position, resource_id, quantity, lower(during), upper(during)
-	FROM lastseat.reservation_items ORDER BY (reservation_id || '#' || position) COLLATE "C"`,
+	FROM lastseat.reservation_items`,
+	key: "reservation_id", order: `(reservation_id || '#' || position) COLLATE "C"`,
 	scan: func(rows pgx.Rows) (kept, error) {
 		var i history.Item
 		var start, end *time.Time
@@ -116,8 +129,8 @@ func definitionRows(name string, columns ...string) table {
 	}
 	return table{
 		relations: []string{name}, id: "k.key", version: "0",
-		sql: fmt.Sprintf("SELECT d.%s, ARRAY[%s] FROM lastseat.%s d ORDER BY d.%[1]s",
-			columns[0], strings.Join(texts, ", "), name),
+		sql: fmt.Sprintf("SELECT d.%s, ARRAY[%s] FROM lastseat.%s d", columns[0], strings.Join(texts, ", "), name),
+		key: "d." + columns[0],
 		scan: func(rows pgx.Rows) (kept, error) {
 			var id string
 			var values []*string

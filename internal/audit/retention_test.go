@@ -58,6 +58,7 @@ func TestRetentionIsNoTampering(t *testing.T) {
 		`enqueue('toy', 'refused', '{}')`) // a key that is free again
 	drain(t, pool)
 	wantClean(t, pool)
+	roundIsClean(t, &audit.Continuous{}, pool)
 	for _, c := range []tampering{
 		{"one that was removed comes back", settled("t3", "payment.transfer", "applied", "transferred", ""), "request t3"},
 		{"a kept one is deleted", `DELETE FROM lastseat.requests WHERE key = 'refund'`, "request refund"},

@@ -44,6 +44,8 @@ type Config struct {
 	RetainURL   string        `env:"LASTSEAT_RETAIN_URL"` // as whom worker run removes what is too old; empty: it does not
 	RetainEvery time.Duration `env:"LASTSEAT_RETAIN_EVERY" envDefault:"1h"`
 
+	AuditEvery time.Duration `env:"LASTSEAT_AUDIT_EVERY" envDefault:"1m"` // 0: worker run does not audit
+
 	AdminAddr          string `env:"LASTSEAT_ADMIN_ADDR"` // where the worker's own server listens; empty: nowhere
 	AdminViewerToken   string `env:"LASTSEAT_ADMIN_VIEWER_TOKEN"`
 	AdminOperatorToken string `env:"LASTSEAT_ADMIN_OPERATOR_TOKEN"`
@@ -154,6 +156,8 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 			"can't be read: postgres://USER:PASSWORD@HOST:5432/DATABASE, special characters as %%40")
 	}
 	check("LASTSEAT_RETAIN_EVERY", c.RetainEvery >= time.Second, "is %v: 1s or longer", c.RetainEvery)
+	check("LASTSEAT_AUDIT_EVERY", c.AuditEvery == 0 || c.AuditEvery >= 100*time.Millisecond,
+		"is %v: 100ms or longer, or 0s for never", c.AuditEvery)
 	check("LASTSEAT_LANES", c.Lanes >= 1 && c.Lanes <= 64, "is %d: 1 to 64", c.Lanes)
 	check("LASTSEAT_BATCH", c.Batch >= 1 && c.Batch <= 10_000, "is %d: 1 to 10000 jobs", c.Batch)
 	check("LASTSEAT_TX_RETRIES", c.TxRetries >= 1 && c.TxRetries <= 100, "is %d: 1 to 100", c.TxRetries)

@@ -20,7 +20,7 @@ const url = "postgres://lastseat_worker:hunter2@db.example:5432/shop"
 var defaults = config.Config{
 	DatabaseURL: url, Lanes: 1, Batch: 2000, TxRetries: 5, Isolation: config.Isolation(pgx.Serializable),
 	Poll: time.Second, StopTimeout: 10 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
-	HoldLimit: 30 * time.Second, ReplyLimit: 30 * time.Second, RetainEvery: time.Hour,
+	HoldLimit: 30 * time.Second, ReplyLimit: 30 * time.Second, RetainEvery: time.Hour, AuditEvery: time.Minute,
 }
 
 // mistakes loads what has to be refused.
@@ -75,7 +75,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		KeepCompleted: time.Hour,
 		Poll:          10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
 		HoldLimit: 100 * time.Millisecond, ReplyLimit: time.Minute, Relay: "nats://broker:4222",
-		RetainURL: url, RetainEvery: 24 * time.Hour,
+		RetainURL: url, RetainEvery: 24 * time.Hour, AuditEvery: time.Second,
 		StripeKey: "sk_test_x", StripeURL: "http://127.0.0.1:1",
 	}
 	got, err := config.Load([]string{
@@ -84,7 +84,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG",
 		"LASTSEAT_HOLD_LIMIT=100ms", "LASTSEAT_REPLY_LIMIT=1m",
 		"LASTSEAT_LOG_FORMAT=json", "LASTSEAT_RELAY=nats://broker:4222", "LASTSEAT_RETAIN_URL=" + url,
-		"LASTSEAT_RETAIN_EVERY=24h", "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x",
+		"LASTSEAT_RETAIN_EVERY=24h", "LASTSEAT_AUDIT_EVERY=1s", "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x",
 		"LASTSEAT_PROCESSOR_STRIPE_URL=http://127.0.0.1:1",
 	}, true)
 	if err != nil || got != want {
@@ -114,6 +114,7 @@ var bad = map[string][]string{
 
 	"LASTSEAT_RETAIN_URL":      {"postgres://u:hunter2@host:port/shop", "can't be read"},
 	"LASTSEAT_RETAIN_EVERY":    {"1ms", "1s or longer"},
+	"LASTSEAT_AUDIT_EVERY":     {"1ms", "100ms or longer"},
 	"LASTSEAT_RELAY":           {"nats://b:4222,https://u:hunter2@h/hunter2#x=hunter2", `can't be used: URL 2: https has no option "x"`},
 	"LASTSEAT_SEAL_KEY":        {"secret", "is not 64 hexadecimal digits"},
 	"LASTSEAT_SEAL_PUBLIC_KEY": {"0123", "is not 64 hexadecimal digits"},
