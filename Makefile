@@ -7,6 +7,10 @@ GORELEASER_VERSION := v2.15.4
 GORELEASER := .tools/goreleaser
 CYCLONEDX_VERSION := v1.9.0
 CYCLONEDX := .tools/cyclonedx-gomod
+KUSTOMIZE_VERSION := v5.8.1
+KUSTOMIZE := .tools/kustomize
+VALIDATE_VERSION := v0.0.4
+VALIDATE := .tools/kubectl-validate
 FUZZTIME ?= 10s
 
 # Go's own installer does not put it on the PATH of every shell.
@@ -135,6 +139,11 @@ release-snapshot: go $(GORELEASER) $(CYCLONEDX) ## every artefact of a release, 
 	PATH=$(CURDIR)/.tools:$$PATH $(GORELEASER) release --snapshot --clean --skip=$(SKIP)
 	@scripts/release-check dist
 
+.PHONY: kustomize-check
+kustomize-check: go $(KUSTOMIZE) $(VALIDATE) ## deploy/kustomize builds, and is what Kubernetes takes
+	@built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && $(KUSTOMIZE) build deploy/kustomize -o "$$built/all.yaml" && \
+		$(VALIDATE) "$$built/all.yaml"
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist .tools
@@ -155,3 +164,9 @@ $(GORELEASER): | go
 
 $(CYCLONEDX): | go
 	GOBIN=$(CURDIR)/.tools go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+
+$(KUSTOMIZE): | go
+	GOBIN=$(CURDIR)/.tools go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+
+$(VALIDATE): | go
+	GOBIN=$(CURDIR)/.tools go install sigs.k8s.io/kubectl-validate@$(VALIDATE_VERSION)
