@@ -87,10 +87,12 @@ ON lastseat.requests TO lastseat_worker;
 -- AFTER: for a trigger BEFORE an update Postgres locks each row first, and writes the lock to the log.
 CREATE TRIGGER settled_once AFTER UPDATE ON lastseat.requests
     FOR EACH ROW WHEN (OLD.status <> 'pending') EXECUTE FUNCTION lastseat.refuse_resettle();
+-- Conditions of triggers compare columns one by one, here and below: of two rows that are compared, a dump makes another
+-- text, and worker audit compares texts.
 CREATE TRIGGER identity AFTER UPDATE OF key, kind, fingerprint, spelled ON lastseat.requests
     FOR EACH ROW
-    WHEN ((OLD.key, OLD.kind, OLD.fingerprint, OLD.spelled)
-          IS DISTINCT FROM (NEW.key, NEW.kind, NEW.fingerprint, NEW.spelled))
+    WHEN (OLD.key IS DISTINCT FROM NEW.key OR OLD.kind IS DISTINCT FROM NEW.kind
+          OR OLD.fingerprint IS DISTINCT FROM NEW.fingerprint OR OLD.spelled IS DISTINCT FROM NEW.spelled)
     EXECUTE FUNCTION lastseat.refuse_change('A key stands for one request with its arguments.');
 CREATE TRIGGER kept BEFORE TRUNCATE ON lastseat.requests
     FOR EACH STATEMENT
@@ -390,11 +392,10 @@ ON lastseat.calls TO lastseat_worker;
 
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.calls
     FOR EACH ROW WHEN (
-        (OLD.key, OLD.step, OLD.kind, OLD.target, OLD.operation, OLD.subject, OLD.call_key, OLD.body_hash,
-         OLD.created_at)
-        IS DISTINCT FROM
-        (NEW.key, NEW.step, NEW.kind, NEW.target, NEW.operation, NEW.subject, NEW.call_key, NEW.body_hash,
-         NEW.created_at)
+        OLD.key IS DISTINCT FROM NEW.key OR OLD.step IS DISTINCT FROM NEW.step OR OLD.kind IS DISTINCT FROM NEW.kind
+        OR OLD.target IS DISTINCT FROM NEW.target OR OLD.operation IS DISTINCT FROM NEW.operation
+        OR OLD.subject IS DISTINCT FROM NEW.subject OR OLD.call_key IS DISTINCT FROM NEW.call_key
+        OR OLD.body_hash IS DISTINCT FROM NEW.body_hash OR OLD.created_at IS DISTINCT FROM NEW.created_at
         OR NEW.body <> OLD.body OR NEW.attempt < OLD.attempt OR NEW.sent_at < OLD.sent_at
         OR OLD.first_sent_at IS DISTINCT FROM NEW.first_sent_at AND OLD.first_sent_at IS NOT NULL
         OR OLD.stored AND NOT NEW.stored OR OLD.ended_at IS NOT NULL)

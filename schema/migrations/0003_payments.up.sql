@@ -77,15 +77,18 @@ CREATE TRIGGER first_status BEFORE INSERT ON lastseat.payments
     FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_payment_status();
 CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.payments
     -- Repeated here from the function: calling a function for every row is most of what the check costs.
-    FOR EACH ROW WHEN (OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN
-        (('pending', 'authorized'), ('authorized', 'captured'), ('authorized', 'voided')))
+    FOR EACH ROW WHEN (OLD.status <> NEW.status
+        AND (OLD.status <> 'pending' OR NEW.status <> 'authorized')
+        AND (OLD.status <> 'authorized' OR NEW.status <> 'captured')
+        AND (OLD.status <> 'authorized' OR NEW.status <> 'voided'))
     EXECUTE FUNCTION lastseat.check_payment_status();
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.payments
     FOR EACH ROW WHEN (
-        (OLD.id, OLD.key, OLD.from_account, OLD.to_account, OLD.amount, OLD.currency, OLD.expires_at, OLD.processor,
-         OLD.method) IS DISTINCT FROM
-        (NEW.id, NEW.key, NEW.from_account, NEW.to_account, NEW.amount, NEW.currency, NEW.expires_at, NEW.processor,
-         NEW.method)
+        OLD.id IS DISTINCT FROM NEW.id OR OLD.key IS DISTINCT FROM NEW.key
+        OR OLD.from_account IS DISTINCT FROM NEW.from_account OR OLD.to_account IS DISTINCT FROM NEW.to_account
+        OR OLD.amount IS DISTINCT FROM NEW.amount OR OLD.currency IS DISTINCT FROM NEW.currency
+        OR OLD.expires_at IS DISTINCT FROM NEW.expires_at OR OLD.processor IS DISTINCT FROM NEW.processor
+        OR OLD.method IS DISTINCT FROM NEW.method
         OR OLD.reference <> NEW.reference
         OR NEW.amount_refunded < OLD.amount_refunded
         OR OLD.amount_captured > 0 AND NEW.amount_captured <> OLD.amount_captured)

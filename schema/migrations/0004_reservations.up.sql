@@ -109,11 +109,15 @@ CREATE TRIGGER first_status BEFORE INSERT ON lastseat.reservations
     FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION lastseat.check_reservation_status();
 CREATE TRIGGER next_status BEFORE UPDATE OF status ON lastseat.reservations
     -- Repeated here from the function: calling a function for every row is most of what the check costs.
-    FOR EACH ROW WHEN (OLD.status <> NEW.status AND (OLD.status, NEW.status) NOT IN
-        (('pending', 'held'), ('held', 'confirmed'), ('held', 'cancelled'), ('confirmed', 'cancelled')))
+    FOR EACH ROW WHEN (OLD.status <> NEW.status
+        AND (OLD.status <> 'pending' OR NEW.status <> 'held')
+        AND (OLD.status <> 'held' OR NEW.status <> 'confirmed')
+        AND (OLD.status <> 'held' OR NEW.status <> 'cancelled')
+        AND (OLD.status <> 'confirmed' OR NEW.status <> 'cancelled'))
     EXECUTE FUNCTION lastseat.check_reservation_status();
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.reservations
-    FOR EACH ROW WHEN ((OLD.id, OLD.key, OLD.customer) IS DISTINCT FROM (NEW.id, NEW.key, NEW.customer)
+    FOR EACH ROW WHEN (OLD.id IS DISTINCT FROM NEW.id OR OLD.key IS DISTINCT FROM NEW.key
+                       OR OLD.customer IS DISTINCT FROM NEW.customer
                        OR OLD.expires_at <> NEW.expires_at AND OLD.status NOT IN ('held', 'waiting'))
     EXECUTE FUNCTION lastseat.refuse_change('A reservation keeps its terms; only a hold''s expiry can be extended.');
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.reservations
@@ -147,8 +151,10 @@ COMMENT ON COLUMN lastseat.reservation_items.occupies IS
     'Whether it takes the time range now: while the reservation is held or confirmed. Null without a range.';
 GRANT INSERT, UPDATE (occupies) ON lastseat.reservation_items TO lastseat_worker;
 CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.reservation_items
-    FOR EACH ROW WHEN ((OLD.reservation_id, OLD.position, OLD.resource_id, OLD.quantity, OLD.during)
-        IS DISTINCT FROM (NEW.reservation_id, NEW.position, NEW.resource_id, NEW.quantity, NEW.during))
+    FOR EACH ROW WHEN (
+        OLD.reservation_id IS DISTINCT FROM NEW.reservation_id OR OLD.position IS DISTINCT FROM NEW.position
+        OR OLD.resource_id IS DISTINCT FROM NEW.resource_id OR OLD.quantity IS DISTINCT FROM NEW.quantity
+        OR OLD.during IS DISTINCT FROM NEW.during)
     EXECUTE FUNCTION lastseat.refuse_change('A reservation keeps the items that were asked for.');
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.reservation_items
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('A reservation keeps the items that were asked for.');
