@@ -244,5 +244,19 @@ func (m *money) answerTo(p *payment, job outbox.Job) (calls.Detail, error) {
 	return answer, err
 }
 
+// answerAbout reads the answer to a call of a payment that has no money under way.
+func (m *money) answerAbout(p *payment, job outbox.Job, asked int64) (calls.Detail, error) {
+	if p.calling != job.Key {
+		return calls.Detail{}, fmt.Errorf("payment %q calls for %q, not for this: run worker audit", p.id, p.calling)
+	}
+	answer, err := calls.DetailOf(*job.Answer)
+	if err == nil && job.Answer.Result == outbox.Done && answer.Amount != 0 &&
+		(answer.Amount != asked || answer.Currency != p.currency) {
+		err = fmt.Errorf("the processor has authorized %d %s, and was asked for %d %s",
+			answer.Amount, answer.Currency, asked, p.currency)
+	}
+	return answer, err
+}
+
 // errNoProcessor is of a payment that has none.
 var errNoProcessor = errors.New("the payment has no processor")

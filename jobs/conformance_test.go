@@ -74,7 +74,8 @@ var conformance = []conforming{
 	{jobs.KindCharge, "LS002", outbox.CodeInvalidArgs, concat(
 		moneyRefused(`"payment":"ID","processor":"fake","method":"pm_1",`),
 		idRefused("payment", `,"from":"a","to":"b","amount":1,"currency":"EUR","processor":"fake","method":"pm_1"`),
-		chargesRefused())},
+		chargesRefused(), []string{`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR","processor":"fake",` +
+			`"method":"pm_1","expires_at":null}`})},
 	{jobs.KindAuthorize, "", jobs.CodeAuthorized, []string{
 		`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR"}`,
 		`{"payment":"ID","from":"a","to":"b","amount":1e2,"currency":"EUR","expires_at":null}`,
@@ -102,8 +103,17 @@ var conformance = []conforming{
 		[]string{`{"payment":"ID","from":"a","to":"nobody","amount":1,"currency":"EUR"}`}},
 	{jobs.KindAuthorize, "LS001", outbox.CodeInvalidArgs,
 		[]string{`{"payment":"p","from":"a","to":"b","amount":1,"currency":"EUR"}`}},
+	{jobs.KindAuthorize, "", jobs.CodeAuthorized, []string{
+		`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR","processor":null,"method":null}`,
+		`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR","method":null}`,
+	}},
+	{jobs.KindAuthorize, "", jobs.CodeInsufficientFunds, []string{
+		`{"payment":"ID","from":"poor","to":"b","amount":1,"currency":"EUR","processor":"fake","method":"pm_1"}`,
+		`{"payment":"ID","from":"poor","to":"b","amount":1,"currency":"EUR","expires_at":"2999-06-01T12:00:00Z",` +
+			`"processor":"f_2","method":"` + x200 + `"}`,
+	}},
 	{jobs.KindAuthorize, "LS002", outbox.CodeInvalidArgs, concat(moneyRefused(`"payment":"ID",`), idRefused("payment",
-		`,"from":"a","to":"b","amount":1,"currency":"EUR"`), timesRefused(), []string{
+		`,"from":"a","to":"b","amount":1,"currency":"EUR"`), timesRefused(), chargesRefused(), []string{
 		`{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR","description":"d"}`,
 	})},
 	{jobs.KindCapture, "", jobs.CodeAlreadyCaptured, []string{`{"payment":"p"}`, `{"payment":"p","amount":null}`,
@@ -138,7 +148,7 @@ func chargesRefused() (args []string) {
 		`"processor":"fake","method":"pm 1"`, `"processor":"fake","method":"pm_ü"`, `"processor":"fake","method":["pm_1"]`,
 		`"processor":"fake\n","method":"pm_1"`, `"processor":"fake","method":"pm_1\n"`,
 		`"processor":"fake","method":"` + x201 + `"`, `"processor":"` + x200 + `","method":"pm_1"`,
-		`"processor":"fake","method":"pm_1","expires_at":null`,
+		`"processor":"fake","method":"pm_1","customer":"cus_1"`,
 	} {
 		args = append(args, `{"payment":"ID","from":"a","to":"b","amount":1,"currency":"EUR",`+by+`}`)
 	}

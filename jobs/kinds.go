@@ -31,16 +31,16 @@ var kinds = []kind{
 	},
 	{
 		Authorize{}, "payment", decodeAuthorize, []string{CodeAuthorized},
-		append(refusalsOfTransfer, CodeAuthorizationExpired),
+		append(refusalsOfTransfer, CodeAuthorizationExpired, CodeDeclined),
 		"reserves an amount for a payment",
 	},
 	{
 		Capture{}, "payment", decodeCapture, []string{CodeCaptured},
-		append(refusalsOfPayment, CodeAlreadyCaptured, CodeAmountExceedsAuthorized, CodeOutOfRange),
+		append(refusalsOfPayment, CodeAlreadyCaptured, CodeAmountExceedsAuthorized, CodeOutOfRange, CodeDeclined),
 		"moves what is reserved or a part of it, once, and releases the rest",
 	},
 	{
-		Void{}, "payment", decodeVoid, []string{CodeVoided}, append(refusalsOfPayment, CodeAlreadyCaptured),
+		Void{}, "payment", decodeVoid, []string{CodeVoided}, append(refusalsOfPayment, CodeAlreadyCaptured, CodeDeclined),
 		"releases what is reserved",
 	},
 	{
@@ -99,6 +99,7 @@ var decoders = func() map[string]func(args []byte) (operation, error) {
 	for _, record := range recordKinds {
 		decoders[record.Name] = refuseRecord
 	}
+	decoders[kindExpire] = decodeExpire
 	return decoders
 }()
 

@@ -15,6 +15,7 @@ type money struct {
 	payments map[string]*payment // nil: asked for, and not there
 	expiring expiries[payment]   // those that are authorized
 	expired  []string            // ids of payments, in this batch
+	letGo    []string            // of those by card, whose processor has to let go first
 	blocked  blocked
 }
 
@@ -49,7 +50,7 @@ func (m *money) refuseAuthorization(p *payment, at time.Time) *outbox.Result {
 }
 
 // authorized returns the payment if it is authorized at the time of the request, or says why it is not. A payment that
-// has run out by then, and that no sweep has found yet, expires here.
+// has run out by then, and that no sweep has found yet, expires here; one by card begins to.
 func (m *money) authorized(id string, at time.Time) (*payment, *outbox.Result, error) {
 	p := m.payments[id]
 	if p == nil {
@@ -58,6 +59,9 @@ func (m *money) authorized(id string, at time.Time) (*payment, *outbox.Result, e
 	if p.status == paymentAuthorized && p.ranOut(at) {
 		if err := m.expire(p); err != nil {
 			return nil, nil, err
+		}
+		if p.processor != "" {
+			return p, p.refuseExpired(), nil
 		}
 	}
 	switch p.status {
@@ -81,14 +85,21 @@ func (m *money) watch(p *payment) { m.expiring.watch(p.expiresAt, p.id, p) }
 // show: they must not keep the others from expiring.
 func (m *money) advance(to time.Time) {
 	for _, p := range m.expiring.until(to) {
-		if p.status == paymentAuthorized && m.blocked.holdsUp(m.touchesPayment(p.id)) == nil {
+		if p.status == paymentAuthorized && p.calling == "" && m.blocked.holdsUp(m.touchesPayment(p.id)) == nil {
 			_ = m.expire(p)
 		}
 	}
 }
 
-// expire ends an authorization whose time is over.
+// expire ends an authorization whose time is over. One by card asks its processor first, by a request of the worker's
+// own.
 func (m *money) expire(p *payment) error {
+	if p.processor != "" {
+		p.become(p.status)
+		p.calling = expiryKey(p.id)
+		m.letGo = append(m.letGo, p.id)
+		return nil
+	}
 	if err := m.ledger.release(p.from, p.amount); err != nil {
 		return err
 	}

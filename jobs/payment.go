@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -18,10 +19,12 @@ const (
 	KindRefund    = "payment.refund"
 )
 
-// Authorize makes a payment, and reserves its amount on the giving account until it is captured, voided or expired.
+// Authorize makes a payment, and reserves its amount on the giving account until it is captured, voided or expired. By
+// card the processor reserves it on the card, too, and is asked for what follows.
 //
 // It is applied (authorized), or rejected, and the payment declined: account_not_found, currency_mismatch,
-// insufficient_funds, out_of_range, or authorization_expired if ExpiresAt was past when it was asked for.
+// insufficient_funds, out_of_range, declined (by the processor), or authorization_expired if ExpiresAt was past when it
+// was asked for.
 type Authorize struct {
 	Payment  string `json:"payment"` // its id
 	From     string `json:"from"`
@@ -31,12 +34,17 @@ type Authorize struct {
 	// ExpiresAt is when the worker releases the amount; zero: 7 days after it was asked for. It is no part of what makes
 	// two requests the same: a retry may send a different one, and the first one is kept.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// By card: the processor's name (see [Processor]), and its token of a card. From stands for the processor's account
+	// with us, as in a [Charge]. Neither, if it is not by card.
+	Processor string `json:"processor,omitempty"`
+	Method    string `json:"method,omitempty"`
 }
 
 // Capture moves the money of an authorized payment, once: Amount, or the whole if it is 0. The rest is released.
 //
 // It is applied (captured), or rejected: payment_not_found, not_authorized (declined, or not yet), already_captured,
-// already_voided, authorization_expired, amount_exceeds_authorized, out_of_range.
+// already_voided, authorization_expired, amount_exceeds_authorized, out_of_range, declined (by the processor; the
+// payment stays authorized).
 type Capture struct {
 	Payment string `json:"payment"`
 	Amount  int64  `json:"amount,omitempty"` // minor units
@@ -45,7 +53,7 @@ type Capture struct {
 // Void gives up an authorized payment and releases its amount.
 //
 // It is applied (voided), or rejected: payment_not_found, not_authorized, already_captured, already_voided,
-// authorization_expired.
+// authorization_expired, declined (by the processor; the payment stays authorized).
 type Void struct {
 	Payment string `json:"payment"`
 }
@@ -92,11 +100,18 @@ func decodeAuthorize(args []byte) (operation, error) {
 			return t.set(name, value)
 		case "expires_at":
 			return true, timeArg(name, value, &a.ExpiresAt)
+		case "processor":
+			return true, formArg(name, value, processorName, &a.Processor)
+		case "method":
+			return true, formArg(name, value, cardToken, &a.Method)
 		}
 		return false, nil
 	})
 	if err == nil && a.Payment == "" {
 		err = missing("payment")
+	}
+	if err == nil && (a.Processor == "") != (a.Method == "") {
+		err = errors.New(`"processor" and "method" belong together`)
 	}
 	if err == nil {
 		err = t.complete()
@@ -146,6 +161,9 @@ func decodeOfPayment(args []byte, payment *string, amount *int64, reference ...*
 func (a *Authorize) needs(s *state) {
 	s.money.needPayment(a.Payment)
 	s.money.ledger.needAccounts(a.From, a.To)
+	if a.Processor != "" {
+		s.money.ledger.needAccounts(clearingAccount(a.Processor, a.Currency))
+	}
 }
 
 func (a *Authorize) touches(s *state, _ outbox.Job) []rowID {
@@ -157,9 +175,21 @@ func (a *Authorize) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	if p == nil {
 		return refused, err
 	}
+	if p.calling != "" {
+		return s.money.authorizeAsked(p, job)
+	}
 	if refused := s.money.refuseAuthorization(p, job.At); refused != nil {
 		p.become(paymentDeclined)
 		return *refused, nil
+	}
+	if p.processor != "" {
+		if s.money.ledger.accounts[p.clearing()] == nil { // a job that was inserted directly
+			p.become(paymentDeclined)
+			return *reject(CodeAccountNotFound, map[string]any{"account": p.clearing()}), nil
+		}
+		s.money.ledger.reserve(p.from, p.amount)
+		p.asks(job)
+		return s.money.authorizeAsked(p, job)
 	}
 	s.money.authorize(p)
 	return applied(CodeAuthorized, nil)
@@ -189,7 +219,7 @@ func (m *money) asked(id, verb string, job outbox.Job, newPayment func(outbox.Jo
 func (a *Authorize) newPayment(job outbox.Job) *payment {
 	p := &payment{
 		id: a.Payment, key: job.Key, from: a.From, to: a.To, amount: a.Amount, currency: a.Currency,
-		expiresAt: a.ExpiresAt, status: paymentPending, created: true,
+		processor: a.Processor, method: a.Method, expiresAt: a.ExpiresAt, status: paymentPending, created: true,
 	}
 	if p.expiresAt.IsZero() {
 		p.expiresAt = job.At.Add(authorizationLasts)
@@ -202,6 +232,9 @@ func (c *Capture) needs(s *state) { s.money.needPayment(c.Payment) }
 func (c *Capture) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(c.Payment) }
 
 func (c *Capture) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	if p := s.money.payments[c.Payment]; p != nil && p.calling != "" {
+		return s.captureAsked(p, cmp.Or(c.Amount, p.amount), job)
+	}
 	p, refused, err := s.money.authorized(c.Payment, job.At)
 	if refused != nil || err != nil {
 		return resultOf(refused), err
@@ -216,6 +249,10 @@ func (c *Capture) apply(s *state, job outbox.Job) (outbox.Result, error) {
 	}
 	if refused := s.money.ledger.refuseCredit(p.to, amount); refused != nil {
 		return *refused, nil
+	}
+	if p.processor != "" {
+		p.asks(job)
+		return s.captureAsked(p, amount, job)
 	}
 	if err := s.money.ledger.release(p.from, p.amount); err != nil {
 		return outbox.Result{}, err
@@ -233,9 +270,16 @@ func (v *Void) needs(s *state) { s.money.needPayment(v.Payment) }
 func (v *Void) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(v.Payment) }
 
 func (v *Void) apply(s *state, job outbox.Job) (outbox.Result, error) {
+	if p := s.money.payments[v.Payment]; p != nil && p.calling != "" {
+		return s.voidAsked(p, job)
+	}
 	p, refused, err := s.money.authorized(v.Payment, job.At)
 	if refused != nil || err != nil {
 		return resultOf(refused), err
+	}
+	if p.processor != "" {
+		p.asks(job)
+		return s.voidAsked(p, job)
 	}
 	if err := s.money.ledger.release(p.from, p.amount); err != nil {
 		return outbox.Result{}, err
@@ -256,8 +300,8 @@ func (r *Refund) apply(s *state, job outbox.Job) (outbox.Result, error) {
 		return s.refundAsked(p, job)
 	}
 	p, refused, err := s.money.authorized(r.Payment, job.At)
-	if err != nil || p == nil || p.status != paymentAuthorized && p.status != paymentCaptured {
-		return resultOf(refused), err
+	if err != nil || p == nil || p.calling != "" || p.status != paymentAuthorized && p.status != paymentCaptured {
+		return resultOf(refused), err // calling: it has just run out
 	}
 	left := p.captured - p.refunded
 	amount := r.Amount

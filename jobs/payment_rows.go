@@ -112,7 +112,7 @@ func (m *money) loadPayments(ctx context.Context, tx pgx.Tx) error {
 
 const expiredPaymentsSQL = `
 	SELECT id FROM lastseat.payments
-	WHERE status = 'authorized' AND expires_at <= @until
+	WHERE status = 'authorized' AND calling IS NULL AND expires_at <= @until
 	  AND (@lanes = 1 OR abs(hashtextextended(id, 0) % @lanes) = @lane)
 	ORDER BY expires_at, id LIMIT @limit`
 

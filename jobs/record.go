@@ -11,7 +11,7 @@ import (
 
 // recordKinds are the kinds of what time brought about. Nobody can ask for them: a job of such a kind is invalid.
 var recordKinds = []outbox.Kind{
-	{Name: "payment.expire", OrderBy: "payment", LocksWhatItReads: true},
+	{Name: kindExpire, OrderBy: "payment", LocksWhatItReads: true},
 	{Name: "reservation.expire", OrderBy: "reservation", LocksWhatItReads: true},
 	{Name: "reservation.grant", OrderBy: "reservation", LocksWhatItReads: true},
 }
@@ -32,13 +32,20 @@ type record struct {
 
 func (s *state) records() []record {
 	return []record{
-		{"payment.expire", "payment", CodeExpired, s.money.expired},
+		{kindExpire, "payment", CodeExpired, s.money.expired},
 		{"reservation.expire", "reservation", CodeExpired, s.places.expired},
 		{"reservation.grant", "reservation", CodeHeld, s.places.line.granted},
 	}
 }
 
+// letGoSQL asks for the expiry of authorizations by card.
+const letGoSQL = `SELECT lastseat.expire_by_card(@ids::text[])`
+
 func (s *state) writeRecords(write *pgx.Batch) {
+	if len(s.money.letGo) > 0 {
+		slices.Sort(s.money.letGo)
+		write.Queue(letGoSQL, pgx.NamedArgs{"ids": s.money.letGo})
+	}
 	for _, record := range s.records() {
 		if len(record.ids) == 0 {
 			continue
@@ -53,7 +60,7 @@ func (s *state) writeRecords(write *pgx.Batch) {
 // Records describes the kinds of what time brings about. Nobody can ask for them; they have outcomes.
 func Records() []Kind {
 	does := map[string]string{
-		"payment.expire":     "An authorization that expired",
+		kindExpire:           "An authorization that expired",
 		"reservation.expire": "A hold or a wait that expired",
 		"reservation.grant":  "A waiting reservation that got its place",
 	}

@@ -144,7 +144,7 @@ func (c settler) Sweep(ctx context.Context, tx pgx.Tx, sweep outbox.Sweep) (swep
 	s.advance(sweep.Until)
 	s.places.grantMarked()
 	s.places.markWaits()
-	payments, reservations := len(s.money.expired), len(s.places.expired)
+	payments, reservations := len(s.money.expired)+len(s.money.letGo), len(s.places.expired)
 	swept = payments + reservations + max(s.places.line.looked, len(s.places.line.granted))
 	more = payments >= sweep.Limit || reservations >= sweep.Limit || s.places.mustLookAgain()
 	c.cursors.end(&s.places)

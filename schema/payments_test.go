@@ -299,16 +299,20 @@ func TestReservedKeys(t *testing.T) {
 	for _, key := range []string{"lastseat:", "lastseat:payment.expire:p", "river_job:7"} {
 		for _, call := range []string{
 			`authorize($1, 'q', 'ada', 'ben', 7, 'EUR')`, `capture($1, 'p')`, `void($1, 'p')`, `refund($1, 'p')`,
-			`reverse($1, 't')`, `transfer($1, 'bank', 'ada', 5, 'EUR')`, `enqueue('toy', $1, '{}')`, `retry($1)`,
+			`reverse($1, 't')`, `transfer($1, 'bank', 'ada', 5, 'EUR')`, `enqueue('toy', $1, '{}')`,
 		} {
 			_, err := ask(t, pool, call, key)
 			wantContract(t, err, "LS002", key)
 		}
 	}
+	_, err := ask(t, pool, `retry('lastseat:payment.expire:p')`) // one that has failed is retried like any other
+	wantContract(t, err, "LS003", "no request has the key")
 	for _, key := range []string{"lastseat", "Lastseat:x", " lastseat:x", "x lastseat:"} {
 		mustAsk(t, pool, `enqueue('toy', $1, '{}')`, key)
 	}
-	_, err := ask(t, pool, `enqueue('payment.expire', 'x', '{"payment": "p"}')`)
+	_, err = ask(t, pool, `retry('river_job:7')`)
+	wantContract(t, err, "LS002", "river_job:7")
+	_, err = ask(t, pool, `enqueue('payment.expire', 'x', '{"payment": "p"}')`)
 	wantContract(t, err, "LS002", "payment.expire")
 	// such a key is longer than an id, and there is room for one of 200 characters
 	record := `INSERT INTO lastseat.requests (key, kind, fingerprint, job_id) VALUES ($1, 'payment.expire', '', 0)`

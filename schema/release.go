@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "040b9322b8275a922b43cd3d8e6f0e3420c425212158d6a26a4a457cc635d922"
+	functionsDigest  = "102f5b9a57ce8cd8ad4e6e33d99e434f5947025bd28caaa3a5f64c657dba3b60"
 )
 
 //go:embed migrations/*.sql functions/*.sql

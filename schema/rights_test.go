@@ -13,7 +13,7 @@ import (
 // doors are the functions that ask for something, readings those that look.
 var (
 	doors = []string{
-		"authorize(text,text,text,text,bigint,text,timestamp with time zone)",
+		"authorize(text,text,text,text,bigint,text,timestamp with time zone,text,text)",
 		"charge(text,text,text,text,bigint,text,text,text)",
 		"book(text,text,jsonb,text,text,bigint,text,text,text,jsonb)", "cancel(text,text)", "capture(text,text,bigint)",
 		"confirm(text,text)",

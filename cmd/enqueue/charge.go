@@ -35,8 +35,12 @@ func (p *program) chargeCommand() *cobra.Command {
 	asking.flags(cmd)
 	paymentFlag(cmd, &args.Payment)
 	moving.flags(cmd)
-	cmd.Flags().StringVar(&args.Processor, "processor", "", "the processor's name, as the workers know it: stripe")
-	cmd.Flags().StringVar(&args.Method, "method", "", "the processor's token of the card; never a card's number")
+	cardFlags(cmd, &args.Processor, &args.Method)
 	cli.Require(cmd, "processor", "method")
 	return cmd
+}
+
+func cardFlags(cmd *cobra.Command, processor, method *string) {
+	cmd.Flags().StringVar(processor, "processor", "", "the processor's name, as the workers know it: stripe")
+	cmd.Flags().StringVar(method, "method", "", "the processor's token of the card; never a card's number")
 }

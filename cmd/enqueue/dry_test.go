@@ -108,6 +108,13 @@ func TestDryRunTells(t *testing.T) {
 		!strings.Contains(got.Out, "card  payment.charge  would ask its processor") {
 		t.Errorf("by card: exit code %d, %q, %q", got.Code, got.Out, got.Err)
 	}
+	authorize := []string{"authorize", "--key", "card", "--payment", "p", "--from", "bank", "--to", "ada", "--amount", "1",
+		"--currency", "EUR", "--dry-run", "--processor", "stripe"}
+	if got := s.enqueue(t, append(authorize, "--method", "pm_1")...); got.Code != 0 ||
+		!strings.Contains(got.Out, "card  payment.authorize  would ask its processor") {
+		t.Errorf("authorized by card: exit code %d, %q, %q", got.Code, got.Out, got.Err)
+	}
+	s.enqueue(t, authorize...).Fails(t, 65, "--method is missing")
 	tx, err := s.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

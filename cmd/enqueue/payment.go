@@ -12,15 +12,19 @@ import (
 func (p *program) authorizeCommand() *cobra.Command {
 	var asking asking
 	var moving moving
-	var payment string
+	var args jobs.Authorize
 	var expiring expiring
 	cmd := &cobra.Command{
-		Use:   "authorize --key KEY --payment ID --from ID --to ID --amount AMOUNT --currency CODE",
+		Use: "authorize --key KEY --payment ID --from ID --to ID --amount AMOUNT --currency CODE " +
+			"[--processor NAME --method TOKEN]",
 		Short: "Hold money for a payment, to be captured later",
 		Long: `Hold money for a payment, to be captured later.
 
 The hold expires after 7 days, after --expires-in, or at --expires-at. Running the command again with the same key may
-give a different time; the first one is kept.`,
+give a different time; the first one is kept.
+
+With --processor and --method the amount is reserved on a card, too: the processor is asked. --from is then the account
+that stands for the processor.`,
 		Example: "  enqueue authorize --key order-1045 --payment p-1045 --from customer:7 --to shop --amount 12.50 " +
 			"--currency EUR --expires-in 15m",
 		Args: cobra.NoArgs,
@@ -34,14 +38,16 @@ give a different time; the first one is kept.`,
 			}
 			return p.ask(cmd, asking, func(tx pgx.Tx) (outbox.Args, error) {
 				at, err := expiring.time(cmd.Context(), tx)
-				return jobs.Authorize{Payment: payment, From: moving.from, To: moving.to, Amount: amount,
-					Currency: moving.currency, ExpiresAt: at}, err
+				args.From, args.To, args.Amount, args.Currency = moving.from, moving.to, amount, moving.currency
+				args.ExpiresAt = at
+				return args, err
 			})
 		},
 	}
 	asking.flags(cmd)
-	paymentFlag(cmd, &payment)
+	paymentFlag(cmd, &args.Payment)
 	moving.flags(cmd)
+	cardFlags(cmd, &args.Processor, &args.Method)
 	expiring.flags(cmd, "how long the money is held: 15m (default 168h, 7 days)", "until when it is held")
 	return cmd
 }

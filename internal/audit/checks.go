@@ -95,12 +95,13 @@ var moneyChecks = []Check{
 	},
 	{
 		Name: "accounts.held",
-		Rule: "what an account holds is the sum of its live authorizations",
+		Rule: "what an account holds is the sum of its live authorizations, and of those that a processor is asked for",
 		sql: `
 		SELECT format('account %s: held %s, its authorizations sum to %s', coalesce(a.id, p.from_account),
 		  coalesce(a.held, 0), coalesce(p.total, 0))
 		FROM lastseat.accounts a
-		FULL JOIN (SELECT from_account, sum(amount) AS total FROM lastseat.payments WHERE status = 'authorized'
+		FULL JOIN (SELECT from_account, sum(amount) AS total FROM lastseat.payments
+		  WHERE status = 'authorized' OR status = 'pending' AND calling IS NOT NULL AND in_flight = 0
 		  GROUP BY from_account) p ON p.from_account = a.id
 		WHERE a.id IS NULL OR a.held <> coalesce(p.total, 0)`,
 	},
@@ -213,18 +214,18 @@ var moneyChecks = []Check{
 		SELECT CASE WHEN p.id IS NULL THEN format('request %s is %s (%s), and there is no payment', r.key, r.status, r.code)
 		            ELSE format('payment %s (%s %s from %s to %s) is %s, its request %s is %s', p.id, p.amount, p.currency,
 		              p.from_account, p.to_account,
-		                        p.status, p.key, CASE WHEN r.fingerprint <> p.fingerprint THEN 'for another'
+		                        p.status, p.key, CASE WHEN r.fingerprint <> ALL (p.fingerprints) THEN 'for another'
 		                          ELSE coalesce(r.status, 'not there') END) END
-		FROM (SELECT *, CASE WHEN processor IS NULL THEN ` + digest("payment.authorize", termsOfPayment) + `
-		                     ELSE ` + digest("payment.charge", termsOfPayment+`, 'processor', processor,
-		                       'method', method`) + `
-		                END AS fingerprint
+		FROM (SELECT *, CASE WHEN processor IS NULL THEN ARRAY[` + digest("payment.authorize", termsOfPayment) + `]
+		                     ELSE ARRAY[` + digest("payment.charge", termsByCard) + `,
+		                                ` + digest("payment.authorize", termsByCard) + `]
+		                END AS fingerprints
 		      FROM lastseat.payments) p
 		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests
 		           WHERE kind IN ('payment.authorize', 'payment.charge')) r
 		  ON r.key = p.key
 		WHERE CASE WHEN p.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
-		           WHEN r.key IS NULL OR r.fingerprint <> p.fingerprint THEN p.created_at >= ` + requestsGone + `
+		           WHEN r.key IS NULL OR r.fingerprint <> ALL (p.fingerprints) THEN p.created_at >= ` + requestsGone + `
 		           WHEN p.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
 		           WHEN p.status = 'declined' THEN r.status <> 'rejected'
 		           ELSE r.status <> 'applied' END`,
@@ -260,11 +261,21 @@ var moneyChecks = []Check{
 	},
 	{
 		Name: "payments.overdue",
-		Rule: "no authorization is live 10 seconds past its time, unless a request from before that waits",
+		Rule: "no authorization is live 10 seconds past its time, unless a request from before that waits or its processor " +
+			"is asked for something",
 		sql: `
 		SELECT format('payment %s is authorized, and was to expire at %s: is a worker running?', id, expires_at)
 		FROM lastseat.payments
-		WHERE status = 'authorized' AND ` + overdue,
+		WHERE status = 'authorized' AND calling IS NULL AND ` + overdue,
+	},
+	{
+		Name: "payments.calling",
+		Rule: "a payment whose processor is asked has a pending or failed request for that",
+		sql: `
+		SELECT format('payment %s (%s) asks %s for request %s, which is %s', p.id, p.status, p.processor, p.calling,
+		              coalesce(r.kind || ', ' || r.status, 'not there'))
+		FROM lastseat.payments p LEFT JOIN lastseat.requests r ON r.key = p.calling
+		WHERE p.calling IS NOT NULL AND (r.key IS NULL OR r.status NOT IN ('pending', 'failed'))`,
 	},
 }
 
@@ -294,17 +305,19 @@ var requestChecks = []Check{
 	},
 	{
 		Name: "requests.cleared",
-		Rule: "a request by card moves money to the clearing account when the processor is asked, and on when it is " +
-			"applied, or back when it is rejected",
+		Rule: "a charge or refund by card moves money to the clearing account when the processor is asked, and on when it " +
+			"is applied, or back when it is rejected; a capture moves it by that account when it is applied",
 		sql: `
 		SELECT format('request %s is %s: %s transfers, from %s and to %s', coalesce(r.key, t.key),
 		              coalesce(r.kind || ', ' || r.status, 'not there'), coalesce(t.legs, 0), t.giver, t.taker)
 		FROM (SELECT key, count(*) AS legs, min(from_account) FILTER (WHERE leg = 1) AS giver,
 		             min(to_account) FILTER (WHERE leg = 2) AS taker
 		      FROM lastseat.transfers WHERE payment_id IN (` + byCard + `) GROUP BY key) t
-		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind IN ('payment.charge', 'payment.refund')) r
+		FULL JOIN (SELECT key, kind, status FROM lastseat.requests
+		           WHERE kind IN ('payment.charge', 'payment.refund', 'payment.capture')) r
 		  ON r.key = t.key
 		WHERE CASE WHEN t.key IS NULL THEN r.kind = 'payment.charge' AND r.status = 'applied'
+		           WHEN r.kind = 'payment.capture' THEN r.status <> 'applied' OR legs <> 2 OR giver = taker
 		           WHEN r.status = 'applied' THEN legs <> 2 OR giver = taker
 		           WHEN r.status = 'rejected' THEN legs <> 2 OR giver <> taker
 		           ELSE r.key IS NULL OR legs <> 1 END`,
@@ -383,6 +396,9 @@ func digest(kind, args string) string {
 
 // termsOfPayment are the arguments of an authorization.
 const termsOfPayment = `'payment', id, 'from', from_account, 'to', to_account, 'amount', amount, 'currency', currency`
+
+// termsByCard are those of a payment by card.
+const termsByCard = termsOfPayment + `, 'processor', processor, 'method', method`
 
 // byCard are the payments that have a processor.
 const byCard = `SELECT id FROM lastseat.payments WHERE processor IS NOT NULL`

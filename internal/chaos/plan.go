@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 )
@@ -22,7 +21,6 @@ type Plan struct {
 	Clients   int
 	Pause     time.Duration // of a client between two calls, on average
 	Drain     time.Duration // how long everything may take that is left when the faults are over
-	Alone     bool          // a step begins when the system has recovered from the one before
 	Steps     []Step
 }
 
@@ -37,11 +35,6 @@ type Step struct {
 
 func (s Step) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%8v %s for %v n=%d %s", s.At, s.Fault, s.For, s.N, s.Arg))
-}
-
-// has tells whether a step is this fault.
-func (p Plan) has(fault string) bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Fault == fault })
 }
 
 // String is for the log; the plan's JSON repeats it.
@@ -70,8 +63,7 @@ func NewPlan(seed uint64, length, pause time.Duration, faults ...string) Plan {
 	return newPlan(seed, length, pause, false, faults)
 }
 
-// NewCalmPlan is NewPlan with one fault at a time, and a pause after each: it shows how long it takes to recover. Steps
-// for which no time is left are left out.
+// NewCalmPlan is NewPlan with one fault at a time, and a pause after each: it shows how long it takes to recover.
 func NewCalmPlan(seed uint64, length, pause time.Duration, faults ...string) Plan {
 	return newPlan(seed, length, pause, true, faults)
 }
@@ -87,7 +79,7 @@ func newPlan(seed uint64, length, pause time.Duration, alone bool, faults []stri
 	}
 	p := Plan{
 		Seed: seed, For: length, Workers: 2, Lanes: 1, Batch: 2000, Isolation: "serializable", Clients: 6,
-		Pause: 40 * time.Millisecond, Drain: 90 * time.Second, Alone: alone,
+		Pause: 40 * time.Millisecond, Drain: 90 * time.Second,
 	}
 	if random.IntN(3) == 0 {
 		p.Lanes = 3
@@ -109,7 +101,7 @@ func newPlan(seed uint64, length, pause time.Duration, alone bool, faults []stri
 		p.Steps = append(p.Steps, step)
 		at += pause/2 + time.Duration(random.Int64N(int64(pause)))
 		if alone {
-			at = max(at, step.At+step.For)
+			at = max(at, step.At+step.For+pause)
 		}
 	}
 	return p

@@ -108,16 +108,18 @@ func longestGap(samples []sample) (longest Gap) {
 	return longest
 }
 
-// recovery is how long after a time the next batch was seen to be settled; ok is false if none was. It begins with the
-// first look after that time: what was settled just before, and not seen yet, is no recovery.
+// recovery is how long after a time the next batch was seen to be settled; ok is false if none was due or seen.
 func recovery(samples []sample, after time.Duration) (took time.Duration, ok bool) {
 	before, known := int64(0), false
 	for _, s := range samples {
 		switch {
-		case s.at < after || !s.up:
-		case !known:
+		case s.at < after:
+			if s.up {
+				before, known = s.settled, true
+			}
+		case !known && s.up:
 			before, known = s.settled, true
-		case s.settled != before:
+		case s.up && s.settled != before:
 			return s.at - after, true
 		}
 	}

@@ -174,9 +174,14 @@ CREATE OR REPLACE FUNCTION lastseat.check_payment_authorize(args jsonb)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    PERFORM check_known_args('payment.authorize', args, '{key,payment,from,to,amount,currency,expires_at}');
+    PERFORM check_known_args('payment.authorize', args,
+        '{key,payment,from,to,amount,currency,expires_at,processor,method}');
     PERFORM check_id_arg('payment', args -> 'payment');
     PERFORM check_time_arg('expires_at', args -> 'expires_at');
+    IF coalesce(args -> 'processor', 'null') <> 'null' OR coalesce(args -> 'method', 'null') <> 'null' THEN -- both
+        PERFORM check_form_arg('processor', args -> 'processor', '^[a-z][a-z0-9_]{0,39}$');
+        PERFORM check_form_arg('method', args -> 'method', '^[!-~]{1,200}$');
+    END IF;
     PERFORM check_transfer_args(args);
 END $$;
 COMMENT ON FUNCTION lastseat.check_payment_authorize IS
@@ -192,9 +197,12 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp A
 DECLARE
     known payments;
 BEGIN
-    INSERT INTO payments (id, key, from_account, to_account, amount, currency, expires_at)
+    IF args ->> 'processor' IS NOT NULL THEN
+        PERFORM open_clearing_account(args ->> 'processor', args ->> 'currency');
+    END IF;
+    INSERT INTO payments (id, key, from_account, to_account, amount, currency, processor, method, expires_at)
     VALUES (args ->> 'payment', begin_payment_authorize.key, args ->> 'from', args ->> 'to',
-            (args ->> 'amount')::bigint, args ->> 'currency',
+            (args ->> 'amount')::bigint, args ->> 'currency', args ->> 'processor', args ->> 'method',
             -- not 7 days: one of them may have 23 hours in the session's time zone
             coalesce(time_of(args ->> 'expires_at'), asked + interval '168 hours'))
     ON CONFLICT (id) DO NOTHING;
@@ -219,7 +227,14 @@ CREATE OR REPLACE FUNCTION lastseat.canonical_payment_authorize(args jsonb)
 RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN args - 'expires_at';
+    args := args - 'expires_at';
+    IF args -> 'processor' = 'null' THEN
+        args := args - 'processor';
+    END IF;
+    IF args -> 'method' = 'null' THEN
+        args := args - 'method';
+    END IF;
+    RETURN args;
 END $$;
 COMMENT ON FUNCTION lastseat.canonical_payment_authorize IS
 'The arguments of a payment.authorize in one spelling.
@@ -229,7 +244,7 @@ args: the arguments.';
 -- expires_at defaults to null and not to now() + 7 days: the default counts from the time of the request.
 CREATE OR REPLACE FUNCTION lastseat.authorize(
     key text, payment text, from_account text, to_account text, amount bigint, currency text,
-    expires_at timestamptz DEFAULT NULL
+    expires_at timestamptz DEFAULT NULL, processor text DEFAULT NULL, method text DEFAULT NULL
 )
 RETURNS lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
@@ -237,6 +252,7 @@ BEGIN
     RETURN enqueue('payment.authorize', key,
         jsonb_build_object('payment', payment, 'from', from_account, 'to', to_account, 'amount', amount,
                            'currency', currency)
+        || jsonb_strip_nulls(jsonb_build_object('processor', processor, 'method', method))
         || time_arg('expires_at', expires_at));
 END $$;
 COMMENT ON FUNCTION lastseat.authorize IS
@@ -252,10 +268,47 @@ amount: minor units, 1 or more: 12.50 EUR is 1250.
 currency: that of both accounts.
 expires_at: when the hold is released unless the payment is captured; null: 7 days after the request. A retry may '
 'send a different expires_at; the first one is kept.
+processor: by card: the processor''s name, as your workers know it: stripe. It reserves the amount, too, and captures, '
+'voids and refunds follow it there; from_account stands for it. Null: the money moves here only.
+method: by card: the processor''s token of the card. Never a card''s number.
 
 Errors: LS001 the key was used for something else, or the payment was asked for before; LS002; LS003 no such '
 'account.';
 GRANT EXECUTE ON FUNCTION lastseat.authorize TO lastseat_producer, lastseat_worker;
+
+-- An authorization by card that has run out is given up at its processor first. So it expires by a request of the
+-- worker's own, which has a job and a call like any other. The lane has marked the payments in this transaction.
+CREATE OR REPLACE FUNCTION lastseat.expire_by_card(ids text[])
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    writer CONSTANT xid8 := pg_current_xact_id(); -- before the time, as in enqueue
+    asked  CONSTANT timestamptz := clock_timestamp();
+BEGIN
+    WITH made AS (
+        INSERT INTO requests (key, kind, fingerprint, job_id, requested_at)
+        SELECT p.calling, 'payment.expire', fingerprint('payment.expire', jsonb_build_object('payment', p.id)),
+               nextval('river_job_id_seq'), asked
+        FROM payments p
+        WHERE p.id = ANY (ids) AND p.status = 'authorized' AND p.calling = 'lastseat:payment.expire:' || p.id
+        ORDER BY p.expires_at, p.id
+        ON CONFLICT (key) DO NOTHING -- worker audit tells (payments.calling)
+        RETURNING requests.key, requests.job_id)
+    INSERT INTO river_job (id, kind, queue, args, state, scheduled_at)
+    SELECT m.job_id, 'payment.expire', 'lastseat',
+           jsonb_build_object('key', m.key, 'payment', substr(m.key, length('lastseat:payment.expire:') + 1)),
+           'available', asked
+    FROM made m;
+    IF FOUND THEN
+        PERFORM ring('lastseat');
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.expire_by_card IS
+'Asks for the expiry of authorizations by card that have run out and that the lane has marked in this transaction: a '
+'request and its job for each, under a key of the worker''s own, lastseat:payment.expire:ID. For the worker.
+
+ids: the payments.';
+GRANT EXECUTE ON FUNCTION lastseat.expire_by_card TO lastseat_worker;
 
 -- Money stands on this account while a processor is asked to move it.
 CREATE OR REPLACE FUNCTION lastseat.clearing_account(processor text, currency text)
@@ -305,18 +358,32 @@ args: the arguments.
 
 Errors: LS002, LS003.';
 
--- The first charge of a processor in a currency opens its clearing account. It can't go below zero: what leaves it has
--- come before.
+-- The first payment by card of a processor in a currency opens its clearing account. It can't go below zero: what
+-- leaves it has come before.
+CREATE OR REPLACE FUNCTION lastseat.open_clearing_account(processor text, currency text)
+RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    clearing CONSTANT text := clearing_account(processor, currency);
+BEGIN
+    IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = clearing) THEN
+        INSERT INTO accounts (id, currency) VALUES (clearing, open_clearing_account.currency)
+        ON CONFLICT (id) DO NOTHING;
+    END IF;
+END $$;
+COMMENT ON FUNCTION lastseat.open_clearing_account IS
+'Opens the clearing account of a processor in a currency, if there is none yet.
+
+processor: the processor''s name.
+currency: the currency.';
+
 CREATE OR REPLACE FUNCTION lastseat.begin_payment_charge(key text, args jsonb, asked timestamptz)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 DECLARE
-    known    payments;
-    clearing CONSTANT text := clearing_account(args ->> 'processor', args ->> 'currency');
+    known payments;
 BEGIN
-    IF NOT EXISTS (SELECT FROM accounts a WHERE a.id = clearing) THEN
-        INSERT INTO accounts (id, currency) VALUES (clearing, args ->> 'currency') ON CONFLICT (id) DO NOTHING;
-    END IF;
+    PERFORM open_clearing_account(args ->> 'processor', args ->> 'currency');
     INSERT INTO payments (id, key, from_account, to_account, amount, currency, processor, method, expires_at)
     VALUES (args ->> 'payment', begin_payment_charge.key, args ->> 'from', args ->> 'to',
             (args ->> 'amount')::bigint, args ->> 'currency', args ->> 'processor', args ->> 'method',

@@ -382,7 +382,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp A
 DECLARE
     known requests;
 BEGIN
-    PERFORM check_key(retry.key);
+    IF starts_with(retry.key, 'lastseat:') IS NOT TRUE THEN -- the worker's own requests may fail, too
+        PERFORM check_key(retry.key);
+    END IF;
     -- Locked only if it is failed: the worker has to get at a pending one.
     SELECT * INTO known FROM requests r WHERE r.key = retry.key;
     IF known.status = 'failed' THEN

@@ -4,8 +4,8 @@
 --              authorized -> voided | expired           refunds never change the status
 --
 -- A charge goes from pending to captured, through authorized, in one transaction: when the processor has taken it.
--- While the processor is asked for something, calling has the key of the request, and the money is on the clearing
--- account.
+-- While the processor is asked for something, calling has the key of the request. The money of a charge or a refund is
+-- then on the clearing account; that of an authorization, capture, void or expiry stays held on from_account.
 --
 -- The function that asks for a payment inserts its pending row in the caller's transaction, together with the
 -- request.
@@ -41,8 +41,9 @@ CREATE TABLE lastseat.payments (
     CONSTRAINT payments_refunded_at_most CHECK (amount_refunded <= amount_captured),
     CONSTRAINT payments_captured_has_amount CHECK ((status = 'captured') = (amount_captured > 0))
 ) WITH (fillfactor = 50); -- each row is updated once or twice soon after it was inserted
--- For the worker's search for expired authorizations; a payment leaves the index when it is settled.
-CREATE INDEX payments_expiring ON lastseat.payments (expires_at, id) WHERE status = 'authorized';
+-- For the worker's search for expired authorizations; a payment leaves the index when it is settled, and while its
+-- processor is asked.
+CREATE INDEX payments_expiring ON lastseat.payments (expires_at, id) WHERE status = 'authorized' AND calling IS NULL;
 -- For those who look at what is under way.
 CREATE INDEX payments_calling ON lastseat.payments (processor, currency) WHERE calling IS NOT NULL;
 COMMENT ON TABLE lastseat.payments IS 'A payment that is authorized first and captured later. Amounts in minor units.';
@@ -68,7 +69,7 @@ COMMENT ON COLUMN lastseat.payments.reference IS 'The processor''s id of the cha
 COMMENT ON COLUMN lastseat.payments.calling IS
     'The key of the request for which the processor is being asked. Another request waits until it has its answer.';
 COMMENT ON COLUMN lastseat.payments.in_flight IS
-    'The amount that is on the clearing account meanwhile: lastseat:clearing:PROCESSOR:CURRENCY.';
+    'The amount that is on the clearing account meanwhile: lastseat:clearing:PROCESSOR:CURRENCY. 0 while it is held.';
 GRANT INSERT (id, key, from_account, to_account, amount, currency, expires_at, processor, method),
     UPDATE (status, amount_captured, amount_refunded, version, updated_at, reference, calling, in_flight)
 ON lastseat.payments TO lastseat_worker;
