@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/lastseat/lastseat/internal/audit"
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/pgsession"
+	"github.com/lastseat/lastseat/internal/retry"
 	"github.com/lastseat/lastseat/outbox"
 )
 
@@ -124,7 +126,11 @@ func (a *auditor) round(ctx context.Context, proof *audit.Continuous) (wait time
 		return a.every
 	}
 	if err != nil {
-		a.logger.WarnContext(ctx, "audit failed", slog.String("error", err.Error()))
+		level := slog.LevelWarn
+		if state := retry.SQLState(err); state == "" || strings.HasPrefix(state, "57P") {
+			level = slog.LevelDebug // the database does not answer, as the lane says
+		}
+		a.logger.Log(ctx, level, "audit failed", slog.String("error", err.Error()))
 		return a.every
 	}
 	for _, told := range found.New {

@@ -17,8 +17,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/lastseat/lastseat/internal/faultpoint"
 )
 
 var background = context.Background()
@@ -54,7 +52,7 @@ type run struct {
 	plan     Plan
 	sabotage Sabotage
 	since    time.Time
-	points   string // the directory in which a file makes a worker end or freeze
+	points   string // the directory in which a file makes a worker end or freeze; own/ in it: the own worker
 
 	history History
 	sampler *sampler
@@ -62,10 +60,14 @@ type run struct {
 	workers []*process // of the queue lastseat
 	own     []*process
 	admin   *pgxpool.Pool // through the side door
+	setting sync.Mutex    // held by whoever has programs started in another way
 	network sync.Mutex    // held by whoever has a toxic in place: toxiproxy bears one at a time
 
 	mu      sync.Mutex
 	started []Happened
+	start   start // how programs are started
+	seen    []Violation
+	losses  []loss
 }
 
 // Happened is a fault that was carried out.
@@ -87,6 +89,7 @@ type Result struct {
 	Outcomes   int
 	Longest    Gap
 	Violations []Violation
+	Lost       []string // keys that were answered with ok and lost with a primary whose standby was asynchronous
 	Took       time.Duration
 	Logs       string // of the workers, if there are violations
 }
@@ -102,13 +105,24 @@ func (v Violation) String() string { return v.Check + ": " + v.What }
 // the result.
 func (b *Bench) Run(ctx context.Context, plan Plan, sabotage Sabotage) (*Result, error) {
 	b.runs++
+	if b.server.moves > 0 { // a failover leaves a server behind that is not like the first
+		b.server.close()
+		var err error
+		if b.server, err = newServer(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.server.deceive(ctx, plan.has("clock-server")); err != nil {
+		return nil, err
+	}
+	b.server.twoHosts = plan.has("failover") || plan.has("failover-lossy")
 	r := &run{Bench: b, plan: plan, sabotage: sabotage, since: time.Now(),
 		points: filepath.Join(b.server.dir, "points")}
 	statements := append(domainSQL(), sabotage.SQL...)
 	if err := b.server.prepare(ctx, statements...); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.RemoveAll(r.points), os.MkdirAll(r.points, 0o700)); err != nil {
+	if err := errors.Join(os.RemoveAll(r.points), os.MkdirAll(filepath.Join(r.points, ownPoints), 0o700)); err != nil {
 		return nil, err
 	}
 	var err error
@@ -144,7 +158,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.judge(ctx, ended, violations)
+	return r.judge(ctx, ended, append(violations, r.seen...))
 }
 
 // startWorkers starts the workers, and returns how to stop them for good.
@@ -170,24 +184,27 @@ func (r *run) startWorkers() (stop func() []Violation) {
 
 func (r *run) newProcess(name, program string, args ...string) *process {
 	url := r.server.urlOf(r.server.network.workers, "bench_worker", "secret")
-	environ := append(r.environ(), "DATABASE_URL="+url)
+	environ := r.environ()
 	if program == "worker" {
-		environ = append(environ, "LASTSEAT_LANES="+strconv.Itoa(r.plan.Lanes),
+		environ = append(environ, "CHAOS_DIR="+r.points, "LASTSEAT_LANES="+strconv.Itoa(r.plan.Lanes),
 			"LASTSEAT_BATCH="+strconv.Itoa(r.plan.Batch), "LASTSEAT_ISOLATION="+r.plan.Isolation)
+	} else {
+		environ = append(environ, "CHAOS_DIR="+filepath.Join(r.points, ownPoints))
 	}
 	return &process{name: name, command: func() *exec.Cmd {
 		cmd := exec.Command(filepath.Join(r.programs, program), args...)
-		cmd.Env = environ
+		cmd.Env = r.environment(environ, url)
 		return cmd
 	}}
 }
 
 // environ is the environment of every program.
 func (r *run) environ() []string {
-	return []string{
-		"PATH=" + os.Getenv("PATH"), "CHAOS_DIR=" + r.points, "CHAOS_SABOTAGE=" + string(r.sabotage.Program),
-	}
+	return []string{"PATH=" + os.Getenv("PATH"), "CHAOS_SABOTAGE=" + string(r.sabotage.Program)}
 }
+
+// ownPoints is the directory of the points that are for the own worker, so that it is not ended in a worker's place.
+const ownPoints = "own"
 
 // load lets the clients ask and the nemesis work. When it returns everything is healed.
 func (r *run) load(ctx context.Context) {
@@ -199,15 +216,17 @@ func (r *run) load(ctx context.Context) {
 	for n := range r.plan.Clients {
 		clients.Go(func() { r.newClient(n).run(ending, asking) })
 	}
-	for _, step := range r.plan.Steps {
-		nemesis.Go(func() { r.carryOut(ctx, step) })
+	if r.plan.Alone {
+		nemesis.Go(func() { r.oneByOne(ctx) })
+	} else {
+		for _, step := range r.plan.Steps {
+			nemesis.Go(func() { r.carryOut(ctx, step) })
+		}
 	}
 	nemesis.Wait()
-	for _, p := range slices.Concat(r.workers, r.own) {
-		p.signal(sigcont)
-	}
-	for _, point := range faultpoint.Points() {
-		_ = os.Remove(filepath.Join(r.points, string(point)))
+	r.thaw()
+	for _, point := range pointNames() {
+		_ = os.Remove(filepath.Join(r.points, point))
 	}
 	clients.Wait()
 }
@@ -216,7 +235,9 @@ func (r *run) newClient(n int) *client {
 	return &client{
 		number: n, url: r.server.urlOf(r.server.network.clients, "bench_producer", "secret"), dir: r.programs, since: r.since,
 		pause: r.plan.Pause, history: &r.history, asker: newAsker(r.plan.Seed, n, fmt.Sprintf("k%d/", r.runs)),
-		random: rand.New(rand.NewPCG(r.plan.Seed, uint64(n))), environ: r.environ(), dualWrite: r.sabotage.DualWrite,
+		random: rand.New(rand.NewPCG(r.plan.Seed, uint64(n))), dualWrite: r.sabotage.DualWrite,
+		forgetful: r.plan.has("failover-lossy"),
+		environ:   func(address string) []string { return r.environment(r.environ(), address) },
 	}
 }
 
@@ -239,6 +260,27 @@ func (r *run) carryOut(ctx context.Context, step Step) {
 	r.started = append(r.started, happened)
 	r.mu.Unlock()
 }
+
+// oneByOne carries out the steps, each when the system has recovered from the one before and a second has passed: what
+// one holds up says nothing about the next.
+func (r *run) oneByOne(ctx context.Context) {
+	for _, step := range r.plan.Steps {
+		if time.Since(r.since)+step.For > r.plan.For {
+			continue
+		}
+		r.carryOut(ctx, step)
+		ended := time.Since(r.since)
+		for give := time.Now().Add(40 * time.Second); ctx.Err() == nil && time.Now().Before(give); {
+			time.Sleep(apart)
+			if _, seen := recovery(r.sampler.all(), ended); seen {
+				break
+			}
+		}
+	}
+}
+
+// apart is how long after a fault another one has to begin, for its recovery to say something.
+const apart = time.Second
 
 // awaitServer waits for the server to be there, unless it is away for long: most faults need it to begin.
 func (r *run) awaitServer(ctx context.Context) {

@@ -21,6 +21,19 @@ type evidence struct {
 	read    []Outcome // by the follower, as they came
 	samples []sample
 	bound   time.Duration
+	losses  []loss
+	lost    []string // keys that a failover has lost, as it may
+}
+
+// takeLosses sets aside what was answered with ok and may be lost: shortly before an asynchronous standby took over.
+func (e *evidence) takeLosses() {
+	for key, a := range sorted(e.keys) {
+		may := slices.ContainsFunc(e.losses, func(l loss) bool { return a.until >= l.from && a.until <= l.to })
+		if _, is := e.state.Requests[key]; !is && a.ok > 0 && may {
+			e.lost = append(e.lost, key)
+			delete(e.keys, key)
+		}
+	}
 }
 
 // check is one of the things that must hold. It is a function of the evidence.
@@ -61,9 +74,10 @@ func (r *run) judge(ctx context.Context, ended time.Duration, violations []Viola
 	}
 	e := &evidence{
 		lanes: r.plan.Lanes, calls: r.history.Calls(), state: state, read: r.follow.all(), samples: r.sampler.all(),
-		bound: progressBound,
+		bound: progressBound, losses: r.losses,
 	}
 	e.keys = byKey(e.calls)
+	e.takeLosses()
 	for _, c := range checks {
 		found := c.find(e)
 		for _, what := range found[:min(len(found), mostFound)] {
@@ -87,6 +101,7 @@ func (r *run) judge(ctx context.Context, ended time.Duration, violations []Viola
 		Outcomes:   len(state.Feed),
 		Longest:    r.explain(longestGap(e.samples)),
 		Violations: violations,
+		Lost:       e.lost,
 		Took:       ended,
 	}
 	if len(violations) > 0 {
@@ -131,7 +146,7 @@ func (r *run) happened(samples []sample) []Happened {
 		h.Recovery, h.Seen = recovery(samples, h.To)
 		for j, other := range r.started {
 			// what another fault holds up says nothing about this one
-			h.Seen = h.Seen && (i == j || other.To < h.From-time.Second || other.From > h.To+h.Recovery)
+			h.Seen = h.Seen && (i == j || other.To < h.From-apart || other.From > h.To+h.Recovery)
 		}
 	}
 	return r.started

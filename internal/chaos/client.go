@@ -28,9 +28,11 @@ type client struct {
 	history *History
 	asker   *asker
 	random  *rand.Rand
-	environ []string
+	environ func(url string) []string
 	// dualWrite is a sabotage of the bench's own: the business row is written in a transaction of its own.
 	dualWrite bool
+	// forgetful has the client ask for nothing again that was answered with ok: it may be lost.
+	forgetful bool
 
 	conn *pgx.Conn
 	open []*Op // calls that ended with unknown, to be asked again
@@ -102,7 +104,7 @@ func (c *client) ask(ctx context.Context, op *Op) Call {
 	case Unknown:
 		c.open = append(c.open, op)
 	case OK:
-		if c.random.IntN(4) == 0 {
+		if c.random.IntN(4) == 0 && !c.forgetful {
 			c.done = append(c.done[max(0, len(c.done)-20):], op)
 		}
 	case Refused:
@@ -110,7 +112,7 @@ func (c *client) ask(ctx context.Context, op *Op) Call {
 	return call
 }
 
-const askSQL = `SELECT r.duplicate FROM lastseat.enqueue($1, $2, $3, queue => $4,
+const askSQL = `SELECT r.duplicate FROM lastseat.enqueue($1, $2, $3::jsonb, queue => $4,
 	scheduled_at => now() + $5::interval) r`
 
 // askSQL writes a business row and asks, in one transaction.
@@ -172,11 +174,21 @@ func (c *client) transact(ctx context.Context, call *Call, work func(context.Con
 
 func (c *client) connect(ctx context.Context) (err error) {
 	if c.conn == nil || c.conn.IsClosed() {
-		if c.conn, err = pgx.Connect(ctx, c.url); err != nil {
+		if c.conn, err = connectPlainly(ctx, c.url); err != nil {
 			time.Sleep(50 * time.Millisecond) // as anybody would
 		}
 	}
 	return err
+}
+
+// connectPlainly prepares no statements: there may be a pooler in transaction mode in between.
+func connectPlainly(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	return pgx.ConnectConfig(ctx, config)
 }
 
 func (c *client) close() {
@@ -230,7 +242,7 @@ func (c *client) askMany(ctx context.Context) {
 	}
 	call := Call{Client: c.number, Door: "many", Op: ops[0], Asked: time.Since(c.since), Row: true}
 	c.transact(ctx, &call, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT duplicate FROM lastseat.enqueue_many($1)`, string(text))
+		rows, err := tx.Query(ctx, `SELECT duplicate FROM lastseat.enqueue_many($1::jsonb)`, string(text))
 		if err != nil {
 			return err
 		}
@@ -259,7 +271,7 @@ func (c *client) askProgram(ctx context.Context, call *Call) {
 	a := call.Op.Asks
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	code, output := ask(ctx, c.dir, c.url, c.environ, "transfer", "--key", call.Op.Key, "--from", a.From, "--to", a.To,
+	code, output := ask(ctx, c.dir, c.environ(c.url), "transfer", "--key", call.Op.Key, "--from", a.From, "--to", a.To,
 		"--amount", fmt.Sprintf("%d.%02d", a.Amount/100, a.Amount%100), "--currency", currency)
 	switch code {
 	case 0:

@@ -8,6 +8,7 @@
 //
 //	plan.go, faults*.go    what is done to the system, and when
 //	bench.go, server.go, processes.go, network.go   the system
+//	clock.go, disk_linux.go                         a clock that can be set, disks that can be filled
 //	client.go, domain.go   what is asked of it
 //	history.go             what the clients saw
 //	follow.go, sample.go   a reader of all outcomes, and a clock of the progress

@@ -12,7 +12,7 @@ import (
 	"github.com/lastseat/lastseat/internal/faultpoint"
 )
 
-const sigcont = syscall.SIGCONT
+const sigcont, sigterm = syscall.SIGCONT, syscall.SIGTERM
 
 // Fault is something that is done to the system.
 type Fault struct {
@@ -27,7 +27,8 @@ type Fault struct {
 
 // Faults are all that the bench knows, in the order of docs/reliability.md.
 func Faults() []Fault {
-	return slices.Concat(processFaults, postgresFaults, networkFaults, databaseFaults, poisonFaults)
+	return slices.Concat(processFaults, postgresFaults, standbyFaults, clockFaults, diskFaults, networkFaults,
+		poolerFaults, databaseFaults, settingFaults, poisonFaults)
 }
 
 func byName(name string) Fault {
@@ -49,9 +50,9 @@ func (s Step) wait(ctx context.Context) {
 
 var processFaults = []Fault{
 	{
-		Name: "kill", Does: "SIGKILL to a worker at any moment",
+		Name: "kill", Does: "SIGKILL to a worker at any moment, mostly to the one with the lane",
 		do: func(_ context.Context, r *run, s Step) error {
-			r.workers[s.N%len(r.workers)].signal(syscall.SIGKILL)
+			r.target(s).signal(syscall.SIGKILL)
 			return nil
 		},
 	},
@@ -60,11 +61,11 @@ var processFaults = []Fault{
 		Args: pointNames(), do: func(ctx context.Context, r *run, s Step) error { return r.atPoint(ctx, s, "kill") },
 	},
 	{
-		Name: "freeze", Does: "SIGSTOP to a worker at any moment, then SIGCONT", Least: 200 * time.Millisecond,
-		Most:  2 * time.Second,
+		Name: "freeze", Does: "SIGSTOP to a worker at any moment, mostly to the one with the lane, then SIGCONT",
+		Least: 200 * time.Millisecond, Most: 2 * time.Second,
 		Holds: "The woken worker writes nothing that is not its own. Another one takes over when Postgres ends the session.",
 		do: func(ctx context.Context, r *run, s Step) error {
-			p := r.workers[s.N%len(r.workers)]
+			p := r.target(s)
 			p.signal(syscall.SIGSTOP)
 			s.wait(ctx)
 			p.signal(sigcont)
@@ -81,9 +82,7 @@ var processFaults = []Fault{
 			"30 s.",
 		do: func(ctx context.Context, r *run, s Step) error {
 			err := r.atPoint(ctx, s, "stop")
-			for _, p := range r.workers {
-				p.signal(sigcont)
-			}
+			r.thaw()
 			return err
 		},
 	},
@@ -97,23 +96,21 @@ var processFaults = []Fault{
 		Holds: "Another worker takes the lane after 30 s. The woken one writes nothing.",
 		do: func(ctx context.Context, r *run, s Step) error {
 			err := r.atPoint(ctx, s, "stop")
-			for _, p := range r.workers {
-				p.signal(sigcont)
-			}
+			r.thaw()
 			return err
 		},
 	},
 	{
 		Name: "term", Does: "SIGTERM to a worker, which is then started again",
 		do: func(_ context.Context, r *run, s Step) error {
-			r.workers[s.N%len(r.workers)].signal(syscall.SIGTERM)
+			r.target(s).signal(syscall.SIGTERM)
 			return nil
 		},
 	},
 	{
 		Name: "term-twice", Does: "SIGTERM twice, a moment apart", Most: 30 * time.Millisecond,
 		do: func(ctx context.Context, r *run, s Step) error {
-			p := r.workers[s.N%len(r.workers)]
+			p := r.target(s)
 			p.signal(syscall.SIGTERM)
 			s.wait(ctx)
 			p.signal(syscall.SIGTERM)
@@ -143,11 +140,34 @@ var processFaults = []Fault{
 	},
 }
 
+// pointNames are the points of the workers, and some of the own worker.
 func pointNames() (names []string) {
 	for _, point := range faultpoint.Points() {
 		names = append(names, string(point))
 	}
-	return names
+	return append(names, filepath.Join(ownPoints, string(faultpoint.AfterClaim)),
+		filepath.Join(ownPoints, string(faultpoint.BeforeCommit)))
+}
+
+// target is the worker that a step is about: three times out of four the one that took a lane last.
+func (r *run) target(s Step) *process {
+	p := r.workers[s.N%len(r.workers)]
+	if s.N%4 == 0 {
+		return p
+	}
+	for _, other := range r.workers {
+		if other.tookLane() > p.tookLane() {
+			p = other
+		}
+	}
+	return p
+}
+
+// thaw wakes every worker that is frozen.
+func (r *run) thaw() {
+	for _, p := range slices.Concat(r.workers, r.own) {
+		p.signal(sigcont)
+	}
 }
 
 // atPoint ends or freezes the next worker that comes to a point. If none does for as long as the step lasts, nothing

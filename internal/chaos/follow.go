@@ -2,10 +2,16 @@ package chaos
 
 import (
 	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // follower reads all outcomes as they come, as a service does: page by page, each from the cursor of the last row.
@@ -15,7 +21,7 @@ type follower struct {
 
 	mu   sync.Mutex
 	feed []Outcome
-	seen []time.Duration // when each came
+	gone []Outcome // told before a failover that lost them
 }
 
 func (f *follower) run(ctx context.Context) {
@@ -33,10 +39,14 @@ func (f *follower) run(ctx context.Context) {
 		}
 		var got []Outcome
 		if conn != nil {
-			if rows, err := conn.Query(limited, feedSQL, cursor, 200); err == nil {
+			rows, err := conn.Query(limited, feedSQL, cursor, 200)
+			if err == nil {
 				got, err = pgx.CollectRows(rows, outcomeOf)
-				if err != nil {
-					got = nil // the page is read again
+			}
+			if err != nil {
+				got = nil // the page is read again
+				if to, is := goesOn(err); is {
+					cursor = f.forget(to)
 				}
 			}
 		}
@@ -54,10 +64,48 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) add(got []Outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Since(f.since)
-	for _, o := range got {
-		f.feed, f.seen = append(f.feed, o), append(f.seen, now)
+	f.feed = append(f.feed, got...)
+}
+
+var cursorIn = regexp.MustCompile(`outcomes_since\('([0-9.]+)'\)`)
+
+// goesOn is the cursor with which a reader is to go on that knows outcomes which a failover has lost.
+func goesOn(err error) (cursor string, is bool) {
+	refused := (*pgconn.PgError)(nil)
+	if !errors.As(err, &refused) || refused.Code != "LS002" {
+		return "", false
 	}
+	found := cursorIn.FindStringSubmatch(refused.Hint)
+	if found == nil {
+		return "", false
+	}
+	return found[1], true
+}
+
+// forget takes back what came after a cursor, as a service has to, and returns the cursor.
+func (f *follower) forget(cursor string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, o := range f.feed {
+		if cursorAfter(o.Cursor, cursor) {
+			f.gone = append(f.gone, f.feed[i:]...)
+			f.feed = f.feed[:i:i]
+			break
+		}
+	}
+	return cursor
+}
+
+// cursorAfter compares cursors by their numbers. To a service they are opaque: it keeps each beside what it did.
+func cursorAfter(a, b string) bool {
+	numbers := func(cursor string) (all []int64) {
+		for part := range strings.SplitSeq(cursor, ".") {
+			n, _ := strconv.ParseInt(part, 10, 64)
+			all = append(all, n)
+		}
+		return all
+	}
+	return slices.Compare(numbers(a), numbers(b)) > 0
 }
 
 func (f *follower) all() []Outcome {

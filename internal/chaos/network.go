@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -16,56 +17,88 @@ import (
 type network struct {
 	workers, clients *proxy
 	side             *proxy // of those who look on: nothing is done to it
+	standby          *proxy // between a standby and its primary
 }
 
 // proxy is one of toxiproxy's, which may be led to another port.
 type proxy struct {
 	*toxiproxy.Proxy
-	mu sync.Mutex
+	mu     sync.Mutex
+	second *proxy // the second host of the same address: it leads to a standby that was promoted, or nowhere
+	server string // where it leads without a pooler
+	pooler string // where it leads instead, if anywhere
 }
 
 func newNetwork(upstream string) (*network, error) {
 	zerolog.SetGlobalLevel(zerolog.Disabled) // some toxics bring a logger of their own
 	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	n := &network{}
-	for name, p := range map[string]**proxy{"workers": &n.workers, "clients": &n.clients, "side": &n.side} {
-		*p = &proxy{Proxy: toxiproxy.NewProxy(api, name, "127.0.0.1:0", upstream)}
+	for name, p := range map[string]**proxy{
+		"workers": &n.workers, "clients": &n.clients, "side": &n.side, "standby": &n.standby,
+	} {
+		*p = &proxy{server: upstream, Proxy: toxiproxy.NewProxy(api, name, "127.0.0.1:0", upstream)}
 		if err := (*p).Start(); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range []*proxy{n.workers, n.clients} {
+		p.second = &proxy{server: upstream, Proxy: toxiproxy.NewProxy(api, p.Name+" 2", "127.0.0.1:0", upstream)}
+		if err := errors.Join(p.second.Start(), p.second.set("", false)); err != nil {
 			return nil, err
 		}
 	}
 	return n, nil
 }
 
-func (n *network) all() []*proxy { return []*proxy{n.workers, n.clients, n.side} }
-
 func (n *network) close() {
-	for _, p := range n.all() {
+	for _, p := range []*proxy{n.workers, n.clients, n.side, n.standby} {
 		if p != nil {
-			p.Stop()
+			if p.Stop(); p.second != nil {
+				p.second.Stop()
+			}
 		}
 	}
 }
 
 // lead leads all proxies to a server that has come back elsewhere.
-func (n *network) lead(upstream string) error {
-	for _, p := range n.all() {
-		if err := p.set(upstream, true); err != nil {
-			return err
-		}
+func (n *network) lead(upstream string) error { return n.moveTo(upstream, false) }
+
+// moveTo leads all proxies to another server. The programs find it at the second host of their address, or at the
+// first.
+func (n *network) moveTo(upstream string, second bool) error {
+	err := n.side.set(upstream, true)
+	for _, p := range []*proxy{n.workers, n.clients} {
+		err = errors.Join(err, p.set(upstream, !second), p.second.set(upstream, second))
 	}
-	return nil
+	return err
 }
 
-func (p *proxy) set(upstream string, enabled bool) error {
+// set leads the proxy to a server (empty: where it leads), or has it refuse connections.
+func (p *proxy) set(server string, enabled bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if server != "" {
+		p.server = server
+	}
+	return p.update(enabled)
+}
+
+// through leads the proxy to a pooler, or to the server again; either way all connections end.
+func (p *proxy) through(pooler string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pooler = pooler
+	return errors.Join(p.update(false), p.update(true))
+}
+
+func (p *proxy) update(enabled bool) error {
 	p.Lock()
 	listen := p.Listen
-	if upstream == "" {
-		upstream = p.Upstream
-	}
 	p.Unlock()
+	upstream := p.server
+	if p.pooler != "" {
+		upstream = p.pooler
+	}
 	return p.Update(&toxiproxy.Proxy{Listen: listen, Upstream: upstream, Enabled: enabled})
 }
 

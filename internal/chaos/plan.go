@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,6 +22,7 @@ type Plan struct {
 	Clients   int
 	Pause     time.Duration // of a client between two calls, on average
 	Drain     time.Duration // how long everything may take that is left when the faults are over
+	Alone     bool          // a step begins when the system has recovered from the one before
 	Steps     []Step
 }
 
@@ -35,6 +37,11 @@ type Step struct {
 
 func (s Step) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%8v %s for %v n=%d %s", s.At, s.Fault, s.For, s.N, s.Arg))
+}
+
+// has tells whether a step is this fault.
+func (p Plan) has(fault string) bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Fault == fault })
 }
 
 // String is for the log; the plan's JSON repeats it.
@@ -63,7 +70,8 @@ func NewPlan(seed uint64, length, pause time.Duration, faults ...string) Plan {
 	return newPlan(seed, length, pause, false, faults)
 }
 
-// NewCalmPlan is NewPlan with one fault at a time, and a pause after each: it shows how long it takes to recover.
+// NewCalmPlan is NewPlan with one fault at a time, and a pause after each: it shows how long it takes to recover. Steps
+// for which no time is left are left out.
 func NewCalmPlan(seed uint64, length, pause time.Duration, faults ...string) Plan {
 	return newPlan(seed, length, pause, true, faults)
 }
@@ -79,7 +87,7 @@ func newPlan(seed uint64, length, pause time.Duration, alone bool, faults []stri
 	}
 	p := Plan{
 		Seed: seed, For: length, Workers: 2, Lanes: 1, Batch: 2000, Isolation: "serializable", Clients: 6,
-		Pause: 40 * time.Millisecond, Drain: 90 * time.Second,
+		Pause: 40 * time.Millisecond, Drain: 90 * time.Second, Alone: alone,
 	}
 	if random.IntN(3) == 0 {
 		p.Lanes = 3
@@ -101,7 +109,7 @@ func newPlan(seed uint64, length, pause time.Duration, alone bool, faults []stri
 		p.Steps = append(p.Steps, step)
 		at += pause/2 + time.Duration(random.Int64N(int64(pause)))
 		if alone {
-			at = max(at, step.At+step.For+pause)
+			at = max(at, step.At+step.For)
 		}
 	}
 	return p

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -29,6 +28,16 @@ func Build(ctx context.Context, dir string, flags ...string) error {
 	return nil
 }
 
+// BuildWithClock is Build, and the programs have a clock that the bench can set. It takes minutes the first time: the
+// whole standard library is built anew.
+func BuildWithClock(ctx context.Context, dir string) error {
+	overlay, err := clockOverlay(dir)
+	if err != nil {
+		return err
+	}
+	return Build(ctx, dir, "-overlay", overlay)
+}
+
 // process is a worker that is started again whenever it ends.
 type process struct {
 	name    string
@@ -42,6 +51,21 @@ type process struct {
 	asked   bool   // it was sent SIGTERM
 	last    string // how it ended the last time
 	log     tail
+}
+
+// startLine is in the log where a process begins.
+const startLine = "--- started\n"
+
+// tookLane is the line of its log in which the process took a lane, which begins with the time; empty: it has none.
+func (p *process) tookLane() (last string) {
+	text := p.log.String()
+	text = text[max(0, strings.LastIndex(text, startLine)):]
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "lane taken") {
+			last = line
+		}
+	}
+	return last
 }
 
 // restartPause is what a supervisor of processes takes until it starts one again.
@@ -65,6 +89,7 @@ func (p *process) keep() {
 		if err == nil {
 			p.running, p.ended, p.asked = cmd, ended, false
 			p.starts++
+			_, _ = p.log.Write([]byte(startLine))
 		}
 		p.mu.Unlock()
 		if err == nil {
@@ -149,9 +174,9 @@ func lastLines(text string, n int) string {
 }
 
 // ask runs enqueue to its end, and returns its exit code; -1: a signal ended it.
-func ask(ctx context.Context, dir, url string, environ []string, args ...string) (code int, output string) {
+func ask(ctx context.Context, dir string, environ []string, args ...string) (code int, output string) {
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, "enqueue"), args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + url}, environ...)
+	cmd.Env = environ
 	out := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	err := cmd.Run()

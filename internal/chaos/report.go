@@ -3,6 +3,7 @@ package chaos
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -30,7 +31,8 @@ type RunFigures struct {
 	Refused    int     `json:"refused"`
 	Unknown    int     `json:"unknown"`
 	Violations int     `json:"violations"`
-	Standstill float64 `json:"standstill"` // the longest, in seconds
+	Lost       int     `json:"lost,omitempty"` // by asynchronous failovers
+	Standstill float64 `json:"standstill"`     // the longest, in seconds
 	Cause      string  `json:"cause"`
 }
 
@@ -79,6 +81,7 @@ func (r *Results) Add(result *Result) {
 		Seed: p.Seed, Seconds: result.Took.Round(100 * time.Millisecond).Seconds(), Lanes: p.Lanes, Batch: p.Batch,
 		Isolation: p.Isolation, Faults: len(result.Happened), Requests: result.Requests, OK: result.Calls[OK],
 		Refused: result.Calls[Refused], Unknown: result.Calls[Unknown], Violations: len(result.Violations),
+		Lost:       len(result.Lost),
 		Standstill: (result.Longest.To - result.Longest.From).Round(10 * time.Millisecond).Seconds(),
 		Cause:      result.Longest.Cause,
 	})
@@ -96,6 +99,23 @@ func (r *Results) Add(result *Result) {
 			f.add(h.Recovery.Milliseconds())
 		}
 	}
+}
+
+// Merge adds the results of runs elsewhere.
+func (r *Results) Merge(others *Results) {
+	r.Runs = append(r.Runs, others.Runs...)
+	for name, of := range others.Faults {
+		f := r.Faults[name]
+		if f == nil {
+			f = &FaultFigures{}
+			r.Faults[name] = f
+		}
+		f.Runs += of.Runs
+		for _, ms := range of.Recoveries {
+			f.add(ms)
+		}
+	}
+	maps.Copy(r.Sabotages, others.Sabotages)
 }
 
 func (f *FaultFigures) add(milliseconds int64) {
@@ -255,6 +275,5 @@ const reportTail = `## What is not promised
 - A request that is alone in its batch and is cut off from outside twice in a row (its session is ended, its statement cancelled) has a failed
   attempt: it waits for its next one, and later requests pass it by.
 - Order across lanes, and of requests that are scheduled for later or tried again.
-- The bench does not try: a full disk, failover to a standby, clocks that are set, PgBouncer, and upgrades under load. Tests in other
-  packages do some of that: [operations](operations.md).
+- Full disks need root, failovers and clocks need the programs beside Postgres and libfaketime: where they are missing the bench says "skipped".
 `

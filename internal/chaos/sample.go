@@ -108,18 +108,16 @@ func longestGap(samples []sample) (longest Gap) {
 	return longest
 }
 
-// recovery is how long after a time the next batch was seen to be settled; ok is false if none was due or seen.
+// recovery is how long after a time the next batch was seen to be settled; ok is false if none was. It begins with the
+// first look after that time: what was settled just before, and not seen yet, is no recovery.
 func recovery(samples []sample, after time.Duration) (took time.Duration, ok bool) {
 	before, known := int64(0), false
 	for _, s := range samples {
 		switch {
-		case s.at < after:
-			if s.up {
-				before, known = s.settled, true
-			}
-		case !known && s.up:
+		case s.at < after || !s.up:
+		case !known:
 			before, known = s.settled, true
-		case s.up && s.settled != before:
+		case s.settled != before:
 			return s.at - after, true
 		}
 	}

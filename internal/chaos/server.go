@@ -25,6 +25,14 @@ type server struct {
 	dir     string
 	network *network
 
+	tables    string   // the directory of the tablespace bench; empty: there is none
+	data      string   // the directory in dir that is the server's: another one after a failover
+	twoHosts  bool     // addresses name the server's second proxy, too
+	moves     int      // how often it has moved
+	fakeClock bool     // its clock can be set
+	small     bool     // it has disks that can be filled
+	unmounts  []func() // of these
+
 	mu      sync.Mutex // held by whoever stops or starts it
 	running *localpg.Server
 }
@@ -32,6 +40,7 @@ type server struct {
 // settings trade away what only a crash of the machine could take. Few connections, so that they can run out.
 var serverSettings = map[string]string{
 	"fsync": "off", "max_connections": "60", "shared_buffers": "64MB", "autovacuum_naptime": "5s", "log_statement": "none",
+	"max_wal_size": "96MB", "min_wal_size": "32MB",
 }
 
 func newServer(ctx context.Context) (*server, error) {
@@ -39,9 +48,12 @@ func newServer(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir}
+	s := &server{dir: dir, data: "pg"}
 	if err = os.Chmod(dir, 0o711); err == nil { // the server's user has to get in
 		s.running, err = s.launch(ctx)
+	}
+	if err == nil {
+		err = s.miniaturize(ctx)
 	}
 	if err == nil {
 		s.network, err = newNetwork(s.host())
@@ -54,7 +66,8 @@ func newServer(ctx context.Context) (*server, error) {
 }
 
 func (s *server) launch(ctx context.Context) (*localpg.Server, error) {
-	return localpg.Start(ctx, localpg.Options{Dir: filepath.Join(s.dir, "pg"), Settings: serverSettings})
+	defer s.fakeEnvironment()()
+	return localpg.Start(ctx, localpg.Options{Dir: filepath.Join(s.dir, s.data), Settings: serverSettings})
 }
 
 func (s *server) host() string {
@@ -73,12 +86,15 @@ func (s *server) close() {
 	if s.running != nil {
 		_ = s.running.Stop()
 	}
+	for _, unmount := range s.unmounts {
+		unmount()
+	}
 	_ = os.RemoveAll(s.dir)
 }
 
 // log is the end of what the server wrote since its last start.
 func (s *server) log() string {
-	all, err := os.ReadFile(filepath.Join(s.dir, "pg", "server.log"))
+	all, err := os.ReadFile(filepath.Join(s.dir, s.data, "server.log"))
 	if err != nil {
 		return err.Error()
 	}
@@ -92,6 +108,9 @@ func (s *server) urlOf(p *proxy, user, password string) string {
 		panic(err) // localpg made it
 	}
 	at.Host = p.Listen
+	if p.second != nil && s.twoHosts {
+		at.Host += "," + p.second.Listen
+	}
 	if user != "" {
 		at.User = url.UserPassword(user, password)
 	}
@@ -107,8 +126,13 @@ func (s *server) empty(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = admin.Close(ctx) }()
+	create := `CREATE DATABASE ` + database
+	if s.tables != "" {
+		create += ` TABLESPACE bench`
+		_, _ = admin.Exec(ctx, `CREATE TABLESPACE bench LOCATION '`+s.tables+`'`) // once
+	}
 	for _, sql := range []string{
-		`DROP DATABASE IF EXISTS ` + database + ` WITH (FORCE)`, `CREATE DATABASE ` + database,
+		`DROP DATABASE IF EXISTS ` + database + ` WITH (FORCE)`, create,
 		`DROP ROLE IF EXISTS bench_worker, bench_producer`, `ALTER SYSTEM RESET ALL`, `SELECT pg_reload_conf()`,
 	} {
 		if _, err := admin.Exec(ctx, sql); err != nil {
@@ -152,7 +176,7 @@ const rolesSQL = `
 
 // postmaster is the process id of the server.
 func (s *server) postmaster() (int, error) {
-	all, err := os.ReadFile(filepath.Join(s.dir, "pg", "data", "postmaster.pid"))
+	all, err := os.ReadFile(filepath.Join(s.dir, s.data, "data", "postmaster.pid"))
 	if err != nil {
 		return 0, err
 	}
@@ -165,6 +189,15 @@ func (s *server) postmaster() (int, error) {
 func (s *server) restart(ctx context.Context, signal syscall.Signal, down time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.end(signal); err != nil {
+		return err
+	}
+	time.Sleep(down)
+	return s.revive(ctx)
+}
+
+// end stops the server by a signal. mu is held.
+func (s *server) end(signal syscall.Signal) error {
 	pid, err := s.postmaster()
 	if err != nil {
 		return err
@@ -175,11 +208,14 @@ func (s *server) restart(ctx context.Context, signal syscall.Signal, down time.D
 	for deadline := time.Now().Add(time.Minute); syscall.Kill(pid, 0) == nil && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
-	time.Sleep(down)
+	return nil
+}
+
+// revive starts the server after it has ended. Whatever happens to the run, it has to come back. mu is held.
+func (s *server) revive(ctx context.Context) error {
 	if err := s.running.Stop(); err != nil {
 		return err
 	}
-	// Whatever happens to the run, the server has to come back.
 	again, err := s.launch(context.WithoutCancel(ctx))
 	if err != nil {
 		return errors.Join(err, errors.New(s.log()))

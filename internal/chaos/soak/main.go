@@ -19,6 +19,7 @@ import (
 )
 
 func main() {
+	chaos.OwnMounts()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:])
 	stop()
@@ -34,6 +35,8 @@ type options struct {
 	seed, calm               uint64
 	faults, plan             string
 	results, report, program string
+	add, build               string
+	tries                    int
 	sabotages, peers         bool
 }
 
@@ -52,6 +55,9 @@ func parse(args []string) (o options, err error) {
 	)
 	flags.StringVar(&o.plan, "plan", "", "carry out this plan (JSON) and no other")
 	flags.StringVar(&o.results, "results", "", "add the results to this file")
+	flags.IntVar(&o.tries, "tries", 20, "how often a shorter plan is tried after a violation")
+	flags.StringVar(&o.build, "build", "", "build the programs into this directory, for -programs, and nothing else")
+	flags.StringVar(&o.add, "add", "", "with -time 0: add what this file of results has, of a run elsewhere")
 	flags.StringVar(&o.report, "report", "", "write the report to this file")
 	flags.StringVar(&o.program, "programs", "", "a directory with the programs; empty: build them")
 	flags.BoolVar(&o.sabotages, "sabotages", false, "try the sabotages, and nothing else")
@@ -74,14 +80,17 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if o.length == 0 { // only the report
-		return os.WriteFile(o.report, []byte(results.Report()), 0o600)
+		return o.write(results)
+	}
+	if o.build != "" {
+		return chaos.BuildWithClock(ctx, o.build)
 	}
 	if o.program == "" {
 		if o.program, err = os.MkdirTemp("", "lastseat-soak-"); err != nil {
 			return err
 		}
 		defer func() { _ = os.RemoveAll(o.program) }()
-		if err := chaos.Build(ctx, o.program); err != nil {
+		if err := chaos.BuildWithClock(ctx, o.program); err != nil {
 			return err
 		}
 	}
@@ -107,13 +116,28 @@ func run(ctx context.Context, args []string) error {
 	return err
 }
 
+// write writes the report, after adding the results of a run elsewhere.
+func (o options) write(results *chaos.Results) error {
+	if o.add != "" {
+		others, err := chaos.ReadResults(o.add)
+		if err != nil {
+			return err
+		}
+		results.Merge(others)
+		if err := results.Write(o.results); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(o.report, []byte(results.Report()), 0o600)
+}
+
 // rounds carries out plan after plan.
 func (o options) rounds(ctx context.Context, bench *chaos.Bench, results *chaos.Results) error {
 	began := time.Now()
 	for seed := o.seed; ctx.Err() == nil && (seed == o.seed || time.Since(began)+o.round < o.length); seed++ {
 		plan := chaos.NewPlan(seed, min(o.round, o.length), o.pause, strings.Fields(o.faults)...)
 		if o.calm > 0 && seed%o.calm == 0 {
-			plan = chaos.NewCalmPlan(seed, min(o.round, o.length), 5*o.pause/2, strings.Fields(o.faults)...)
+			plan = chaos.NewCalmPlan(seed, min(o.round, o.length), o.pause, strings.Fields(o.faults)...)
 		}
 		if o.plan != "" {
 			if err := json.Unmarshal([]byte(o.plan), &plan); err != nil { //nolint:musttag // names as in Go
@@ -128,6 +152,9 @@ func (o options) rounds(ctx context.Context, bench *chaos.Bench, results *chaos.
 		results.Add(result)
 		fmt.Printf("seed %d, %.0f s: %d requests, %d faults, calls %v, refusals %v, longest standstill %v\n", seed,
 			result.Took.Seconds(), result.Requests, len(result.Happened), result.Calls, result.Refusals, result.Longest)
+		if len(result.Lost) > 0 {
+			fmt.Printf("lost with a primary whose standby was asynchronous: %d, %v\n", len(result.Lost), result.Lost)
+		}
 		if len(result.Violations) > 0 {
 			return o.reduce(ctx, bench, result)
 		}
@@ -144,7 +171,10 @@ func (o options) reduce(ctx context.Context, bench *chaos.Bench, result *chaos.R
 		fmt.Println("VIOLATION", v)
 	}
 	fmt.Println(result.Logs)
-	shortest := chaos.Reduce(result.Plan, 20, func(plan chaos.Plan) bool {
+	if o.tries == 0 {
+		return fmt.Errorf("seed %d has %d violations", result.Plan.Seed, len(result.Violations))
+	}
+	shortest := chaos.Reduce(result.Plan, o.tries, func(plan chaos.Plan) bool {
 		fmt.Printf("%d steps\n", len(plan.Steps))
 		again, err := bench.Run(ctx, plan, chaos.NoSabotage)
 		return err == nil && len(again.Violations) > 0
