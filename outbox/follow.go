@@ -234,3 +234,14 @@ func passing(err error) bool {
 		slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE},
 			func(lost error) bool { return errors.Is(err, lost) }) || strings.Contains(err.Error(), "conn closed")
 }
+
+// awaitNotification waits for any notification, at most for limit.
+func awaitNotification(ctx context.Context, conn *pgx.Conn, limit time.Duration) error {
+	wait, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := conn.WaitForNotification(wait)
+	if wait.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}

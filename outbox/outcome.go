@@ -1,14 +1,12 @@
 package outbox
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Status is the state of a request.
@@ -105,82 +103,6 @@ func OutcomesSince(ctx context.Context, db Querier, cursor string, most int) ([]
 		return nil, cursor, fmt.Errorf("read outcomes: %w", ContractError(err))
 	}
 	return outcomes, next, nil
-}
-
-// waitPoll is how often Wait looks without a notification, which may be lost with its connection or in a pooler.
-const waitPoll = 500 * time.Millisecond
-
-// unlistenLimit is how long Wait tries to leave the connection as it was, even after its context has ended.
-const unlistenLimit = time.Second
-
-// Wait returns when all requests with these keys are settled, with their outcomes in the order of the keys. When
-// ctx ends first, the error is ctx's and the outcomes are those known so far, including pending ones. For a key
-// that was never used the error is an [ErrUnknown].
-func Wait(ctx context.Context, pool *pgxpool.Pool, keys ...string) ([]Outcome, error) {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, "LISTEN "+outcomeChannel); err != nil {
-		return nil, fmt.Errorf("listen for outcomes: %w", err)
-	}
-	defer func() {
-		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlistenLimit)
-		defer cancel()
-		_, _ = conn.Exec(limited, "UNLISTEN *") // pgx closes a connection that does not answer
-	}()
-
-	var outcomes []Outcome
-	for {
-		latest, err := Outcomes(ctx, conn, keys...)
-		if err != nil {
-			return outcomes, cmp.Or(ctx.Err(), err)
-		}
-		outcomes = latest
-		if missing := firstMissing(keys, outcomes); missing != nil {
-			return outcomes, fmt.Errorf("%w: no request has the key %q", ErrUnknown, *missing)
-		}
-		if settled(outcomes) {
-			return outcomes, nil
-		}
-		if err := awaitNotification(ctx, conn.Conn(), waitPoll); err != nil {
-			return outcomes, cmp.Or(ctx.Err(), fmt.Errorf("wait for outcomes: %w", err))
-		}
-	}
-}
-
-// awaitNotification waits for any notification, at most for limit.
-func awaitNotification(ctx context.Context, conn *pgx.Conn, limit time.Duration) error {
-	wait, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	_, err := conn.WaitForNotification(wait)
-	if wait.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-func firstMissing(keys []string, outcomes []Outcome) *string {
-	found := make(map[string]bool, len(outcomes))
-	for i := range outcomes {
-		found[outcomes[i].Key] = true
-	}
-	for i := range keys {
-		if !found[keys[i]] {
-			return &keys[i]
-		}
-	}
-	return nil
-}
-
-func settled(outcomes []Outcome) bool {
-	for i := range outcomes {
-		if outcomes[i].Status == Pending {
-			return false
-		}
-	}
-	return true
 }
 
 // Retry asks for a failed request once more, under its key, inside the caller's transaction: its job becomes
