@@ -26,8 +26,8 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-// A dump has the definitions that Postgres prints, and a restore makes them anew of that. What is printed then has to be the
-// same, or worker audit calls a restored database changed.
+// A dump has the definitions that Postgres prints, and a restore makes them anew of that. What is printed then has to be
+// the same, or worker audit calls a restored database changed.
 func TestShippedOutlivesADump(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
@@ -41,8 +41,10 @@ func TestShippedOutlivesADump(t *testing.T) {
 				WHERE c.relnamespace = 'lastseat'::regnamespace AND NOT g.tgisinternal
 				UNION ALL
 				SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::regclass, k.conname),
-				       format('ALTER TABLE %s ADD CONSTRAINT %I %s', k.conrelid::regclass, k.conname, pg_get_constraintdef(k.oid))
-				FROM pg_constraint k WHERE k.connamespace = 'lastseat'::regnamespace AND k.contype IN ('c', 'x') AND k.conrelid <> 0
+				       format('ALTER TABLE %s ADD CONSTRAINT %I %s', k.conrelid::regclass, k.conname,
+				              pg_get_constraintdef(k.oid))
+				FROM pg_constraint k
+				WHERE k.connamespace = 'lastseat'::regnamespace AND k.contype IN ('c', 'x') AND k.conrelid <> 0
 				UNION ALL
 				SELECT format('DROP INDEX %s', i.indexrelid::regclass), pg_get_indexdef(i.indexrelid)
 				FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -60,6 +62,6 @@ func TestShippedOutlivesADump(t *testing.T) {
 			END LOOP;
 		END $$`)
 	if diff := cmp.Diff(schema.Shipped(), column[string](t, db, schema.ShippedSQL)); diff != "" {
-		t.Errorf("a restored database has other lines (-shipped +restored): write the definition as Postgres prints it\n%s", diff)
+		t.Errorf("a restored database has other lines (-shipped +restored): write them as Postgres prints them\n%s", diff)
 	}
 }
