@@ -26,8 +26,8 @@ func TestShipped(t *testing.T) {
 	}
 }
 
-// A dump has the definitions that Postgres prints, and a restore makes them anew of that. What is printed then has to be
-// the same, or worker audit calls a restored database changed.
+// A dump has the definitions that Postgres prints, and a restore makes them anew of that. What is printed then has to
+// be the same, or worker audit calls a restored database changed.
 func TestShippedOutlivesADump(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
