@@ -63,6 +63,9 @@ func (l *lane) schedule(ctx context.Context) (made bool, err error) {
 	}
 	l.nextSchedule = time.Now().Add(scheduleInterval)
 	maps.DeleteFunc(l.refusedJobs, func(_ int64, until time.Time) bool { return time.Now().After(until) })
+	if err := l.takeBack(ctx); err != nil {
+		return false, err
+	}
 	args := l.args(scheduleLimit)
 	args["apart"] = l.keptApart()
 	var n int64

@@ -236,8 +236,8 @@ func (r *run) newClient(n int) *client {
 		number: n, url: r.server.urlOf(r.server.network.clients, "bench_producer", "secret"), dir: r.programs, since: r.since,
 		pause: r.plan.Pause, history: &r.history, asker: newAsker(r.plan.Seed, n, fmt.Sprintf("k%d/", r.runs)),
 		random: rand.New(rand.NewPCG(r.plan.Seed, uint64(n))), dualWrite: r.sabotage.DualWrite,
-		forgetful: r.plan.has("failover-lossy"),
-		environ:   func(address string) []string { return r.environment(r.environ(), address) },
+		forgetful: r.plan.has("failover-lossy"), prompt: r.plan.has("clock-server"),
+		environ: func(address string) []string { return r.environment(r.environ(), address) },
 	}
 }
 

@@ -31,6 +31,8 @@ type client struct {
 	environ func(url string) []string
 	// dualWrite is a sabotage of the bench's own: the business row is written in a transaction of its own.
 	dualWrite bool
+	// prompt has the client schedule nothing for later: the server's clock is set, and so is when that is.
+	prompt bool
 	// forgetful has the client ask for nothing again that was answered with ok: it may be lost.
 	forgetful bool
 
@@ -64,7 +66,11 @@ func (c *client) turn(ctx context.Context) {
 	case len(c.open) > 0 && dice < 50:
 		c.again(ctx)
 	default:
-		c.ask(ctx, c.asker.next())
+		op := c.asker.next()
+		for op.Later && c.prompt {
+			op = c.asker.next()
+		}
+		c.ask(ctx, op)
 	}
 }
 

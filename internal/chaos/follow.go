@@ -67,7 +67,7 @@ func (f *follower) add(got []Outcome) {
 	f.feed = append(f.feed, got...)
 }
 
-var cursorIn = regexp.MustCompile(`outcomes_since\('([0-9.]+)'\)`)
+var cursorIn = regexp.MustCompile(`outcomes_since\('([^']*)'\)`)
 
 // goesOn is the cursor with which a reader is to go on that knows outcomes which a failover has lost.
 func goesOn(err error) (cursor string, is bool) {
@@ -86,26 +86,30 @@ func goesOn(err error) (cursor string, is bool) {
 func (f *follower) forget(cursor string) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, o := range f.feed {
-		if cursorAfter(o.Cursor, cursor) {
-			f.gone = append(f.gone, f.feed[i:]...)
-			f.feed = f.feed[:i:i]
-			break
-		}
+	for len(f.feed) > 0 && cursorAfter(f.feed[len(f.feed)-1].Cursor, cursor) {
+		f.gone = append(f.gone, f.feed[len(f.feed)-1])
+		f.feed = f.feed[:len(f.feed)-1]
 	}
 	return cursor
 }
 
-// cursorAfter compares cursors by their numbers. To a service they are opaque: it keeps each beside what it did.
+// cursorAfter compares two cursors of one timeline by their numbers; everything is after no cursor. To a service they
+// are opaque: it keeps each beside what it did.
 func cursorAfter(a, b string) bool {
-	numbers := func(cursor string) (all []int64) {
-		for part := range strings.SplitSeq(cursor, ".") {
-			n, _ := strconv.ParseInt(part, 10, 64)
+	if b == "" {
+		return true
+	}
+	timeline, _, _ := strings.Cut(b, ".")
+	return strings.HasPrefix(a, timeline+".") && slices.Compare(cursorNumbers(a), cursorNumbers(b)) > 0
+}
+
+func cursorNumbers(cursor string) (all []int64) {
+	for i, part := range strings.Split(cursor, ".") {
+		if n, err := strconv.ParseInt(part, 10, 64); err == nil && i > 0 {
 			all = append(all, n)
 		}
-		return all
 	}
-	return slices.Compare(numbers(a), numbers(b)) > 0
+	return all
 }
 
 func (f *follower) all() []Outcome {
