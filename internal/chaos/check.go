@@ -147,7 +147,12 @@ func (r *run) happened(samples []sample) []Happened {
 	slices.SortFunc(r.started, func(a, b Happened) int { return cmp.Compare(a.From, b.From) })
 	for i := range r.started {
 		h := &r.started[i]
-		h.Recovery, h.Seen = recovery(samples, h.To)
+		if byName(h.Fault).Early {
+			h.Recovery, h.Seen = recovery(samples, h.From+apart)
+			h.Recovery += apart
+		} else {
+			h.Recovery, h.Seen = recovery(samples, h.To)
+		}
 		for j, other := range r.started {
 			// what another fault holds up says nothing about this one
 			h.Seen = h.Seen && (i == j || other.To < h.From-apart || other.From > h.To+h.Recovery)
@@ -208,6 +213,9 @@ func findRows(e *evidence) (found []string) {
 		want := 0
 		if is && a.mayRow {
 			want = 1
+		}
+		if a.mayRow && !a.row && a.without {
+			want = min(1, e.state.Rows[key]) // which of the calls came first is unknown
 		}
 		if n := e.state.Rows[key]; n != want {
 			found = append(found, fmt.Sprintf("%s: %d business rows, want %d; the request is there: %v", key, n, want, is))

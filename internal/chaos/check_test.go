@@ -60,7 +60,7 @@ func TestReduce(t *testing.T) {
 func TestGapAndRecovery(t *testing.T) {
 	t.Parallel()
 	at := func(ms int, up, due bool, settled int64) sample {
-		return sample{time.Duration(ms) * time.Millisecond, up, due, settled}
+		return sample{at: time.Duration(ms) * time.Millisecond, up: up, due: due, settled: settled}
 	}
 	samples := []sample{
 		at(0, true, true, 1),
@@ -167,7 +167,8 @@ func TestChecks(t *testing.T) {
 		},
 		"progress": func(e *evidence) {
 			e.bound = time.Second
-			e.samples = []sample{{0, true, true, 1}, {time.Second, true, true, 1}, {3 * time.Second, true, true, 1}}
+			look := func(at time.Duration) sample { return sample{at: at, up: true, due: true, settled: 1} }
+			e.samples = []sample{look(0), look(time.Second), look(3 * time.Second)}
 		},
 	}
 	for _, c := range checks {

@@ -22,13 +22,14 @@ type Fault struct {
 	Least, Most time.Duration // how long it lasts
 	Args        []string      // one of these
 	Asked       bool          // only in plans that name it: it takes long
+	Early       bool          // the system recovers while it lasts: that is counted from its beginning
 	do          func(context.Context, *run, Step) error
 }
 
 // Faults are all that the bench knows, in the order of docs/reliability.md.
 func Faults() []Fault {
 	return slices.Concat(processFaults, postgresFaults, standbyFaults, clockFaults, diskFaults, networkFaults,
-		poolerFaults, databaseFaults, settingFaults, poisonFaults)
+		poolerFaults, databaseFaults, settingFaults, poisonFaults, memoryFaults)
 }
 
 func byName(name string) Fault {
@@ -89,11 +90,12 @@ var processFaults = []Fault{
 	{
 		Name:  "freeze-long",
 		Does:  "SIGSTOP in the middle of a batch, for longer than Postgres waits",
-		Asked: true,
+		Asked: true, Early: true,
 		Least: 36 * time.Second,
 		Most:  40 * time.Second,
 		Args:  []string{string(faultpoint.AfterClaim), string(faultpoint.BeforeCommit)},
-		Holds: "Another worker takes the lane after 30 s. The woken one writes nothing.",
+		Holds: "Another worker takes the lane when Postgres has ended the transaction, after 30 s: the recovery counts " +
+			"from the freeze. The woken one writes nothing.",
 		do: func(ctx context.Context, r *run, s Step) error {
 			err := r.atPoint(ctx, s, "stop")
 			r.thaw()

@@ -82,6 +82,7 @@ type asked struct {
 	lastError string
 	row       bool // a call that was answered with ok wrote a business row
 	mayRow    bool // a call that may have happened wrote one
+	without   bool // a call that was answered with ok wrote none: it came through another door
 }
 
 // byKey sums up the calls of each key. Calls that misuse a key are no part of it.
@@ -104,6 +105,7 @@ func byKey(calls []Call) map[string]*asked {
 			}
 			a.ok++
 			a.row = a.row || c.Row
+			a.without = a.without || !c.Row
 			a.mayRow = a.mayRow || c.Row
 		case Unknown:
 			a.unknown++

@@ -107,6 +107,16 @@ func (p *process) keep() {
 	}
 }
 
+// count is how often the process was started.
+func (p *process) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.starts
+}
+
+// says tells whether a text is in the end of its log.
+func (p *process) says(text string) bool { return strings.Contains(p.log.String(), text) }
+
 // signal sends the process a signal. It does nothing if it is not running.
 func (p *process) signal(signal syscall.Signal) {
 	p.mu.Lock()

@@ -185,16 +185,19 @@ func (r *Results) total(text *strings.Builder) {
 		all.Refused += run.Refused
 		all.Unknown += run.Unknown
 		all.Violations += run.Violations
+		all.Lost += run.Lost
+		all.Lost += run.Lost
 		faults += run.Faults
 		if run.Standstill > all.Standstill {
 			all.Standstill, all.Cause, all.Seed = run.Standstill, run.Cause, run.Seed
 		}
 	}
 	fmt.Fprintf(text, "## What came of it\n\n| | |\n|---|---|\n| runs | %d, %.0f minutes of load |\n| faults | %d |\n"+
-		"| requests | %d |\n| calls of clients | %d ok, %d refused, %d unknown |\n| violations | **%d** |\n"+
+		"| requests | %d |\n| calls of clients | %d ok, %d refused, %d unknown |\n| violations, [judged one by one](decisions/017-fault-bench.md) | **%d** |\n"+
+		"| lost by failovers to an asynchronous standby, each listed | %d |\n"+
 		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n", len(r.Runs), all.Seconds/60, faults,
 		all.Requests,
-		all.OK, all.Refused, all.Unknown, all.Violations, all.Standstill, all.Seed, all.Cause)
+		all.OK, all.Refused, all.Unknown, all.Violations, all.Lost, all.Standstill, all.Seed, all.Cause)
 }
 
 func (r *Results) faultTable(text *strings.Builder) {
@@ -274,6 +277,8 @@ const reportTail = `## What is not promised
 - A worker that is frozen in the middle of a batch keeps its lane until Postgres ends its transaction, after 30 seconds.
 - A request that is alone in its batch and is cut off from outside twice in a row (its session is ended, its statement cancelled) has a failed
   attempt: it waits for its next one, and later requests pass it by.
-- Order across lanes, and of requests that are scheduled for later or tried again.
+- Order across lanes, of requests that are scheduled for later or tried again, and of those that were asked for before and after the server's clock was set.
+- A failover to an asynchronous standby loses what the standby lacks. Nobody fences an old primary that comes back: ` + "`worker doctor`" + ` tells of it if its
+  connection string names both servers, and workers that know only the old one go on there.
 - Full disks need root, failovers and clocks need the programs beside Postgres and libfaketime: where they are missing the bench says "skipped".
 `

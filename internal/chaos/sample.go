@@ -18,6 +18,7 @@ type sample struct {
 	up      bool // the database answered
 	due     bool // there was a job to be settled
 	settled int64
+	note    string // what the sessions of the workers do, when nothing has been settled for a while
 }
 
 // progressSQL reads two indexes, whatever the size of the tables. What is settled is counted by the rows of
@@ -27,6 +28,16 @@ const progressSQL = `
 	               AND j.kind <> 'payment.unheard_of' AND j.scheduled_at <= now()),
 	       coalesce((SELECT l.number % 100000000000000000 FROM lastseat.outcome_log l
 	                 ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT 1), 0)`
+
+const (
+	noteAfter = 3 * time.Second
+	noteSQL   = `
+	SELECT coalesce(string_agg(format('%s: %s %s%s: %s', a.application_name, a.state, a.wait_event,
+	         ' blocked by ' || nullif(array_to_string(pg_blocking_pids(a.pid), ','), ''),
+	         left(regexp_replace(a.query, '\s+', ' ', 'g'), 60)), '; ' ORDER BY a.application_name),
+	       'no session of a lane')
+	FROM pg_stat_activity a WHERE a.usename = 'bench_worker' AND a.application_name = 'lastseat lane'`
+)
 
 // sampler looks at the progress all the time.
 type sampler struct {
@@ -44,6 +55,8 @@ func (s *sampler) run(ctx context.Context) {
 			_ = conn.Close(background)
 		}
 	}()
+	moved, noted := time.Now(), time.Time{}
+	last := int64(0)
 	for ctx.Err() == nil {
 		now := sample{}
 		limited, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -53,6 +66,12 @@ func (s *sampler) run(ctx context.Context) {
 		if conn != nil {
 			err := conn.QueryRow(limited, progressSQL).Scan(&now.due, &now.settled)
 			now.up = err == nil
+			if !now.due || now.settled != last {
+				moved, last = time.Now(), now.settled
+			} else if now.up && time.Since(moved) > noteAfter && time.Since(noted) > time.Second {
+				noted = time.Now()
+				_ = conn.QueryRow(limited, noteSQL).Scan(&now.note)
+			}
 		}
 		cancel()
 		now.at = time.Since(s.since)
@@ -74,11 +93,12 @@ type Gap struct {
 	From, To time.Duration
 	Down     time.Duration // how much of it the database did not answer
 	Cause    string        // the faults of that time
+	Notes    []string      // what the workers did meanwhile
 }
 
 func (g Gap) String() string {
-	return fmt.Sprintf("%v at %v (%v of it the database was away): %s", (g.To - g.From).Round(time.Millisecond),
-		g.From.Round(time.Millisecond), g.Down.Round(time.Millisecond), g.Cause)
+	return fmt.Sprintf("%v at %v (%v of it the database was away): %s %q", (g.To - g.From).Round(time.Millisecond),
+		g.From.Round(time.Millisecond), g.Down.Round(time.Millisecond), g.Cause, g.Notes)
 }
 
 // longestGap finds the longest time between two samples with something settled in between, as long as something was due
@@ -100,6 +120,9 @@ func longestGap(samples []sample) (longest Gap) {
 		}
 		if !s.up && i > 0 {
 			now.Down += s.at - samples[i-1].at
+		}
+		if s.note != "" {
+			now.Notes = append(now.Notes, s.note)
 		}
 		if now.To = s.at; now.To-now.From > longest.To-longest.From {
 			longest = now

@@ -43,6 +43,9 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	if err := limitMemory(); err != nil {
+		return err
+	}
 	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))
 	if err != nil {
 		return err
@@ -77,6 +80,8 @@ func misbehave(ctx context.Context, tx pgx.Tx, args poison) (outbox.Result, erro
 	switch args.How {
 	case "exit":
 		os.Exit(3)
+	case "grow":
+		grow()
 	case "panic":
 		panic("the handler panics")
 	case "slow":
