@@ -55,7 +55,8 @@ func TestRehearse(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer := ""
-	if out, err := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", "postgres-whole")).Output(); err == nil {
+	whole := exec.CommandContext(t.Context(), filepath.Join(root, "scripts", "postgres-whole"))
+	if out, err := whole.Output(); err == nil {
 		newer = strings.TrimSpace(string(out))
 	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/1[4-7]/bin")
