@@ -193,7 +193,8 @@ func (r *Results) total(text *strings.Builder) {
 		}
 	}
 	fmt.Fprintf(text, "## What came of it\n\n| | |\n|---|---|\n| runs | %d, %.0f minutes of load |\n| faults | %d |\n"+
-		"| requests | %d |\n| calls of clients | %d ok, %d refused, %d unknown |\n| violations, [judged one by one](decisions/017-fault-bench.md) | **%d** |\n"+
+		"| requests | %d |\n| calls of clients | %d ok, %d refused, %d unknown |\n"+
+		"| violations, [judged one by one](decisions/017-fault-bench.md) | **%d** |\n"+
 		"| lost by failovers to an asynchronous standby, each listed | %d |\n"+
 		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n", len(r.Runs), all.Seconds/60, faults,
 		all.Requests,
