@@ -117,19 +117,21 @@ func (s *state) voidAsked(p *payment, job outbox.Job) (outbox.Result, error) {
 
 // expire is the worker's own request for an authorization by card that has run out: the processor lets go of it first,
 // and then its money is released here. Nobody else can ask for it; lastseat.expire_by_card makes it.
-type expire struct{ payment string }
+type expire struct {
+	Payment string `json:"payment"`
+}
 
 // kindExpire is the kind of an expire, and of the record of an authorization that is not by card.
 const kindExpire = "payment.expire"
 
 func decodeExpire(args []byte) (operation, error) {
 	var e expire
-	return &e, decodeOfPayment(args, &e.payment, nil)
+	return &e, decodeOfPayment(args, &e.Payment, nil)
 }
 
-func (e *expire) needs(s *state) { s.money.needPayment(e.payment) }
+func (e *expire) needs(s *state) { s.money.needPayment(e.Payment) }
 
-func (e *expire) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(e.payment) }
+func (e *expire) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(e.Payment) }
 
 // returnedAgain is after how long a processor that has not let go of an expired authorization is asked again.
 const returnedAgain = 10 * time.Minute
@@ -138,8 +140,8 @@ const returnedAgain = 10 * time.Minute
 // back, since a payment that has expired here keeps no money there. If the processor refuses, the money stays reserved
 // here, and it is asked again later; a Return looks first, so a new key does no harm.
 func (e *expire) apply(s *state, job outbox.Job) (outbox.Result, error) {
-	p := s.money.payments[e.payment]
-	if p == nil || p.calling != job.Key || job.Key != expiryKey(e.payment) {
+	p := s.money.payments[e.Payment]
+	if p == nil || p.calling != job.Key || job.Key != expiryKey(e.Payment) {
 		return outbox.Reject(outbox.CodeInvalidArgs, map[string]string{
 			"error": "nobody can ask for this: the worker does when it is time",
 		}), nil

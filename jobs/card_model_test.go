@@ -79,7 +79,7 @@ func (h *cardHistory) lane() {
 	for len(h.s.money.letGo) > 0 {
 		id := h.s.money.letGo[0]
 		h.s.money.letGo = h.s.money.letGo[1:]
-		h.ask(expiryKey(id), &expire{payment: id})
+		h.ask(expiryKey(id), &expire{Payment: id})
 	}
 }
 

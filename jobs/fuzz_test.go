@@ -109,6 +109,8 @@ func inOrder(o operation) bool {
 		return id(o.Payment) && o.Amount >= 0
 	case *Void:
 		return id(o.Payment)
+	case *expire:
+		return id(o.Payment)
 	case *Refund:
 		return id(o.Payment) && o.Amount >= 0
 	case *Reverse:

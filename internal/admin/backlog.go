@@ -110,7 +110,8 @@ const (
 	// One number each, so that a role that may not see something gets 0 for it.
 	figuresSQL = `
 	SELECT coalesce((SELECT extract(epoch FROM now() - p.expires_at) FROM lastseat.payments p
-	                 WHERE p.status = 'authorized' AND p.calling IS NULL AND p.expires_at < now() AND isfinite(p.expires_at)
+	                 WHERE p.status = 'authorized' AND p.calling IS NULL AND p.expires_at < now()
+	                   AND isfinite(p.expires_at)
 	                 ORDER BY p.expires_at, p.id LIMIT 1), 0)::float8,
 	       coalesce((SELECT extract(epoch FROM now() - r.expires_at) FROM lastseat.reservations r
 	                 WHERE r.status IN ('held', 'waiting') AND r.expires_at < now() AND isfinite(r.expires_at)

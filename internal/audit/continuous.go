@@ -18,8 +18,8 @@ import (
 // reads by key, so a round costs the same in a database of any size.
 //
 // How far it has come it keeps in memory, with the hash of the last link: so whoever can write the whole database can't
-// have it believe in another past while the process lives. A new one begins with the links of the last hour. [Run] proves
-// what it does not: rows that were changed after they had been proved, and rows that no link names.
+// have it believe in another past while the process lives. A new one begins with the links of the last hour.
+// [Run] proves what it does not: rows that were changed after they had been proved, and rows that no link names.
 type Continuous struct {
 	// Rows is how many rows a round proves, or a few links more; default 50,000.
 	Rows int
