@@ -114,6 +114,7 @@ func (l *lane) work(ctx, stop context.Context, drain bool) error {
 			return err
 		}
 	}
+	l.leave(ctx) // its row may still name this session: a fence fails at any lock on the row
 	return nil
 }
 
