@@ -20,8 +20,8 @@ const (
 	watchLingers = 50 * time.Millisecond
 	// unlistenLimit is how long a watch tries to leave its connection as it was.
 	unlistenLimit = time.Second
-	// mostShared is how many keys one may wait for on the pool's shared watch. Who waits for more has a watch of his own:
-	// the others need not wait until so many have been read.
+	// mostShared is how many keys a call may wait for on the pool's shared watch. A call with more keys gets a watch of
+	// its own, so that the others don't wait until all of them have been read.
 	mostShared = 100
 )
 
@@ -221,8 +221,8 @@ func (h *watch) await(ctx context.Context, conn *pgx.Conn) (rung bool, err error
 	return false, fmt.Errorf("wait for outcomes: %w", err)
 }
 
-// look reads the outcomes of all keys of those who wait, and tells them. An error that one's keys may have caused is
-// told to him alone.
+// look reads the outcomes of all keys of those who wait, and tells them. If the statement fails, each of them is looked
+// for alone, because the keys of one of them may be the cause.
 func (h *watch) look(ctx context.Context, conn *pgx.Conn, those []*waiter) error {
 	if len(those) == 0 {
 		return nil
