@@ -295,8 +295,8 @@ func TestStopDuringAHandler(t *testing.T) {
 	stop := b.start(outbox.Settings{StopTimeout: 50 * time.Millisecond})
 	<-began
 	stop()
-	if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE state = 'available' AND attempt = 0
-		AND errors IS NULL`); n != 2 || len(b.played()) != 0 {
+	if n := one[int](b, `SELECT count(*) FROM lastseat.river_job WHERE kind = 'puzzle' AND state = 'available'
+		AND attempt = 0 AND errors IS NULL`); n != 2 || len(b.played()) != 0 {
 		t.Errorf("%d of 2 jobs are as they were, played %v", n, b.played())
 	}
 }

@@ -22,7 +22,7 @@ const (
 
 	firstPause   = 500 * time.Millisecond
 	longestPause = 15 * time.Second
-	watchEvery   = 200 * time.Millisecond
+	watchEvery   = 50 * time.Millisecond
 )
 
 // Option changes how a migration waits for locks.
@@ -78,6 +78,7 @@ func (w *waiting) timeoutSQL() string {
 // the migration, pause is 0.
 func (w *waiting) again(ctx context.Context, pause time.Duration, try func() error) error {
 	for ; ; pause = min(2*pause, longestPause) {
+		w.connect(ctx) // before the attempt, which may be over by the time that a session is open
 		watched, stop := context.WithCancel(ctx)
 		holders := make(chan string, 1)
 		go func() { holders <- w.watch(ctx, watched.Done()) }()
@@ -123,12 +124,8 @@ func (w *waiting) watch(ctx context.Context, done <-chan struct{}) (last string)
 			return last
 		case <-ticks.C:
 		}
-		if w.conn == nil || w.conn.IsClosed() {
-			conn, err := pgsession.Connect(ctx, w.config)
-			if err != nil {
-				continue
-			}
-			w.conn = conn
+		if w.connect(ctx); w.conn == nil {
+			continue
 		}
 		w.mu.Lock()
 		pids := slices.Clone(w.pids)
@@ -136,6 +133,17 @@ func (w *waiting) watch(ctx context.Context, done <-chan struct{}) (last string)
 		if seen := blockers(ctx, w.conn, pids); seen != "" {
 			last = seen
 		}
+	}
+}
+
+// connect opens the session that looks, unless there is one. Where Postgres gives none, nobody is named.
+func (w *waiting) connect(ctx context.Context) {
+	if w.conn != nil && !w.conn.IsClosed() {
+		return
+	}
+	w.conn = nil
+	if conn, err := pgsession.Connect(ctx, w.config); err == nil {
+		w.conn = conn
 	}
 }
 
