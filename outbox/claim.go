@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ type claimed struct {
 	request    request
 	fate       fate
 	waits      *Row // that it waits for; nil: it does not
+
+	traceparent string // of who asked for it; empty: not known, or nobody wants to know
 
 	called bool          // its request has called, or may have
 	call   *lastCall     // of its request; nil: there is none
@@ -108,7 +111,11 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 	if faultpoint.Sabotaged(faultpoint.Unordered) {
 		order = strings.NewReplacer("c.priority, ", "c.id % 3, ", "ORDER BY j.", "ORDER BY j.id % 3, j.").Replace(order)
 	}
-	rows, err := b.tx.Query(ctx, claimSQL+b.filterSQL()+order, b.bound.args(b.args(limit)))
+	sql := claimSQL + b.filterSQL() + order
+	if b.settings.Tracer != nil {
+		sql = traced.Replace(sql)
+	}
+	rows, err := b.tx.Query(ctx, sql, b.bound.args(b.args(limit)))
 	if err != nil {
 		return fmt.Errorf("claim: %w", err)
 	}
@@ -118,10 +125,14 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 		if bytes > mostBytes {
 			return c, nil // read past the rest
 		}
-		err := row.Scan(&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
+		into := []any{&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.request.spelled, &c.request.requestedAt,
-			&c.called, &c.fingerprint, &c.size)
+			&c.called, &c.traceparent, &c.fingerprint, &c.size}
+		if b.settings.Tracer == nil {
+			into = slices.Delete(into, len(into)-3, len(into)-2)
+		}
+		err := row.Scan(into...)
 		c.Attempt++
 		if bytes += len(c.Args); bytes <= mostBytes || bytes == len(c.Args) {
 			kept++

@@ -76,12 +76,16 @@ const enqueueSQL = `SELECT r.key, r.kind, r.status, r.duplicate FROM lastseat.en
 // EnqueueMany asks for several requests in their order and in one round trip: for all of them or, with an error,
 // for none. Its errors are those of [Enqueue], as a [*RequestError] that says which request it was.
 //
+// If ctx has a sampled span of OpenTelemetry, the requests carry its trace context: a worker that traces adds
+// their outcome to the trace.
+//
 // db is the caller's transaction. On a connection or a pool the requests are a transaction of their own.
 func EnqueueMany(ctx context.Context, db BatchSender, requests []Request) ([]Receipt, error) {
 	if len(requests) == 0 {
 		return nil, nil
 	}
 	batch := &pgx.Batch{}
+	queueTrace(ctx, batch)
 	receipts := make([]Receipt, len(requests))
 	failed := -1
 	for i, request := range requests {

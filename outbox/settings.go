@@ -33,6 +33,8 @@ type Settings struct {
 	ReplyLimit time.Duration
 	// Observer is told what the lanes do; default nil: nobody is.
 	Observer Observer
+	// Tracer is told about requests that carry a trace context; default nil: nobody is, and the lane reads none.
+	Tracer Tracer
 
 	// Calls are the times of calls; see [RegisterCall].
 	Calls CallTimes

@@ -197,6 +197,7 @@ func (l *lane) settled(ctx context.Context, b *batch) int {
 	n := l.stats.count(b)
 	l.behind.settled += n
 	l.observeBatch(b, n)
+	l.traceBatch(b)
 	l.refused.count(b)
 	if n > 0 {
 		l.stalls = 0

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "102f5b9a57ce8cd8ad4e6e33d99e434f5947025bd28caaa3a5f64c657dba3b60"
+	functionsDigest  = "404681686a4cddcac78dada01a86be7d798256e9f264e59a147d7436425ae5f8"
 )
 
 //go:embed migrations/*.sql functions/*.sql

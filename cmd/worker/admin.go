@@ -16,7 +16,7 @@ import (
 
 // watchedWorker is newWorker, and the worker's own server if LASTSEAT_ADMIN_ADDR says where. stop ends the server.
 func (p *program) watchedWorker(
-	ctx context.Context, pool *pgxpool.Pool, loaded config.Config, auditor *auditor,
+	ctx context.Context, pool *pgxpool.Pool, loaded config.Config, auditor *auditor, tracer outbox.Tracer,
 ) (worker *outbox.Worker, stop func(), err error) {
 	var told observers
 	var audited func() admin.AuditStatus
@@ -24,7 +24,7 @@ func (p *program) watchedWorker(
 		told, audited = append(told, auditor), auditor.Status
 	}
 	if loaded.AdminAddr == "" {
-		return p.newWorker(pool, loaded, told.orNil()), func() {}, nil
+		return p.newWorker(pool, loaded, watchers{told.orNil(), tracer}), func() {}, nil
 	}
 	own, err := admin.NewPool(ctx, pool)
 	if err != nil {
@@ -34,7 +34,7 @@ func (p *program) watchedWorker(
 		Kinds: kindNames(), Lanes: loaded.Lanes, Version: cli.Version(), Pool: own,
 		Stats: func() outbox.Snapshot { return worker.Stats() }, Audit: audited,
 	})
-	worker = p.newWorker(pool, loaded, append(told, metrics))
+	worker = p.newWorker(pool, loaded, watchers{append(told, metrics), tracer})
 	server, err := admin.Listen(ctx, admin.Options{
 		Address: loaded.AdminAddr, ViewerToken: loaded.AdminViewerToken, OperatorToken: loaded.AdminOperatorToken,
 		CertFile: loaded.AdminTLSCert, KeyFile: loaded.AdminTLSKey, ProxyURL: loaded.AdminProxyURL,

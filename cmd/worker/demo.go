@@ -87,7 +87,7 @@ func (p *program) demo(ctx context.Context, loaded config.Config, pool *pgxpool.
 		return err
 	}
 	p.say("\n3. A worker settles what was asked for, in order, each once.\n")
-	worker := p.newWorker(pool, loaded, nil)
+	worker := p.newWorker(pool, loaded, watchers{})
 	if err := worker.Drain(ctx); err != nil {
 		return err
 	}

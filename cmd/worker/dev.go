@@ -59,7 +59,7 @@ River UI has no login, and can cancel and delete jobs. So it only listens on thi
 				group, ctx := errgroup.WithContext(ctx)
 				group.Go(func() error { return p.serveUI(ctx, pool, ui, p.logger(loaded)) })
 				group.Go(func() error { return processor.serve(ctx, listener, p.streams.Err, p.logger(loaded)) })
-				group.Go(func() error { return p.newWorker(pool, loaded, nil).Run(ctx) })
+				group.Go(func() error { return p.newWorker(pool, loaded, watchers{}).Run(ctx) })
 				return group.Wait()
 			})
 		},

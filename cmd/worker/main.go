@@ -111,10 +111,14 @@ func (p *program) logger(loaded config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.streams.Err, options))
 }
 
-// newWorker makes the worker of the built-in kinds. observer may be nil.
-func (p *program) newWorker(
-	pool *pgxpool.Pool, loaded config.Config, observer outbox.Observer,
-) *outbox.Worker {
+// watchers are told what the lanes do. Each may be nil.
+type watchers struct {
+	observer outbox.Observer
+	tracer   outbox.Tracer
+}
+
+// newWorker makes the worker of the built-in kinds.
+func (p *program) newWorker(pool *pgxpool.Pool, loaded config.Config, told watchers) *outbox.Worker {
 	kinds := &outbox.Kinds{}
 	jobs.Register(kinds)
 	if gateway := loaded.Stripe(); gateway != nil {
@@ -125,6 +129,7 @@ func (p *program) newWorker(
 	return outbox.NewWorker(pool, kinds, outbox.Settings{
 		Lanes: loaded.Lanes, Batch: loaded.Batch, TxRetries: loaded.TxRetries, Isolation: pgx.TxIsoLevel(loaded.Isolation),
 		KeepCompleted: loaded.KeepCompleted, Poll: loaded.Poll, StopTimeout: loaded.StopTimeout, Logger: logger,
-		HoldLimit: loaded.HoldLimit, ReplyLimit: loaded.ReplyLimit, Observer: observer,
+		HoldLimit: loaded.HoldLimit, ReplyLimit: loaded.ReplyLimit, Observer: told.observer,
+		Tracer: told.tracer,
 	})
 }

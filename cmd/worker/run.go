@@ -39,7 +39,12 @@ reconnects when the database has been away.`,
 			if err != nil {
 				return err
 			}
-			worker, stop, err := p.watchedWorker(ctx, pool, loaded, auditor)
+			tracer, flush, err := p.tracer(ctx, loaded)
+			if err != nil {
+				return err
+			}
+			defer flush()
+			worker, stop, err := p.watchedWorker(ctx, pool, loaded, auditor, tracer)
 			if err != nil {
 				return err
 			}

@@ -46,6 +46,9 @@ type Config struct {
 
 	AuditEvery time.Duration `env:"LASTSEAT_AUDIT_EVERY" envDefault:"1m"` // 0: worker run does not audit
 
+	// TraceKeys: spans have keys and the text of errors. The variables OTEL_... say where traces go.
+	TraceKeys bool `env:"LASTSEAT_TRACE_KEYS"`
+
 	AdminAddr          string `env:"LASTSEAT_ADMIN_ADDR"` // where the worker's own server listens; empty: nowhere
 	AdminViewerToken   string `env:"LASTSEAT_ADMIN_VIEWER_TOKEN"`
 	AdminOperatorToken string `env:"LASTSEAT_ADMIN_OPERATOR_TOKEN"`

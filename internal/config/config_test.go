@@ -75,7 +75,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		KeepCompleted: time.Hour,
 		Poll:          10 * time.Millisecond, StopTimeout: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
 		HoldLimit: 100 * time.Millisecond, ReplyLimit: time.Minute, Relay: "nats://broker:4222",
-		RetainURL: url, RetainEvery: 24 * time.Hour, AuditEvery: time.Second,
+		RetainURL: url, RetainEvery: 24 * time.Hour, AuditEvery: time.Second, TraceKeys: true,
 		StripeKey: "sk_test_x", StripeURL: "http://127.0.0.1:1",
 	}
 	got, err := config.Load([]string{
@@ -84,7 +84,8 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"LASTSEAT_KEEP_COMPLETED=1h", "LASTSEAT_POLL=10ms", "LASTSEAT_STOP_TIMEOUT=1m30s", "LASTSEAT_LOG_LEVEL=DEBUG",
 		"LASTSEAT_HOLD_LIMIT=100ms", "LASTSEAT_REPLY_LIMIT=1m",
 		"LASTSEAT_LOG_FORMAT=json", "LASTSEAT_RELAY=nats://broker:4222", "LASTSEAT_RETAIN_URL=" + url,
-		"LASTSEAT_RETAIN_EVERY=24h", "LASTSEAT_AUDIT_EVERY=1s", "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x",
+		"LASTSEAT_RETAIN_EVERY=24h", "LASTSEAT_AUDIT_EVERY=1s", "LASTSEAT_TRACE_KEYS=true",
+		"LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x",
 		"LASTSEAT_PROCESSOR_STRIPE_URL=http://127.0.0.1:1",
 	}, true)
 	if err != nil || got != want {
@@ -105,6 +106,7 @@ var bad = map[string][]string{
 	"LASTSEAT_TX_RETRIES":     {"0", "is 0: 1 to 100"},
 	"LASTSEAT_ISOLATION":      {"repeatable read", `"serializable" or "read committed"`},
 	"LASTSEAT_KEEP_COMPLETED": {"-1s", "0s or longer"},
+	"LASTSEAT_TRACE_KEYS":     {"maybe", `is "maybe"`},
 	"LASTSEAT_POLL":           {"1", `is "1"`}, // no unit
 	"LASTSEAT_STOP_TIMEOUT":   {"0s", "longer than 0s"},
 	"LASTSEAT_HOLD_LIMIT":     {"99ms", "100ms or longer"},

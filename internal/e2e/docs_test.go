@@ -23,8 +23,9 @@ import (
 const root = "../.."
 
 // guides are the documents whose blocks of SQL and shell commands a reader runs from top to bottom.
-var guides = []string{"README.md", "docs/checkout.md", "docs/command-line.md", "docs/operations.md",
-	"docs/outcomes.md", "docs/outside.md", "docs/payments.md", "docs/quickstart.md", "docs/reservations.md"}
+var guides = []string{"README.md", "docs/checkout.md", "docs/command-line.md", "docs/monitoring.md",
+	"docs/operations.md", "docs/outcomes.md", "docs/outside.md", "docs/payments.md", "docs/quickstart.md",
+	"docs/reservations.md"}
 
 // notRun are the documents that have such blocks for another reason.
 var notRun = map[string]string{

@@ -129,6 +129,7 @@ DECLARE
                                         AND plain_args(enqueue.kind, enqueue.args)
                                         AND coalesce(enqueue.scheduled_at < '10000-01-01 00:00:00Z', true), false);
     job    CONSTANT bigint := nextval('river_job_id_seq');
+    trace  CONSTANT text := left(current_setting('lastseat.traceparent', true), 56); -- for a worker's spans
     mark   bytea;
     writer xid8;
     asked  timestamptz;
@@ -171,10 +172,12 @@ BEGIN
         PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, greatest(enqueue.scheduled_at, asked));
     END IF;
 
-    INSERT INTO river_job (id, kind, queue, args, state, scheduled_at)
+    INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
     VALUES (job, enqueue.kind, enqueue.queue, enqueue.args || jsonb_build_object('key', enqueue.key),
             CASE WHEN enqueue.scheduled_at > asked THEN 'scheduled' ELSE 'available' END::river_job_state,
-            greatest(enqueue.scheduled_at, asked));
+            greatest(enqueue.scheduled_at, asked),
+            CASE WHEN trace ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+                 THEN jsonb_build_object('traceparent', trace) ELSE '{}' END);
     IF NOT plain OR NOT pg_try_advisory_xact_lock_shared(doorbell('lastseat')) THEN
         PERFORM ring(enqueue.queue);
     END IF;
@@ -241,6 +244,7 @@ DECLARE
     writer  CONSTANT xid8 := pg_current_xact_id(); -- before the time, as in enqueue
     asked   CONSTANT timestamptz := clock_timestamp();
     names   CONSTANT text[] := '{kind,key,args,scheduled_at,queue}';
+    trace   CONSTANT text := left(current_setting('lastseat.traceparent', true), 56);
     element jsonb;
     n       integer := 0; -- of the element that is looked at
     total   bigint;
@@ -335,9 +339,11 @@ BEGIN
         END IF;
     END LOOP;
 
-    INSERT INTO river_job (id, kind, queue, args, state, scheduled_at)
+    INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
     SELECT a.job, a.kind, a.queue, a.args || jsonb_build_object('key', a.key),
-           CASE WHEN a.at > asked THEN 'scheduled' ELSE 'available' END::river_job_state, a.at
+           CASE WHEN a.at > asked THEN 'scheduled' ELSE 'available' END::river_job_state, a.at,
+           CASE WHEN trace ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+                THEN jsonb_build_object('traceparent', trace) ELSE '{}' END
     FROM unnest(jobs, kinds, queues, args, keys, times, fresh) AS a(job, kind, queue, args, key, at, fresh)
     WHERE a.fresh ORDER BY a.job;
     PERFORM ring(rung.queue)
