@@ -144,6 +144,10 @@ kustomize-check: go $(KUSTOMIZE) $(VALIDATE) ## deploy/kustomize builds, and is 
 	@built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && $(KUSTOMIZE) build deploy/kustomize -o "$$built/all.yaml" && \
 		$(VALIDATE) "$$built/all.yaml"
 
+.PHONY: promtool-check
+promtool-check: go ## each alarm fires and each panel of the dashboard has data, says Prometheus's checker
+	@scripts/promtool-check
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf bin dist .tools

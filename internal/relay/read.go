@@ -22,9 +22,8 @@ type DB interface {
 
 const readSQL = `
 	SELECT current_database()::text, cursor, key, kind, status, coalesce(code, ''), detail::text, attempts, job_id,
-	       requested_at, settled_at,
-	       (SELECT r.ordering FROM lastseat.requests r WHERE r.key = o.key)
-	FROM lastseat.outcomes_since($1, $2) o`
+	       requested_at, settled_at
+	FROM lastseat.outcomes_since($1, $2)`
 
 // read returns the events behind a cursor, at most so many, in the order in which they were settled.
 func read(ctx context.Context, db DB, cursor string, most int) ([]Event, error) {
@@ -34,10 +33,10 @@ func read(ctx context.Context, db DB, cursor string, most int) ([]Event, error) 
 	}
 	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Event, error) {
 		var database, cursor string
-		var detail, ordering *string
+		var detail *string
 		var o outbox.Outcome
 		err := row.Scan(&database, &cursor, &o.Key, &o.Kind, &o.Status, &o.Code, &detail, &o.Attempts, &o.JobID,
-			&o.RequestedAt, &o.SettledAt, &ordering)
+			&o.RequestedAt, &o.SettledAt)
 		if err != nil {
 			return Event{}, err
 		}
@@ -46,11 +45,7 @@ func read(ctx context.Context, db DB, cursor string, most int) ([]Event, error) 
 		}
 		o.RequestedAt = o.RequestedAt.UTC()
 		*o.SettledAt = o.SettledAt.UTC()
-		event, err := newEvent(database, cursor, o)
-		if event.Ordering = o.Key; ordering != nil {
-			event.Ordering = *ordering
-		}
-		return event, err
+		return newEvent(database, cursor, o)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read outcomes: %w", outbox.ContractError(err))
