@@ -8,16 +8,21 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// aheadSQL moves available jobs to now that were made at a time that is still to come: since then somebody has set the
-// server's clock back, and they would wait until it has come so far again. Their order among each other stays, by their
-// ids. River makes scheduled jobs available up to 5 s ahead of their time, so a smaller step back is waited for. A job
-// that is scheduled for a time keeps that time.
+// aheadSQL moves available jobs to now whose time is still to come though they were asked for now: since then somebody
+// has set the server's clock back, and they would wait until it has come so far again. Their order among each other
+// stays, by their ids. River makes scheduled jobs available up to 5 s ahead of their time, so a smaller step back is
+// waited for. A job that is scheduled for a time keeps that time: it was asked for in the past, and was neither tried
+// nor has it called anybody yet. The clock may step in the middle of a transaction, after created_at was taken.
 const aheadSQL = `
 	WITH ahead AS MATERIALIZED (
 		SELECT a.row FROM generate_series(1, 4) AS p(priority), LATERAL (
 			SELECT j.ctid AS row FROM lastseat.river_job j
 			WHERE j.state = 'available' AND j.queue = @queue AND j.priority = p.priority
-			  AND j.scheduled_at > now() + interval '10 s' AND j.created_at > now() + interval '10 s'
+			  AND j.scheduled_at > now() + interval '10 s'
+			  AND (j.created_at > now() + interval '10 s' OR j.attempted_at IS NOT NULL
+			    OR EXISTS (SELECT FROM lastseat.requests r WHERE r.key = j.args ->> 'key' AND r.job_id = j.id
+			               AND r.requested_at > now() + interval '10 s')
+			    OR EXISTS (SELECT FROM lastseat.calls c WHERE c.key = j.args ->> 'key'))
 			  AND j.id <> ALL (@apart::bigint[])
 			ORDER BY j.scheduled_at, j.id LIMIT @limit FOR UPDATE SKIP LOCKED) a
 	), moved AS (

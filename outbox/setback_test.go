@@ -17,7 +17,10 @@ func TestClockSetBack(t *testing.T) {
 		b.enqueue(append(keys, "scheduled")...)
 		b.exec(`UPDATE lastseat.river_job SET scheduled_at = scheduled_at + interval '2 h'`)
 		b.exec(`UPDATE lastseat.river_job SET created_at = created_at + interval '2 h'
-			WHERE args ->> 'key' <> 'scheduled'`)
+			WHERE args ->> 'key' IN ('k-0000', 'k-0003', 'k-0004')`)
+		b.exec(`UPDATE lastseat.requests SET requested_at = requested_at + interval '2 h'
+			WHERE key = 'k-0001'`) // the clock was set between the transaction's begin and the request
+		b.exec(`UPDATE lastseat.river_job SET attempted_at = created_at WHERE args ->> 'key' = 'k-0002'`) // retried by hand
 		told := &lines{}
 		b.start(outbox.Settings{Logger: told.logger()})
 		b.eventually("they are played", func() bool { return len(b.played()) == len(keys) })
