@@ -55,6 +55,7 @@ func TestAlarmsFire(t *testing.T) {
 		}
 	}
 	promtool(t, "", "check", "rules", rulesFile)
+	promtool(t, "", "check", "config", "--syntax-only", "../../deploy/compose/prometheus.yml")
 	promtool(t, "", "test", "rules", tests)
 }
 
