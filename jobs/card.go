@@ -133,7 +133,7 @@ func (e *expire) needs(s *state) { s.money.needPayment(e.Payment) }
 
 func (e *expire) touches(s *state, _ outbox.Job) []rowID { return s.money.touchesPayment(e.Payment) }
 
-// returnedAgain is after how long a processor that has not let go of an expired authorization is asked again.
+// returnedAgain is after how long a processor that has refused to let go of an expired authorization is asked again.
 const returnedAgain = 10 * time.Minute
 
 // apply settles it. It asks for the processor's [processor.Return]: what somebody has captured there by hand is given
@@ -154,7 +154,8 @@ func (e *expire) apply(s *state, job outbox.Job) (outbox.Result, error) {
 		return applied(CodeExpired, nil)
 	}
 	if job.Answer != nil {
-		if wait := p.updatedAt.Add(returnedAgain).Sub(s.now); wait > 0 {
+		wait := p.updatedAt.Add(returnedAgain).Sub(s.now)
+		if wait > 0 && job.Answer.Code != outbox.CodeNotDone { // which nobody has refused: it was never carried out
 			return outbox.Later(wait), nil
 		}
 		p.asks(job)
