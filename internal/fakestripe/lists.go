@@ -1,6 +1,7 @@
 package fakestripe
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -8,10 +9,10 @@ import (
 	"strconv"
 )
 
-// item is one object of a list.
+// item is one object of a list. Only those of the page that is asked for are made: a look may read thousands.
 type item struct {
 	id     string
-	object any
+	object func() any
 }
 
 // list is a page: the newest first, from behind starting_after on.
@@ -34,7 +35,7 @@ func list(path string, items []item, values url.Values) response {
 	more := len(items) > limit
 	data := make([]any, 0, limit)
 	for _, i := range items[:min(limit, len(items))] {
-		data = append(data, i.object)
+		data = append(data, i.object())
 	}
 	return success(map[string]any{"object": "list", "url": path, "has_more": more, "data": data})
 }
@@ -57,30 +58,34 @@ func expands(values url.Values, field string) bool {
 }
 
 func (s *Server) listIntents(_ *http.Request, values url.Values) response {
-	items := make([]item, 0)
+	items, expanded, customer := make([]item, 0), expands(values, "data.latest_charge"), values.Get("customer")
+	inRange := within(values)
 	for _, i := range slices.Backward(s.order) {
-		if within(i.created, values) && (values.Get("customer") == "" || values.Get("customer") == i.customer) {
-			items = append(items, item{i.id, i.object(expands(values, "data.latest_charge"))})
+		if inRange(i.created) && (customer == "" || customer == i.customer) {
+			items = append(items, item{i.id, func() any { return i.object(expanded) }})
 		}
 	}
 	return list("/v1/payment_intents", items, values)
 }
 
-// within tells whether a time is in the range of created[gte] and its like.
-func within(created int64, values url.Values) bool {
-	for name, fits := range map[string]func(limit int64) bool{
-		"created[gte]": func(limit int64) bool { return created >= limit },
-		"created[gt]":  func(limit int64) bool { return created > limit },
-		"created[lte]": func(limit int64) bool { return created <= limit },
-		"created[lt]":  func(limit int64) bool { return created < limit },
+// within makes a test of times by the range of created[gte] and its like.
+func within(values url.Values) func(created int64) bool {
+	from, to := int64(0), int64(math.MaxInt64)
+	for name, narrow := range map[string]func(limit int64){
+		"created[gte]": func(limit int64) { from = max(from, limit) },
+		"created[gt]":  func(limit int64) { from = max(from, limit+1) },
+		"created[lte]": func(limit int64) { to = min(to, limit) },
+		"created[lt]":  func(limit int64) { to = min(to, limit-1) },
 	} {
 		if given := values.Get(name); given != "" {
-			if limit, err := strconv.ParseInt(given, 10, 64); err != nil || !fits(limit) {
-				return false
+			limit, err := strconv.ParseInt(given, 10, 64)
+			if err != nil {
+				return func(int64) bool { return false }
 			}
+			narrow(limit)
 		}
 	}
-	return true
+	return func(created int64) bool { return from <= created && created <= to }
 }
 
 // clause is the one kind of query that is understood: metadata['name']:'value'.

@@ -107,7 +107,7 @@ func (s *Server) listRefunds(_ *http.Request, values url.Values) response {
 	of, found := make([]item, 0), false
 	for _, f := range slices.Backward(s.refunds) {
 		if wanted := values.Get("payment_intent"); wanted == "" || wanted == f.intent.id {
-			of = append(of, item{f.id, f.object()})
+			of = append(of, item{f.id, func() any { return f.object() }})
 			found = true
 		}
 	}
