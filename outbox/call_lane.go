@@ -22,14 +22,15 @@ type CallTimes struct {
 	// attempt that has run for so long has lost its process.
 	Watch time.Duration
 	Pause time.Duration // before the second attempt, doubled each time; default 1 s
-	Poll  time.Duration // how often a caller looks for work; default 100 ms
+	// Longest is the longest pause before an attempt, however many there were; default 10 minutes.
+	Longest time.Duration
+	Poll    time.Duration // how often a caller looks for work; default 100 ms
 }
-
-const longestCallPause = 10 * time.Minute
 
 func (c CallTimes) withDefaults() CallTimes {
 	orDefault(&c.Watch, 2*CallTimeout)
 	orDefault(&c.Pause, time.Second)
+	orDefault(&c.Longest, 10*time.Minute)
 	orDefault(&c.Poll, 100*time.Millisecond)
 	return c
 }
@@ -72,7 +73,7 @@ func (k *lastCall) next(now time.Time, times CallTimes) (step callStep, wait tim
 	case lost:
 		return callLost, 0
 	case Unknown:
-		pause := min(times.Pause<<min(k.attempt-1, 20), longestCallPause)
+		pause := min(times.Pause<<min(k.attempt-1, 20), times.Longest)
 		return callAgain, max(pause, k.notBefore.Time.Sub(now), 0)
 	}
 	stale := now.Sub(k.since.Time) >= times.Watch
