@@ -194,6 +194,35 @@ func retried(t *testing.T, pool *pgxpool.Pool) (n int) {
 	return n
 }
 
+// A job that waits for a row leaves the queue in another way than by the lane: an operator cancels it, or it is lost in
+// a failover to a server that lags behind. What runs out is not held up by it any longer.
+func TestWaitingJobLeavesTheQueue(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	exec(t, pool, `SELECT lastseat.open_account('payer', 'EUR', NULL), lastseat.open_account('payee', 'EUR')`)
+	ask := func(key string, args outbox.Args) {
+		t.Helper()
+		if _, err := outbox.EnqueueMany(t.Context(), pool, []outbox.Request{{Key: key, Args: args}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask("authorized", jobs.Authorize{Payment: "p", From: "payer", To: "payee", Amount: 1, Currency: "EUR",
+		ExpiresAt: time.Now().Add(2 * time.Second)})
+	drain(t, pool, outbox.Settings{})
+	stranger := strangerIn(t, pool, `SELECT FROM lastseat.accounts WHERE id = 'payer' FOR UPDATE`)
+	ask("waits", jobs.Transfer{From: "payer", To: "payee", Amount: 1, Currency: "EUR"})
+	log := &recorder{}
+	startWorker(t, pool, outbox.Settings{Logger: log.logger()})
+	log.await(t, "lastseat.accounts (id)=(payer)", "key=waits")
+	exec(t, pool, `UPDATE lastseat.river_job SET state = 'cancelled', finalized_at = now() WHERE args ->> 'key' = 'waits'`)
+	stranger.commit()
+	settle(t, pool, "waits", "lastseat:payment.expire:p")
+	if o := outcome(t, pool, "waits"); o.Code != outbox.CodeJobCancelled {
+		t.Errorf("%+v", o)
+	}
+	proven(t, pool)
+}
+
 // stranger is a session that has something locked.
 type stranger struct {
 	pool   *pgxpool.Pool // of the test

@@ -46,6 +46,7 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 		return false, false, &batchError{claiming: b.asked, err: err}
 	}
 	if len(b.jobs) == 0 {
+		l.waiting.over(b) // those that waited are cancelled, deleted, or lost with a server that another one has replaced
 		return false, false, nil
 	}
 	faultpoint.Reached(faultpoint.AfterClaim)

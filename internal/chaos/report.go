@@ -186,7 +186,6 @@ func (r *Results) total(text *strings.Builder) {
 		all.Unknown += run.Unknown
 		all.Violations += run.Violations
 		all.Lost += run.Lost
-		all.Lost += run.Lost
 		faults += run.Faults
 		if run.Standstill > all.Standstill {
 			all.Standstill, all.Cause, all.Seed = run.Standstill, run.Cause, run.Seed
