@@ -151,7 +151,14 @@ func TestInABrowser(t *testing.T) {
 
 	b.as(viewerToken)
 	b.open(address + "/")
-	b.sees("What the doctor finds")
+	b.sees("Live.")
+	give(t, pool, "while somebody watches", 100)
+	clitest.Eventually(t, "the rate to change on the page", func() bool {
+		return b.run(`document.querySelector("#live-rate").textContent`) == "0.1"
+	})
+	if got := b.run(`document.querySelector("#path-rate").getAttribute("d")`); !strings.HasPrefix(got, "M") {
+		t.Errorf("the picture of the last hour has the line %q", got)
+	}
 	b.run(`document.querySelector("#q").value = "order-10"; document.querySelector("[role=search] button").click()`)
 	b.sees("order-1042: failed")
 	b.run(`document.querySelector("main li a").click()`)

@@ -97,8 +97,9 @@ func TestPages(t *testing.T) {
 		code int
 		says []string
 	}{
-		"/":          {200, []string{"settled a second", "What the doctor finds", "transferred", "process "}},
-		"/?live":     {200, []string{`http-equiv="refresh"`}},
+		"/":          {200, []string{"settled a second", "What the doctor finds", "transferred", "process ", "in the last hour"}},
+		"/live.js":   {200, []string{"new EventSource"}},
+		"/?refresh":  {200, []string{`http-equiv="refresh"`}},
 		"/style.css": {200, []string{"prefers-color-scheme: dark"}},
 		"/request?key=" + url.QueryEscape(odd): {200, []string{"order 7 &amp; &lt;b&gt;", "payment.transfer",
 			"<strong>applied</strong>", "1250 EUR", `account?id=bank`, "worker explain"}},
@@ -139,6 +140,7 @@ func TestPages(t *testing.T) {
 				t.Errorf("%s does not say %q:\n%s", path, word, body)
 			}
 		}
+		body = strings.Replace(body, `<script src="/live.js" data-from="/live" defer></script>`, "", 1)
 		if strings.Contains(body, "<b>") || strings.Contains(body, "<script") {
 			t.Errorf("%s has what a key said as its own: %s", path, body)
 		}

@@ -26,6 +26,7 @@ type backlog struct {
 const (
 	readEvery = 5 * time.Second
 	readLimit = 3 * time.Second
+	mostDue   = 10_000 // that are counted of a queue
 )
 
 var (
@@ -89,7 +90,7 @@ const (
 	SELECT n.name,
 	       (SELECT count(*) FROM (SELECT FROM lastseat.river_job j
 	                              WHERE j.state = 'available' AND j.queue = n.name COLLATE "default"
-	                                AND j.scheduled_at <= now() LIMIT 10001) due)::float8,
+	                                AND j.scheduled_at <= now() LIMIT $1) due)::float8,
 	       coalesce((SELECT max(extract(epoch FROM now() - o.scheduled_at)) FROM generate_series(1, 4) p, LATERAL (
 	          SELECT j.scheduled_at FROM lastseat.river_job j
 	          WHERE j.state = 'available' AND j.queue = n.name COLLATE "default" AND j.priority = p
@@ -132,7 +133,7 @@ func (b *backlog) query(ctx context.Context) error {
 		var waiting, oldest float64
 		var lane int
 		var yes bool
-		rows, _ := tx.Query(ctx, queuesSQL) // ForEachRow has the error
+		rows, _ := tx.Query(ctx, queuesSQL, mostDue+1) // ForEachRow has the error
 		_, err := pgx.ForEachRow(rows, []any{&queue, &waiting, &oldest, &yes}, func() error {
 			b.add(waitingDesc, waiting, queue)
 			b.add(oldestDesc, max(0, oldest), queue)

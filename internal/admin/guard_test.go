@@ -22,6 +22,22 @@ const (
 // serve starts a server that finds nothing wrong and counts nothing.
 func serve(t *testing.T, options Options) *Server {
 	t.Helper()
+	server := listen(t, options)
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	go func() { ended <- server.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// listen makes the server of serve, which nobody has answer yet.
+func listen(t *testing.T, options Options) *Server {
+	t.Helper()
 	if options.Address == "" {
 		options.Address = "127.0.0.1:0"
 	}
@@ -40,15 +56,6 @@ func serve(t *testing.T, options Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	go func() { ended <- server.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
 	return server
 }
 

@@ -114,6 +114,10 @@ func (s *Server) pages(mux *http.ServeMux) {
 	mux.Handle("GET /style.css", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "pages/style.css")
 	}))
+	mux.Handle("GET /live", s.guard.viewers(s.live))
+	mux.Handle("GET /live.js", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, files, "pages/live.js")
+	}))
 }
 
 const pageLimit = 8 * time.Second
@@ -122,7 +126,8 @@ type nowPage struct {
 	inspect.Overview
 	Findings []Finding
 	Audit    *AuditStatus // nil: it is turned off
-	Live     bool
+	Picture  picture      // of the last hour
+	Refresh  bool         // by the page itself, for a browser without scripts
 }
 
 func (s *Server) now(r *http.Request) (any, error) {
@@ -133,7 +138,9 @@ func (s *Server) now(r *http.Request) (any, error) {
 		return nil, err
 	}
 	findings, err := s.ready.get(r.Context())
-	now := nowPage{Overview: overview, Findings: findings, Live: r.URL.Query().Has("live")}
+	now := nowPage{
+		Overview: overview, Findings: findings, Picture: s.live.picture(), Refresh: r.URL.Query().Has("refresh"),
+	}
 	if s.options.Audit != nil {
 		status := s.options.Audit()
 		now.Audit = &status

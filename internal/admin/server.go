@@ -55,13 +55,14 @@ type Server struct {
 	guard   guard
 	ready   readiness
 	slots   chan struct{}
+	live    *live
 	http    *http.Server
 	ln      net.Listener
 }
 
 // Listen makes a server that listens; nobody is answered before [Server.Serve].
 func Listen(ctx context.Context, options Options) (*Server, error) {
-	s := &Server{options: options, slots: make(chan struct{}, mostAtATime)}
+	s := &Server{options: options, slots: make(chan struct{}, mostAtATime), live: newLive(options.Pool)}
 	s.ready.examine = options.Examine
 	plain, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Address)
 	if err != nil {
@@ -124,6 +125,13 @@ func (s *Server) URL() string {
 // Serve answers until ctx is done.
 func (s *Server) Serve(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
+	looking, stop := context.WithCancel(ctx)
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		s.live.run(looking)
+	}()
+	defer func() { stop(); <-looked }()
 	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin server: %w", err)
 	}
