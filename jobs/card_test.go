@@ -138,6 +138,10 @@ func TestExpiryByCard(t *testing.T) {
 	c.settled(t, "too late", jobs.CodeAuthorizationExpired, "")
 	c.is(t, "runs out", "expired", 0)
 
+	long := strings.Repeat("p", 200) // the worker's own key is longer than any other
+	c.authorize(t, long, "pm_card_visa", "1 second")
+	c.expired(t, long)
+
 	for _, payment := range []string{"by hand", "in time", "refused"} {
 		c.authorize(t, payment, "pm_card_visa", "3 seconds")
 	}
@@ -156,7 +160,7 @@ func TestExpiryByCard(t *testing.T) {
 	c.settled(t, "capture", jobs.CodeCaptured, "")
 	c.settled(t, "refused capture", jobs.CodeDeclined, "card_declined")
 	c.expired(t, "refused")
-	if n := c.requests(t, "applied", jobs.CodeExpired); n != 3 {
+	if n := c.requests(t, "applied", jobs.CodeExpired); n != 4 {
 		t.Errorf("%d have expired", n)
 	}
 	c.balanced(t, 1000)

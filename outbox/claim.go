@@ -63,7 +63,8 @@ const (
 // claimSQL reads the priorities one after the other, each from where it begins, until it has enough jobs. It looks up
 // each job's request by its key. OFFSET 0 leaves the planner no other way: from a plain join it makes a walk through
 // all of requests_pkey where statistics say that the table is empty. A key of the worker's own is usable by the job
-// that a request was made with under it, and by no other.
+// that a request was made with under it, and by no other. It may be longer than others: it holds an id of up to 200
+// characters.
 const (
 	claimSQL = `
 	WITH claimed AS MATERIALIZED (
@@ -77,11 +78,11 @@ const (
 	claimOrderSQL = `
 			ORDER BY j.scheduled_at, j.id LIMIT @limit FOR UPDATE SKIP LOCKED) j,
 		     LATERAL (SELECT coalesce(jsonb_typeof(j.args -> 'key') = 'string'
-		                     AND char_length(j.args ->> 'key') BETWEEN 1 AND 200
 		                     AND NOT starts_with(j.args ->> 'key', 'river_job:')
-		                     AND (NOT starts_with(j.args ->> 'key', 'lastseat:')
-		                          OR EXISTS (SELECT FROM lastseat.requests q
-		                                     WHERE q.key = j.args ->> 'key' AND q.job_id = j.id AND j.id > 0))
+		                     AND CASE WHEN starts_with(j.args ->> 'key', 'lastseat:')
+		                         THEN EXISTS (SELECT FROM lastseat.requests q
+		                                      WHERE q.key = j.args ->> 'key' AND q.job_id = j.id AND j.id > 0)
+		                         ELSE char_length(j.args ->> 'key') BETWEEN 1 AND 200 END
 		                     AND (j.args ->> 'key' !~ '[^!-~]' OR lastseat.name_fault(j.args ->> 'key') IS NULL),
 		                     false)) AS k(usable)
 		WHERE NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)
