@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,10 +75,12 @@ type till struct {
 	alive  map[string]*exec.Cmd // by API key
 }
 
-// killed are the points at which a worker is killed, in turn.
-var killed = []string{"before it is carried out", "carried out, not answered", "answered"}
+// killed are the points at which a worker is killed, in turn. Then one is frozen, until another worker has made the
+// next attempt at what it was asking for: what it says when it wakes up comes too late.
+var killed = []string{"before it is carried out", "carried out, not answered", "answered", "frozen"}
 
-// network hands a request on. Every so many requests it kills the worker that has sent it, at one of the points.
+// network hands a request on. Every so many requests it kills or freezes the worker that has sent it, at one of the
+// points.
 func (k *till) network(w http.ResponseWriter, r *http.Request) {
 	point := ""
 	if r.Method == http.MethodPost {
@@ -98,6 +101,9 @@ func (k *till) network(w http.ResponseWriter, r *http.Request) {
 	case killed[1]:
 		k.fake.ServeHTTP(httptest.NewRecorder(), r)
 		k.kill(sender, point)
+		panic(http.ErrAbortHandler)
+	case killed[3]:
+		k.freeze(sender, point)
 		panic(http.ErrAbortHandler)
 	default: // the worker may have noted the answer, or not
 		defer func() { go k.kill(sender, point) }()
@@ -120,6 +126,21 @@ func (k *till) kill(key, point string) {
 	_ = cmd.Wait()
 	k.kills[point]++
 	k.start()
+}
+
+// freeze freezes a worker for longer than a call waits for an attempt.
+func (k *till) freeze(key, point string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	cmd := k.alive[key]
+	if cmd == nil || k.every == 0 {
+		return
+	}
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		k.t.Error(err)
+	}
+	k.kills[point]++
+	time.AfterFunc(16*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGCONT) }) // it may have been killed
 }
 
 // start starts a worker. The caller has the lock.
