@@ -29,7 +29,7 @@ type Fault struct {
 // Faults are all that the bench knows, in the order of docs/reliability.md.
 func Faults() []Fault {
 	return slices.Concat(processFaults, postgresFaults, standbyFaults, clockFaults, diskFaults, networkFaults,
-		poolerFaults, databaseFaults, settingFaults, poisonFaults, memoryFaults)
+		poolerFaults, databaseFaults, settingFaults, poisonFaults, memoryFaults, restoreFaults)
 }
 
 func byName(name string) Fault {
