@@ -195,7 +195,9 @@ func (r *Results) total(text *strings.Builder) {
 		"| requests | %d |\n| calls of clients | %d ok, %d refused, %d unknown |\n"+
 		"| violations, [judged one by one](decisions/017-fault-bench.md) | **%d** |\n"+
 		"| lost by failovers to an asynchronous standby, each listed | %d |\n"+
-		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n", len(r.Runs), all.Seconds/60, faults,
+		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n"+
+		"Not counted are runs in which a fault was tried for the first time and the bench itself was still wrong, or that "+
+		"flagged what is mended now. [Decision 017](decisions/017-fault-bench.md) lists each of them.\n\n", len(r.Runs), all.Seconds/60, faults,
 		all.Requests,
 		all.OK, all.Refused, all.Unknown, all.Violations, all.Lost, all.Standstill, all.Seed, all.Cause)
 }
