@@ -35,7 +35,8 @@ const (
 
 	exhaustedSQL = `
 	UPDATE lastseat.requests
-	SET status = 'failed', code = @code, detail = @detail::jsonb, attempts = @attempts, settled_at = now()
+	SET status = 'failed', code = @code, detail = @detail::jsonb, attempts = @attempts, ordering = @ordering,
+	    settled_at = now()
 	WHERE key = @key AND status = 'pending'
 	RETURNING kind, fingerprint, job_id, requested_at, detail::text, settled_at`
 )
@@ -53,7 +54,7 @@ func (b *batch) queueAttempt(c *claimed, err error) {
 func (b *batch) queueExhausted(c *claimed, code string, detail map[string]string) {
 	encoded, _ := json.Marshal(detail) // a map of strings can't fail
 	b.write.Queue(exhaustedSQL, pgx.NamedArgs{
-		"key": c.Key, "code": code, "detail": string(encoded), "attempts": c.Attempt,
+		"key": c.Key, "code": code, "detail": string(encoded), "attempts": c.Attempt, "ordering": c.ordering,
 	}).Query(func(rows pgx.Rows) error { return b.noteExhausted(c, code, rows) })
 }
 

@@ -19,6 +19,7 @@ type claimed struct {
 	row        string // the ctid of its row in river_job, which can't change while it is locked
 	createdAt  time.Time
 	errorCount int       // entries in river_job.errors
+	ordering   *string   // the argument by which its kind is ordered; nil: there is none, or none that can be kept
 	now        time.Time // of the transaction, by the database's clock
 	request    request
 	fate       fate
@@ -94,7 +95,8 @@ const (
 	       coalesce(r.job_id, 0), coalesce(r.status, ''), r.fingerprint, r.spelled,
 	       r.requested_at, c.called,
 	       CASE WHEN r.job_id = c.id THEN NULL ELSE lastseat.fingerprint(c.kind, c.args) END,
-	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END
+	       CASE WHEN r.job_id = c.id OR NOT c.usable THEN 0 ELSE octet_length((c.args - 'key')::text) END,
+	       (SELECT a FROM (VALUES (c.args ->> nullif(@orders::jsonb ->> c.kind, ''))) AS o(a) WHERE char_length(a) <= 200)
 	FROM claimed c
 	LEFT JOIN LATERAL (
 		SELECT q.job_id, q.status, q.fingerprint, coalesce(q.spelled, q.fingerprint) AS spelled, q.requested_at
@@ -129,9 +131,9 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 		into := []any{&c.row, &c.ID, &c.Kind, (*[]byte)(&c.Args), &c.Attempt, &c.MaxAttempts, &c.At,
 			&c.createdAt, &c.errorCount, &c.Key, &c.usableKey, &c.now,
 			&c.request.jobID, &c.request.status, &c.request.fingerprint, &c.request.spelled, &c.request.requestedAt,
-			&c.called, &c.traceparent, &c.fingerprint, &c.size}
+			&c.called, &c.traceparent, &c.fingerprint, &c.size, &c.ordering}
 		if b.settings.Tracer == nil {
-			into = slices.Delete(into, len(into)-3, len(into)-2)
+			into = slices.Delete(into, len(into)-4, len(into)-3)
 		}
 		err := row.Scan(into...)
 		c.Attempt++

@@ -97,6 +97,9 @@ func TestLastAttemptFailsTheRequestAndRetryRunsItAgain(t *testing.T) {
 		if o := b.outcome("bad"); o.Attempts != 3 || !strings.Contains(string(o.Detail), "printer is on fire") {
 			t.Errorf("%d attempts, detail %s", o.Attempts, o.Detail)
 		}
+		if by := b.keys(`SELECT ordering FROM lastseat.requests WHERE key = 'bad'`); !slices.Equal(by, []string{"bad"}) {
+			t.Errorf("the failed request is ordered by %q", by)
+		}
 		if state := one[string](b,
 			`SELECT state || ' ' || attempt || ' ' || cardinality(errors) FROM lastseat.river_job`); state != "discarded 3 3" {
 			t.Errorf("the job is %s", state)

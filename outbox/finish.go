@@ -61,6 +61,7 @@ func (b *batch) finish() error {
 type outcomeRows struct {
 	keys, statuses, codes []string
 	details               []*string // JSON
+	orderings             []*string
 	attempts              []int
 }
 
@@ -74,7 +75,7 @@ func (o *outcomeRows) add(c *claimed, result Result) error {
 	}
 	o.keys, o.statuses = append(o.keys, c.Key), append(o.statuses, string(result.Status))
 	o.codes, o.details = append(o.codes, result.Code), append(o.details, detail)
-	o.attempts = append(o.attempts, c.Attempt)
+	o.attempts, o.orderings = append(o.attempts, c.Attempt), append(o.orderings, c.ordering)
 	return nil
 }
 
@@ -97,11 +98,12 @@ func encodeDetail(detail any) (text *string, err error) {
 const outcomeSQL = `
 	WITH o AS MATERIALIZED (
 		SELECT o.*, (SELECT q.ctid FROM lastseat.requests q WHERE q.key = o.key) AS row
-		FROM unnest(@keys::text[], @statuses::text[], @codes::text[], @details::text[], @attempts::int[])
-		     WITH ORDINALITY AS o(key, status, code, detail, attempts, place))
+		FROM unnest(@keys::text[], @statuses::text[], @codes::text[], @details::text[], @attempts::int[],
+		            @orderings::text[])
+		     WITH ORDINALITY AS o(key, status, code, detail, attempts, ordering, place))
 	UPDATE lastseat.requests r
 	SET status = o.status, code = o.code, detail = o.detail::jsonb, attempts = o.attempts, place = o.place,
-	    settled_at = now()
+	    ordering = o.ordering, settled_at = now()
 	FROM o
 	WHERE r.ctid = o.row AND r.status = 'pending'`
 
@@ -111,6 +113,7 @@ func (b *batch) queueOutcomes(o outcomeRows) {
 	}
 	b.write.Queue(outcomeSQL, pgx.NamedArgs{
 		"keys": o.keys, "statuses": o.statuses, "codes": o.codes, "details": o.details, "attempts": o.attempts,
+		"orderings": o.orderings,
 	}).Exec(ExpectRows(len(o.keys)))
 }
 

@@ -164,6 +164,10 @@ func TestLanes(t *testing.T) {
 			!slices.Equal(got, b.keys(`SELECT key FROM public.toy ORDER BY right(key, 1), key`)) {
 			t.Errorf("%d played, or out of order within a lane", len(got))
 		}
+		const wrong = `SELECT key FROM lastseat.requests WHERE ordering IS DISTINCT FROM right(key, 1)`
+		if got := b.keys(wrong); len(got) != 0 {
+			t.Errorf("it is not written down by what these were ordered: %v", got)
+		}
 	})
 }
 

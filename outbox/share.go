@@ -54,6 +54,7 @@ func (s *share) kindsSQL() string {
 func (s *share) args(limit int) pgx.NamedArgs {
 	kinds := s.kinds.names()
 	args := pgx.NamedArgs{"queue": s.settings.Queue, "limit": limit, "kinds": kinds, "left_out": s.leftOut}
+	args["orders"] = s.kinds.orders()
 	if s.settings.Lanes > 1 {
 		orderBy := make([]string, len(kinds))
 		for i, name := range kinds {

@@ -70,7 +70,7 @@ var workerMayChange = map[string][]string{
 	"customer_counts": {"quantity", "version"},
 	"payments": {"status", "amount_captured", "amount_refunded", "version", "updated_at",
 		"reference", "calling", "in_flight"},
-	"requests":          {"status", "code", "detail", "attempts", "place", "settled_at"},
+	"requests":          {"status", "code", "detail", "attempts", "place", "ordering", "settled_at"},
 	"reservation_items": {"occupies"},
 	"reservations":      {"status", "expires_at", "waiting_number", "version", "updated_at"},
 	"resources":         {"held", "confirmed", "waiting", "grown", "version", "updated_at"},

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "404681686a4cddcac78dada01a86be7d798256e9f264e59a147d7436425ae5f8"
+	functionsDigest  = "977da96fb036332018e90a7ffa4831dcc87b80c8704d004ab54e5778abb59418"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -20,7 +20,9 @@ type Event struct {
 	ID      string // lastseat:DATABASE:CURSOR, the same whenever it is delivered
 	Cursor  string // to go on behind it
 	Outcome outbox.Outcome
-	Body    []byte // a CloudEvent 1.0 in its structured JSON form
+	// Ordering is what the request was ordered by, such as the account that pays; its key, if its kind is not ordered.
+	Ordering string
+	Body     []byte // a CloudEvent 1.0 in its structured JSON form
 
 	database string
 }

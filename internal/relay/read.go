@@ -22,8 +22,9 @@ type DB interface {
 
 const readSQL = `
 	SELECT current_database()::text, cursor, key, kind, status, coalesce(code, ''), detail::text, attempts, job_id,
-	       requested_at, settled_at
-	FROM lastseat.outcomes_since($1, $2)`
+	       requested_at, settled_at,
+	       (SELECT r.ordering FROM lastseat.requests r WHERE r.key = o.key)
+	FROM lastseat.outcomes_since($1, $2) o`
 
 // read returns the events behind a cursor, at most so many, in the order in which they were settled.
 func read(ctx context.Context, db DB, cursor string, most int) ([]Event, error) {
@@ -33,10 +34,10 @@ func read(ctx context.Context, db DB, cursor string, most int) ([]Event, error) 
 	}
 	events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Event, error) {
 		var database, cursor string
-		var detail *string
+		var detail, ordering *string
 		var o outbox.Outcome
 		err := row.Scan(&database, &cursor, &o.Key, &o.Kind, &o.Status, &o.Code, &detail, &o.Attempts, &o.JobID,
-			&o.RequestedAt, &o.SettledAt)
+			&o.RequestedAt, &o.SettledAt, &ordering)
 		if err != nil {
 			return Event{}, err
 		}
@@ -45,7 +46,11 @@ func read(ctx context.Context, db DB, cursor string, most int) ([]Event, error) 
 		}
 		o.RequestedAt = o.RequestedAt.UTC()
 		*o.SettledAt = o.SettledAt.UTC()
-		return newEvent(database, cursor, o)
+		event, err := newEvent(database, cursor, o)
+		if event.Ordering = o.Key; ordering != nil {
+			event.Ordering = *ordering
+		}
+		return event, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read outcomes: %w", outbox.ContractError(err))

@@ -247,10 +247,10 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     WITH recorded AS (
-        INSERT INTO requests (key, kind, fingerprint, job_id, status, code, requested_at, settled_at)
+        INSERT INTO requests (key, kind, fingerprint, job_id, status, code, ordering, requested_at, settled_at)
         SELECT 'lastseat:' || record.kind || ':' || id, record.kind,
                fingerprint(record.kind, jsonb_build_object(record.argument, id)),
-               0, 'applied', record.code, now(), now()
+               0, 'applied', record.code, id, now(), now()
         FROM unnest(record.ids) AS id
         -- a key of a caller's, from before they were kept apart: what ran out is given back all the same
         ON CONFLICT (key) DO NOTHING

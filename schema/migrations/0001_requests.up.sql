@@ -51,6 +51,7 @@ CREATE TABLE lastseat.requests (
     detail       jsonb,
     attempts     integer NOT NULL DEFAULT 0,
     place        integer,
+    ordering     text COLLATE "C",
     requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled_at   timestamptz,
     CONSTRAINT requests_settled_with_code
@@ -78,10 +79,13 @@ COMMENT ON COLUMN lastseat.requests.attempts IS
     'How often a worker took it up. Repeats because of a conflict with another transaction do not count.';
 COMMENT ON COLUMN lastseat.requests.place IS
     'Its place among the requests that were settled in one statement, from 1; null: unknown, or it was the only one.';
+COMMENT ON COLUMN lastseat.requests.ordering IS
+    'The argument by which its kind is ordered, such as the account that pays; written when it is settled, for relays. '
+    'Null: its kind has none.';
 COMMENT ON COLUMN lastseat.requests.requested_at IS 'When it was asked for.';
 COMMENT ON COLUMN lastseat.requests.settled_at IS 'When it was settled; null while pending.';
 GRANT INSERT (key, kind, fingerprint, spelled, job_id, requested_at),
-    UPDATE (status, code, detail, attempts, place, settled_at)
+    UPDATE (status, code, detail, attempts, place, ordering, settled_at)
 ON lastseat.requests TO lastseat_worker;
 
 -- AFTER: for a trigger BEFORE an update Postgres locks each row first, and writes the lock to the log.

@@ -29,14 +29,15 @@ const (
 type Sink struct {
 	options []kgo.Opt
 	topic   string
-	spread  bool // over all partitions, by the request's key
+	spread  bool // over all partitions, by what requests are ordered by
 	client  *kgo.Client
 }
 
 // New reads the options of a target: kafka://HOST:9092/TOPIC, or kafka+tls. Nothing is sent yet.
 //
-//   - spread=key: use all partitions, chosen by the request's key. Then order holds for one key only. Without it every
-//     outcome goes to partition 0, where the order is that of settling.
+//   - spread=key: use all partitions, chosen by the record's key: what the request was ordered by, such as the account
+//     that pays. Then order holds for one such key only. Without it every outcome goes to partition 0, in the
+//     order of settling.
 //   - server: another broker. sasl: plain (the default with a password in the URL), scram-sha-256 or scram-sha-512.
 func New(target relay.Target) (*Sink, error) {
 	s := &Sink{topic: strings.Trim(target.URL.Path, "/")}
@@ -117,7 +118,7 @@ func (s *Sink) Deliver(ctx context.Context, _ string, events []relay.Event) (int
 			return 0, err
 		}
 		records[i] = &kgo.Record{
-			Key: []byte(event.Outcome.Key), Value: event.Body, Timestamp: *event.Outcome.SettledAt,
+			Key: []byte(event.Ordering), Value: event.Body, Timestamp: *event.Outcome.SettledAt,
 			Headers: []kgo.RecordHeader{
 				{Key: "content-type", Value: []byte(relay.ContentType)}, {Key: "id", Value: []byte(event.ID)},
 			},

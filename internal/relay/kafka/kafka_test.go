@@ -2,7 +2,9 @@ package kafka_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,6 +23,8 @@ import (
 	"github.com/lastseat/lastseat/internal/relay/kafka"
 	"github.com/lastseat/lastseat/internal/relay/relaytest"
 	"github.com/lastseat/lastseat/internal/testdb"
+	"github.com/lastseat/lastseat/jobs"
+	"github.com/lastseat/lastseat/outbox"
 )
 
 func TestMain(m *testing.M) { os.Exit(testdb.MainMigrated(m)) }
@@ -152,12 +157,13 @@ func refusal(produce *kmsg.ProduceRequest) kmsg.Response {
 	return response
 }
 
-// Spread over partitions by key, a key's outcomes are in one, and all of them arrive.
+// Spread over partitions by what requests are ordered by, all outcomes of an account that pays are in one, in order,
+// refusals too; what time brought about is with the reservation's other outcomes.
 func TestSpread(t *testing.T) {
 	t.Parallel()
 	c, url := cluster(t, 4)
 	b := relaytest.New(t)
-	b.Settle(200)
+	ordered := ask(t, b)
 	if err := drain(t.Context(), t, b, url+"&spread=key"); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +172,7 @@ func TestSpread(t *testing.T) {
 	for i, id := range feed {
 		place[id] = i
 	}
-	partitions := read(t, c, len(feed))
+	partitions, partitionOf, codes := read(t, c, len(feed)), make(map[string]int32), make(map[string]int)
 	for number, records := range partitions {
 		last := -1
 		for _, record := range records {
@@ -175,14 +181,73 @@ func TestSpread(t *testing.T) {
 				t.Errorf("partition %d has %s behind outcome %d", number, id(record), last)
 			}
 			last = at
-			if !strings.Contains(string(record.Value), `"key":"`+string(record.Key)+`"`) {
-				t.Errorf("the record of %q is %s", record.Key, record.Value)
+			var event struct {
+				Data struct{ Key, Kind, Code string }
+			}
+			if err := json.Unmarshal(record.Value, &event); err != nil {
+				t.Fatal(err)
+			}
+			codes[event.Data.Code]++
+			key := string(record.Key)
+			if before, known := partitionOf[key]; known && before != number {
+				t.Errorf("the outcomes of %s are in the partitions %d and %d", key, before, number)
+			}
+			partitionOf[key] = number
+			if want := ordered[event.Data.Key]; key != want {
+				t.Errorf("the record of %s %s has the key %q, want %q", event.Data.Kind, event.Data.Key, key, want)
 			}
 		}
 	}
-	if len(partitions) != 4 {
-		t.Errorf("%d partitions are used", len(partitions))
+	if len(partitions) != 4 || len(partitionOf) != 25 {
+		t.Errorf("%d keys in %d partitions", len(partitionOf), len(partitions))
 	}
+	for code, n := range map[string]int{"transferred": 60, "insufficient_funds": 60, "held": 1, "sold_out": 11, "expired": 12} {
+		if codes[code] != n {
+			t.Errorf("%d outcomes %s, want %d of %v", codes[code], code, n, codes)
+		}
+	}
+}
+
+// ask settles 120 transfers of 12 payers, half of them refused, and outcomes of 12 reservations and of a kind that is
+// not ordered. It returns by which key each outcome is to be spread.
+func ask(t *testing.T, b *relaytest.Bank) map[string]string {
+	t.Helper()
+	ordered := map[string]string{"none": "none"}
+	var requests []outbox.Request
+	var reservations []string
+	for i := range 120 {
+		key, payer := fmt.Sprintf("t-%d", i), fmt.Sprintf("payer-%d", i%12)
+		if i < 12 {
+			account := jobs.Account{ID: payer, Currency: "EUR", OverdraftLimit: new(int64(5))}
+			err := pgx.BeginFunc(t.Context(), b.Pool, func(tx pgx.Tx) error {
+				_, err := jobs.OpenAccount(t.Context(), tx, account)
+				if err == nil && i == 0 {
+					_, err = jobs.DefineResource(t.Context(), tx, jobs.Resource{ID: "seat", Capacity: 1})
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			reservation := fmt.Sprintf("r-%d", i)
+			reservations = append(reservations, reservation)
+			hold := jobs.Hold{Reservation: reservation, Items: []jobs.Item{{Resource: "seat"}}}
+			requests = append(requests, outbox.Request{Key: "h-" + reservation, Args: hold})
+			ordered["h-"+reservation], ordered["lastseat:reservation.expire:"+reservation] = reservation, reservation
+		}
+		transfer := jobs.Transfer{From: payer, To: "bank", Amount: 1, Currency: "EUR"}
+		requests = append(requests, outbox.Request{Key: key, Args: transfer})
+		ordered[key] = payer
+	}
+	if _, err := outbox.EnqueueMany(t.Context(), b.Pool, requests); err != nil {
+		t.Fatal(err)
+	}
+	b.Settle(0)
+	testdb.Exec(t, b.Pool, `SELECT lastseat.record('reservation.expire', 'reservation', 'expired', $1)`, reservations)
+	testdb.Exec(t, b.Pool, `SELECT lastseat.enqueue('toy', 'none', '{}')`)
+	testdb.Exec(t, b.Pool, `UPDATE lastseat.requests SET status = 'applied', code = 'played', settled_at = now()
+		WHERE key = 'none'`)
+	return ordered
 }
 
 // What a broker may lack or refuse, with a line that says what to do.
