@@ -15,6 +15,7 @@ import (
 
 	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/relay"
+	"github.com/lastseat/lastseat/internal/relay/kafkatest"
 	"github.com/lastseat/lastseat/internal/relay/natstest"
 	"github.com/lastseat/lastseat/internal/relay/relaytest"
 	"github.com/lastseat/lastseat/internal/relay/webhook"
@@ -37,47 +38,87 @@ func relayed(t *testing.T, b *relaytest.Bank, names int) bool {
 	return len(all) == names
 }
 
-// Workers that settle and relay, to a stream and to a webhook, are killed with SIGKILL at any moment, and others are
-// started: the stream has every outcome once, in order, and so has the consumer that looks at ids.
+// Workers that settle and relay, to a stream, a topic and a webhook, are killed with SIGKILL at any moment, and others
+// are started. NATS servers are killed meanwhile, and Kafka breaks one request in ten. The stream has every outcome
+// once, in order, and so has whoever looks at the ids of the topic and of the webhook.
+//
+// SOAK makes that 200,000 outcomes and 50 kills, and runs three NATS servers: each in turn is killed and loses its
+// disk, and the stream is whole again before the next one. Two of three that lose their disks at once would lose what
+// they had acknowledged, by the nature of a majority.
 func TestRelayKilled(t *testing.T) {
 	t.Parallel()
-	servers := natstest.Start(t, 1, "always")
+	servers := natstest.Start(t, testdb.Soak(1, 3), "always")
 	kept := servers.Stream(stream)
+	topic := kafkatest.Start(t, 1)
+	topic.Break(10)
 	var hook relaytest.Consumer
 	endpoint := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		hook.Take(r.Header.Get("webhook-id"))
 	}))
 	t.Cleanup(endpoint.Close)
 	b := relaytest.New(t)
-	to := "LASTSEAT_RELAY=" + servers.URL("name=stream") + "," + endpoint.URL + "#name=hook&allow=private&secret=" +
-		webhook.NewSecret()
-	kills, n := testdb.Soak(5, 50), testdb.Soak(400, 4000)
+	to := "LASTSEAT_RELAY=" + servers.URL("name=stream") + "," + topic.URL() + "&name=topic," + endpoint.URL +
+		"#name=hook&allow=private&secret=" + webhook.NewSecret()
+	kills, n, lost := testdb.Soak(5, 50), testdb.Soak(400, 4000), 0
 	for i := range kills {
 		worker := start(t, on(b.URL, to, "LASTSEAT_BATCH=50"), "worker", "run")
 		b.Ask(n)
+		var server *natstest.Server
+		if i%4 == 1 {
+			server = servers.Servers[lost%len(servers.Servers)]
+			server.Kill()
+			lost++
+		}
 		goal := i*n + rand.IntN(n)
 		clitest.Eventually(t, "the worker to relay", func() bool {
 			taken, _ := hook.Count()
 			return taken > goal || !worker.running()
 		})
 		worker.killed(t)
+		if server != nil {
+			revive(servers, kept, server)
+		}
 	}
 	worker := start(t, on(b.URL, to), "worker", "run")
 	clitest.Eventually(t, "everything to be settled", func() bool { return settled(t, b.Pool) == kills*n })
-	clitest.Eventually(t, "everything to be relayed", func() bool { return relayed(t, b, 2) })
+	clitest.Eventually(t, "everything to be relayed", func() bool { return relayed(t, b, 3) })
 	worker.signal(t, syscall.SIGTERM)
 	worker.exits(t, 0)
 	feed := b.Feed()
 	hook.Proves(t, feed)
+	once(t, servers.Read(kept), feed)
+	var ids relaytest.Consumer
+	for _, record := range topic.Read(len(feed))[0] {
+		ids.Take(kafkatest.ID(record))
+	}
+	ids.Proves(t, feed)
+	_, posted := hook.Count()
+	_, produced := ids.Count()
+	t.Logf("%d outcomes, %d workers and %d NATS servers killed, %d requests to Kafka broken; again came %d to the "+
+		"webhook and %d to the topic, none to the stream", len(feed), kills, lost, topic.Faults(), posted, produced)
+}
+
+// revive starts a server that was killed. One of three has lost its disk: another one takes its place, and gets all of
+// the stream from the others.
+func revive(servers *natstest.Cluster, kept jetstream.Stream, server *natstest.Server) {
+	if len(servers.Servers) > 1 {
+		server.Replace()
+		servers.Whole(kept, server)
+		return
+	}
+	server.Start()
+}
+
+// once demands that the stream itself has every outcome once, in order, with nobody looking at ids.
+func once(t *testing.T, messages []jetstream.Msg, feed []string) {
+	t.Helper()
 	var consumer relaytest.Consumer
-	for _, message := range servers.Read(kept) {
+	for _, message := range messages {
 		if !consumer.Take(message.Headers().Get(nats.MsgIdHdr)) {
 			t.Errorf("the stream has %s twice", message.Headers().Get(nats.MsgIdHdr))
 		}
 	}
 	consumer.Proves(t, feed)
-	_, repeats := hook.Count()
-	t.Logf("%d outcomes, %d kills; the webhook got %d of them again", len(feed), kills, repeats)
 }
 
 // The broker is away under load: the lane settles all the same, and the relay catches up. The secrets of the URL are in

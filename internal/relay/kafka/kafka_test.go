@@ -3,24 +3,19 @@ package kafka_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/relay"
 	"github.com/lastseat/lastseat/internal/relay/kafka"
+	"github.com/lastseat/lastseat/internal/relay/kafkatest"
 	"github.com/lastseat/lastseat/internal/relay/relaytest"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
@@ -28,17 +23,6 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(testdb.MainMigrated(m)) }
-
-func cluster(t *testing.T, partitions int32) (*kfake.Cluster, string) {
-	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.SeedTopics(partitions, "outcomes"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	addresses := c.ListenAddrs()
-	return c, "kafka://" + addresses[0] + "/outcomes#server=" + addresses[1] + "&server=" + addresses[2]
-}
 
 func open(t *testing.T, text string) (relay.Target, *kafka.Sink) {
 	t.Helper()
@@ -62,61 +46,14 @@ func drain(ctx context.Context, t *testing.T, b *relaytest.Bank, text string) er
 	return group.Drain(ctx)
 }
 
-// read returns the records of the topic, by partition.
-func read(t *testing.T, c *kfake.Cluster, n int) map[int32][]*kgo.Record {
-	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics("outcomes"),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
-	defer cancel()
-	byPartition, seen := make(map[int32][]*kgo.Record), make(map[string]bool)
-	for len(seen) < n {
-		fetched := client.PollFetches(ctx)
-		if ctx.Err() != nil {
-			t.Fatalf("%d different records came, want %d", len(seen), n)
-		}
-		fetched.EachRecord(func(r *kgo.Record) {
-			byPartition[r.Partition] = append(byPartition[r.Partition], r)
-			seen[id(r)] = true
-		})
-	}
-	return byPartition
-}
-
-func id(r *kgo.Record) string {
-	for _, header := range r.Headers {
-		if header.Key == "id" {
-			return string(header.Value)
-		}
-	}
-	return ""
-}
-
 // One request in three (ten under make soak) is answered with an error, or not at all; and the relay is cut off
 // now and then. Whoever looks at ids has every outcome once, in order.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	c, url := cluster(t, 1)
+	c := kafkatest.Start(t, 1)
+	url := c.URL()
 	b := relaytest.New(t)
-	var requests, faults atomic.Int32
-	every := int32(testdb.Soak(3, 10))
-	c.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		produce, ok := request.(*kmsg.ProduceRequest)
-		if !ok || requests.Add(1)%every != 2 {
-			return nil, nil, false
-		}
-		switch faults.Add(1) % 2 {
-		case 0:
-			return nil, errors.New("cut"), true
-		default:
-			return refusal(produce), nil, true
-		}
-	})
+	c.Break(int32(testdb.Soak(3, 10)))
 	cuts := 0
 	for range testdb.Soak(10, 100) {
 		b.Settle(testdb.Soak(100, 2000))
@@ -129,39 +66,23 @@ func TestFaults(t *testing.T) {
 	clitest.Eventually(t, "the relay to come to the end", func() bool { return drain(t.Context(), t, b, url) == nil })
 	feed := b.Feed()
 	var consumer relaytest.Consumer
-	for _, record := range read(t, c, len(feed))[0] {
-		consumer.Take(id(record))
+	for _, record := range c.Read(len(feed))[0] {
+		consumer.Take(kafkatest.ID(record))
 	}
 	consumer.Proves(t, feed)
 	_, repeats := consumer.Count()
-	t.Logf("%d faults, %d cuts, %d records that came again", faults.Load(), cuts, repeats)
-	if faults.Load() == 0 || cuts == 0 {
+	t.Logf("%d faults, %d cuts, %d records that came again", c.Faults(), cuts, repeats)
+	if c.Faults() == 0 || cuts == 0 {
 		t.Error("nothing went wrong: the test has not tried it")
 	}
-}
-
-// refusal answers a request with an error that a broker may give.
-func refusal(produce *kmsg.ProduceRequest) kmsg.Response {
-	response, _ := produce.ResponseKind().(*kmsg.ProduceResponse)
-	codes := []int16{kerr.NotLeaderForPartition.Code, kerr.NotEnoughReplicas.Code, kerr.RequestTimedOut.Code}
-	for _, topic := range produce.Topics {
-		answer := kmsg.NewProduceResponseTopic()
-		answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
-		for _, partition := range topic.Partitions {
-			part := kmsg.NewProduceResponseTopicPartition()
-			part.Partition, part.ErrorCode = partition.Partition, codes[rand.IntN(len(codes))]
-			answer.Partitions = append(answer.Partitions, part)
-		}
-		response.Topics = append(response.Topics, answer)
-	}
-	return response
 }
 
 // Spread over partitions by what requests are ordered by, all outcomes of an account that pays are in one, in order,
 // refusals too; what time brought about is with the reservation's other outcomes.
 func TestSpread(t *testing.T) {
 	t.Parallel()
-	c, url := cluster(t, 4)
+	c := kafkatest.Start(t, 4)
+	url := c.URL()
 	b := relaytest.New(t)
 	ordered := ask(t, b)
 	if err := drain(t.Context(), t, b, url+"&spread=key"); err != nil {
@@ -172,13 +93,13 @@ func TestSpread(t *testing.T) {
 	for i, id := range feed {
 		place[id] = i
 	}
-	partitions, partitionOf, codes := read(t, c, len(feed)), make(map[string]int32), make(map[string]int)
+	partitions, partitionOf, codes := c.Read(len(feed)), make(map[string]int32), make(map[string]int)
 	for number, records := range partitions {
 		last := -1
 		for _, record := range records {
-			at, known := place[id(record)]
+			at, known := place[kafkatest.ID(record)]
 			if !known || at <= last {
-				t.Errorf("partition %d has %s behind outcome %d", number, id(record), last)
+				t.Errorf("partition %d has %s behind outcome %d", number, kafkatest.ID(record), last)
 			}
 			last = at
 			var event struct {
@@ -255,7 +176,8 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	b := relaytest.New(t)
 	b.Settle(1)
-	c, url := cluster(t, 1)
+	c := kafkatest.Start(t, 1)
+	url := c.URL()
 	if err := drain(t.Context(), t, b, strings.Replace(url, "/outcomes", "/missing", 1)); err == nil ||
 		!strings.Contains(err.Error(), "there is no topic missing") {
 		t.Errorf("a topic that is missing: %v", err)
