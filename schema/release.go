@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "977da96fb036332018e90a7ffa4831dcc87b80c8704d004ab54e5778abb59418"
+	functionsDigest  = "b48887ade1cd70b0bc207925ac5f07e76e8be7acb06e414854cf22aae2a9ec04"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -163,3 +163,43 @@ func TestExpiredKey(t *testing.T) {
 		t.Errorf("retention() says %s", got)
 	}
 }
+
+// Ids of webhooks go by age, the oldest first and no more at a time than asked for. How long they are kept says nothing
+// about the feed of outcomes. An event whose id is gone is new again.
+func TestTakenEventsAreRemovedByAge(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	keeper := connect(t, pool, "lastseat_keeper")
+	enqueueToys(t, pool, "a")
+	settleKeys(t, pool, "a")
+	exec(t, pool, `SELECT lastseat.take_event('stripe', 'evt_' || n) FROM generate_series(0, 9) AS n`)
+	exec(t, pool, `UPDATE lastseat.taken_events SET taken_at = now() - (right(id, 1)::int - 0.5) * interval '1 day'`)
+	remove := func(want, rest int) {
+		t.Helper()
+		if n := scalar[int](t, keeper, `SELECT lastseat.remove_events(3)`); n != want {
+			t.Errorf("%d events were removed, want %d", n, want)
+		}
+		if n := scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.taken_events
+			WHERE right(id, 1)::int < $1`, rest); n != rest {
+			t.Errorf("of the %d youngest events %d are there", rest, n)
+		}
+	}
+	remove(0, 10) // no policy
+	exec(t, pool, `SELECT lastseat.keep('taken_events', 5)`)
+	remove(3, 7)
+	remove(1, 6)
+	remove(0, 6)
+	if !scalar[bool](t, pool, `SELECT lastseat.take_event('stripe', 'evt_9')`) ||
+		scalar[bool](t, pool, `SELECT lastseat.take_event('stripe', 'evt_1')`) {
+		t.Error("an event is new if its id is gone, and only then")
+	}
+	exec(t, pool, `SELECT lastseat.keep('taken_events', 0)`)
+	if n := scalar[int](t, keeper, `SELECT lastseat.remove_outcomes(10)`); n != 0 {
+		t.Errorf("%d rows of the feed went with the events", n)
+	}
+	trial(t, pool, func(tx pgx.Tx) {
+		exec(t, tx, `SET LOCAL ROLE lastseat_keeper`)
+		_, err := tx.Exec(t.Context(), `DELETE FROM lastseat.taken_events`)
+		wantRefusal(t, err, "42501")
+	})
+}

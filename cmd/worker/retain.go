@@ -90,8 +90,8 @@ func retain(ctx context.Context, pool *pgxpool.Pool, settings retention.Settings
 }
 
 func describeRemoved(r retention.Removed) string {
-	text := fmt.Sprintf("removed %s, and %s of the feed of outcomes", counted(r.Requests, "request"),
-		counted(r.Outcomes, "row"))
+	text := fmt.Sprintf("removed %s, %s of the feed of outcomes, and %s of webhooks", counted(r.Requests, "request"),
+		counted(r.Outcomes, "row"), counted(r.Events, "id"))
 	if r.HeldBy != "" {
 		text += fmt.Sprintf("\nThe relay %s has yet to deliver what is too old: it stays until then, with its requests.",
 			r.HeldBy)
@@ -108,6 +108,7 @@ func (p *program) retainSetCommand() *cobra.Command {
   requests        all kinds, and with them their keys
   requests:KIND   one kind, instead of what requests says: requests:payment.transfer
   outcome_log     the feed of outcomes; it goes with the first requests at the latest
+  taken_events    the ids of webhooks that were taken in; one whose id is gone is taken in again
 
 It takes the rights of lastseat_owner, as worker migrate does.`,
 		Example: "  worker retain set requests 90\n  worker retain set requests:payment.refund forever\n" +
@@ -234,7 +235,8 @@ func (p *program) retainAlways(ctx context.Context, pool *pgxpool.Pool, loaded c
 				slog.Int64("requests", removed.Requests))
 		default:
 			logger.InfoContext(ctx, "retention", slog.Int64("requests", removed.Requests),
-				slog.Int64("outcome_log", removed.Outcomes), slog.String("held_by", removed.HeldBy),
+				slog.Int64("outcome_log", removed.Outcomes), slog.Int64("taken_events", removed.Events),
+				slog.String("held_by", removed.HeldBy),
 				slog.Duration("duration", time.Since(began)))
 		}
 		select {

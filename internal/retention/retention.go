@@ -34,6 +34,7 @@ type Settings struct {
 type Removed struct {
 	Outcomes int64 `json:"outcome_log"` // rows of outcome_log: batches
 	Requests int64 `json:"requests"`
+	Events   int64 `json:"taken_events"` // ids of webhooks
 	// HeldBy is a relay that has yet to deliver what is too old; empty: none.
 	HeldBy string `json:"held_by,omitempty"`
 }
@@ -72,6 +73,9 @@ func (k *Keeper) Pass(ctx context.Context) (Removed, error) {
 	if err == nil {
 		err = k.requests(ctx)
 	}
+	if err == nil {
+		err = k.events(ctx)
+	}
 	return k.removed, err
 }
 
@@ -83,31 +87,47 @@ const (
 	SELECT coalesce((SELECT h.relay FROM lastseat.log_held_by() h
 	                 WHERE EXISTS (SELECT FROM lastseat.outcome_log l
 	                               WHERE l.settled_at < now() - (SELECT make_interval(days => min(r.days))
-	                                                             FROM lastseat.retention r))), '')`
+	                                                             FROM lastseat.retention r
+	                                                             WHERE r.what <> 'taken_events'))), '')`
+
+	removeEventsSQL = `SELECT lastseat.remove_events($1)`
 )
 
 // outcomes comes first: requests are removed only once the feed no longer has them.
 func (k *Keeper) outcomes(ctx context.Context) error {
-	for {
-		var n int
-		err := k.step(ctx, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, removeOutcomesSQL, k.settings.Rows).Scan(&n)
-		})
-		if err != nil {
-			return fmt.Errorf("remove rows of outcome_log: %w", err)
-		}
-		k.removed.Outcomes += int64(n)
-		if n < k.settings.Rows {
-			break
-		}
-		if err := k.pause(ctx); err != nil {
-			return err
-		}
+	if err := k.oldest(ctx, removeOutcomesSQL, &k.removed.Outcomes); err != nil {
+		return fmt.Errorf("remove rows of outcome_log: %w", err)
 	}
 	if err := k.conn.QueryRow(ctx, heldSQL).Scan(&k.removed.HeldBy); err != nil {
 		return fmt.Errorf("look where the relays stand: %w", err)
 	}
 	return nil
+}
+
+// events are the ids of webhooks that were taken in.
+func (k *Keeper) events(ctx context.Context) error {
+	if err := k.oldest(ctx, removeEventsSQL, &k.removed.Events); err != nil {
+		return fmt.Errorf("remove rows of taken_events: %w", err)
+	}
+	return nil
+}
+
+// oldest has sql remove so many rows at a time, the oldest first, until it finds no more.
+func (k *Keeper) oldest(ctx context.Context, sql string, removed *int64) error {
+	for {
+		var n int
+		err := k.step(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, sql, k.settings.Rows).Scan(&n) })
+		if err != nil {
+			return err
+		}
+		*removed += int64(n)
+		if n < k.settings.Rows {
+			return nil
+		}
+		if err := k.pause(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // pagesAtATime of a table are read by one statement: some thousand rows.

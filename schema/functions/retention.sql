@@ -6,9 +6,10 @@ CREATE OR REPLACE FUNCTION lastseat.keep(what text, days integer)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF keep.what IS NULL OR keep.what NOT IN ('requests', 'outcome_log') AND keep.what !~ '^requests:.{1,127}$' THEN
+    IF keep.what IS NULL OR keep.what NOT IN ('requests', 'outcome_log', 'taken_events') AND keep.what !~ '^requests:.{1,127}$' THEN
         RAISE EXCEPTION 'there is no retention of %', coalesce('"' || left(keep.what, 150) || '"', 'null')
-            USING ERRCODE = 'LS002', COLUMN = 'what', HINT = 'requests, requests:KIND (requests:payment.transfer) or outcome_log.';
+            USING ERRCODE = 'LS002', COLUMN = 'what', 
+                  HINT = 'requests, requests:KIND (requests:payment.transfer), outcome_log or taken_events.';
     ELSIF keep.days NOT BETWEEN 0 AND 36500 THEN
         RAISE EXCEPTION 'it is to be kept for % days', keep.days
             USING ERRCODE = 'LS002', COLUMN = 'days', HINT = '0 to 36500 days; null: for ever.';
@@ -19,9 +20,9 @@ END $$;
 COMMENT ON FUNCTION lastseat.keep IS
 'Says how long what is settled is kept. Whoever may act as lastseat_owner may call it: worker retain set does.
 
-what: requests; requests:KIND for one kind, instead of what requests says; outcome_log, the feed of outcomes_since. '
-'The feed goes no later than the first requests.
-days: how many days after it was settled; null: for ever.
+what: requests; requests:KIND for one kind, instead of what requests says; outcome_log, the feed of outcomes_since, '
+'which goes no later than the first requests; taken_events, the ids of the events of others.
+days: how many days after it was settled, or the event was taken in; null: for ever.
 
 Errors: LS002.';
 
@@ -44,7 +45,7 @@ CREATE OR REPLACE FUNCTION lastseat.log_cutoff()
 RETURNS timestamptz
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN (SELECT now() - make_interval(days => min(r.days)) FROM retention r);
+    RETURN (SELECT now() - make_interval(days => min(r.days)) FROM retention r WHERE r.what <> 'taken_events');
 END $$;
 COMMENT ON FUNCTION lastseat.log_cutoff IS 'Rows of outcome_log from before this are too old; null: none is.';
 
@@ -116,6 +117,31 @@ COMMENT ON FUNCTION lastseat.remove_outcomes IS
 
 max_rows: at most so many.';
 GRANT EXECUTE ON FUNCTION lastseat.remove_outcomes TO lastseat_keeper;
+
+CREATE OR REPLACE FUNCTION lastseat.remove_events(max_rows integer)
+RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    cutoff CONSTANT timestamptz := (SELECT now() - make_interval(days => r.days) FROM retention r
+                                    WHERE r.what = 'taken_events');
+    n      integer;
+BEGIN
+    DELETE FROM taken_events e
+    WHERE e.ctid = ANY (ARRAY(SELECT o.ctid FROM taken_events o WHERE o.taken_at < cutoff
+                              ORDER BY o.taken_at LIMIT max_rows FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n > 0 THEN
+        INSERT INTO removed AS g (what, before) VALUES ('taken_events', cutoff)
+        ON CONFLICT (what) DO UPDATE SET before = cutoff WHERE g.before < cutoff;
+    END IF;
+    RETURN n;
+END $$;
+COMMENT ON FUNCTION lastseat.remove_events IS
+'Removes the oldest rows of taken_events that are too old; returns how many. For worker retain run.
+
+max_rows: at most so many.';
+GRANT EXECUTE ON FUNCTION lastseat.remove_events TO lastseat_keeper;
 
 CREATE OR REPLACE FUNCTION lastseat.note_removal(
     relation text, keys text[], digests bytea[], number bigint, at timestamptz, hash bytea

@@ -411,13 +411,13 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.calls
 -- How long what is settled is kept, and what was removed (docs/decisions/020-retention.md). Only an administrator says how
 -- long; lastseat_keeper removes what is older, and nothing else.
 CREATE TABLE lastseat.retention (
-    what text COLLATE "C" PRIMARY KEY CHECK (what IN ('requests', 'outcome_log') OR what ~ '^requests:.{1,127}$'),
+    what text COLLATE "C" PRIMARY KEY CHECK (what IN ('requests', 'outcome_log', 'taken_events') OR what ~ '^requests:.{1,127}$'),
     days integer CHECK (days >= 0)
 );
 COMMENT ON TABLE lastseat.retention IS 'How long what is settled is kept. What has no row is kept for ever.';
 COMMENT ON COLUMN lastseat.retention.what IS
-    'requests, requests:KIND for one kind, outcome_log.';
-COMMENT ON COLUMN lastseat.retention.days IS 'How many days after it was settled; null: for ever.';
+    'requests, requests:KIND for one kind, outcome_log, taken_events.';
+COMMENT ON COLUMN lastseat.retention.days IS 'How many days after it was settled, or an event was taken in; null: for ever.';
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.retention
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('To keep it for ever: SELECT lastseat.keep(what, NULL).');
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.retention

@@ -106,8 +106,9 @@ CREATE TABLE lastseat.taken_events (
     PRIMARY KEY (source, id)
 );
 COMMENT ON TABLE lastseat.taken_events IS
-    'The events of others that were taken in, one row each. Rows may be deleted when their source repeats the event no '
-    'more.';
+    'The events of others that were taken in, one row each, kept as long as lastseat.retention says. One whose row is gone '
+    'would be taken in again.';
 COMMENT ON COLUMN lastseat.taken_events.source IS 'Who has sent it: stripe, or a name of yours.';
 COMMENT ON COLUMN lastseat.taken_events.id IS 'The event''s id, which is the same when it comes again.';
 COMMENT ON COLUMN lastseat.taken_events.taken_at IS 'When it was taken in.';
+CREATE INDEX taken_events_taken_at ON lastseat.taken_events (taken_at);
