@@ -15,6 +15,7 @@ import (
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/doctor"
 	"github.com/lastseat/lastseat/internal/pgsession"
+	"github.com/lastseat/lastseat/internal/relay/targets"
 )
 
 func (p *program) doctorCommand() *cobra.Command {
@@ -27,7 +28,7 @@ func (p *program) doctorCommand() *cobra.Command {
 
 It looks how long the oldest due request of every queue and lane has waited and when something was last settled, and
 sends a probe into every lane: a job without effect that the lane deletes in its turn. A role that may only look, such
-as lastseat_viewer, sends none.
+as lastseat_viewer, sends none. It looks at the targets of LASTSEAT_RELAY, too.
 
 Use it as a health check: the exit code is 0 only while requests are being settled. Give it more time than --patience.
 docs/operations.md lists what it finds.`,
@@ -49,7 +50,7 @@ docs/operations.md lists what it finds.`,
 			if slices.ContainsFunc(p.streams.Environ, func(v string) bool { return strings.HasPrefix(v, "LASTSEAT_LANES=") }) {
 				options.Lanes = loaded.Lanes
 			}
-			return p.examine(cmd.Context(), pool, options)
+			return p.examine(cmd.Context(), pool, options, loaded.Relay)
 		},
 	}
 	cmd.Flags().DurationVar(&options.Patience, "patience", 10*time.Second,
@@ -64,8 +65,13 @@ func forDoctor(config *pgxpool.Config) {
 }
 
 // examine prints all findings before it returns the error about those that are wrong.
-func (p *program) examine(ctx context.Context, pool *pgxpool.Pool, options doctor.Options) error {
+func (p *program) examine(ctx context.Context, pool *pgxpool.Pool, options doctor.Options, relays string) error {
 	findings, err := doctor.Examine(ctx, pool, options)
+	if err == nil && len(findings) > 1 { // the schema is there
+		var relayed []doctor.Finding
+		relayed, err = targets.Examine(ctx, pool, relays)
+		findings = append(findings, relayed...)
+	}
 	var failed []string
 	code := cli.ExitOK
 	for _, f := range findings {

@@ -15,7 +15,10 @@ import (
 
 // ErrNotSynced says that a server acknowledges messages before they are on its disk.
 var ErrNotSynced = errors.New("JetStream acknowledges messages before they are on disk: several servers that lose " +
-	"power at once, or one that is alone, lose acknowledged outcomes; set sync_interval: always in its configuration")
+	"power at once, or one that is alone, lose acknowledged outcomes")
+
+// CantSee is what [CheckSync] has found out without the option monitor.
+const CantSee = "can't see whether the NATS server syncs each message to disk before it acknowledges it"
 
 // CheckSync asks a server whether it syncs each message to disk before it acknowledges it, and returns what it found
 // out. Its default is to sync every two minutes; then the error is an [ErrNotSynced]. A client can't see the setting:
@@ -23,8 +26,7 @@ var ErrNotSynced = errors.New("JetStream acknowledges messages before they are o
 func CheckSync(ctx context.Context, target relay.Target) (string, error) {
 	monitor := target.Options.Get("monitor")
 	if monitor == "" {
-		return "can't see whether the server syncs to disk: set sync_interval: always, and name its monitoring port in the " +
-			"option monitor", nil
+		return CantSee, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
