@@ -183,6 +183,10 @@ func (r *round) links(ctx context.Context) error {
 		if _, known := r.chains[chain]; known {
 			continue
 		}
+		if r.known.begun { // it began since the last round: all that it notes is new, whatever times its links have
+			r.chains[chain] = history.Head{}
+			continue
+		}
 		if r.chains[chain], err = r.beginning(ctx, chain, end); err != nil {
 			return err
 		}
@@ -244,12 +248,13 @@ func (r *round) stillThere(ctx context.Context) error {
 			r.violation("link %d of chain %q was proved, and is not there: the history was rewritten or cut, or the "+
 				"database was restored as of before", head.Number, chain)
 			delete(r.chains, chain)
+			r.known = knownTransfers{} // what the chain noted is not known any more
 		}
 	}
 	return nil
 }
 
-// beginning is the link after which a chain is proved that was not met before.
+// beginning is the link after which the first round proves a chain.
 func (r *round) beginning(ctx context.Context, chain string, end int64) (head history.Head, err error) {
 	rows, err := r.tx.Query(ctx, beginningSQL, chain, max(1, end-firstLinks), end)
 	if err != nil {

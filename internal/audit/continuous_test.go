@@ -1,13 +1,17 @@
 package audit_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/audit"
+	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -122,5 +126,49 @@ func TestRoundsGoOn(t *testing.T) {
 		if r := round(t, c, pool); len(r.All) < 2 || i == 0 && !strings.Contains(r.New[0], "and is not there") {
 			t.Errorf("a history that was cut: %q, new are %q", r.All, r.New)
 		}
+	}
+}
+
+// A lane's first outcomes are settled between two rounds, and their times are older than a round looks back at first:
+// the server's clock was set, or no round came through for an hour. They are no made-up transfers.
+func TestChainBeginsBetweenRounds(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	c := &audit.Continuous{}
+	drain(t, pool)
+	roundIsClean(t, c, pool)
+	for range 10 {
+		call(t, pool, `transfer('new-' || gen_random_uuid(), 'bank', 'ada', 1, 'EUR')`)
+	}
+	if err := worker(pool, outbox.Settings{Batch: 1, Lanes: 2}).Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	makeOlder(t, pool, "/2", "2 h")
+	if r := roundIsClean(t, c, pool); r.Links == 0 {
+		t.Error("no link was proved")
+	}
+}
+
+// makeOlder sets the times of all links back but the last one's, in chains whose names end in this.
+func makeOlder(t *testing.T, pool *pgxpool.Pool, chains, by string) {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT h.chain, h.number, CASE WHEN h.number = max(h.number) OVER (PARTITION BY h.chain) THEN h.at
+			ELSE h.at - $2::text::interval END, h.relation, h.keys, h.digests
+		FROM lastseat.history h WHERE h.chain LIKE '%' || $1 ORDER BY h.chain, h.number`, chains, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	links, err := pgx.CollectRows(rows, pgx.RowToStructByPos[history.Link])
+	if err != nil || len(links) < 2 {
+		t.Fatalf("%d links: %v", len(links), err)
+	}
+	var hash []byte
+	for _, l := range links {
+		if l.At = l.At.UTC(); l.Number == 1 {
+			hash = nil
+		}
+		hash = l.Hash(hash)
+		tamper(t, pool, fmt.Sprintf(`UPDATE lastseat.history SET at = '%s', hash = '\x%x' WHERE chain = '%s' AND number = %d`,
+			l.At.Format(time.RFC3339Nano), hash, l.Chain, l.Number))
 	}
 }
