@@ -11,6 +11,7 @@ import (
 	"github.com/lastseat/lastseat/internal/fakestripe"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/jobs"
+	"github.com/lastseat/lastseat/outbox"
 )
 
 // authorize asks for 1000, which run out after a time.
@@ -139,6 +140,12 @@ func TestExpiryByCard(t *testing.T) {
 	c.is(t, "runs out", "expired", 0)
 
 	long := strings.Repeat("p", 200) // the worker's own key is longer than any other
+	// A stranger's job under that key, from before its time, neither ends the payment nor takes the key.
+	exec(t, c.pool, `INSERT INTO lastseat.river_job (kind, queue, args) VALUES ('payment.expire', 'lastseat',
+		jsonb_build_object('key', 'lastseat:payment.expire:' || $1::text, 'payment', $1::text))`, long)
+	clitest.Eventually(t, "the stranger's job to be rejected", func() bool {
+		return c.requests(t, "rejected", outbox.CodeInvalidArgs) == 1
+	})
 	c.authorize(t, long, "pm_card_visa", "1 second")
 	c.expired(t, long)
 
