@@ -80,7 +80,8 @@ func (p *process) exits(t *testing.T, codes ...int) {
 	t.Helper()
 	got := p.wait(t)
 	if !slices.Contains(codes, got) {
-		t.Fatalf("%v: exit code %d, want %v; stderr %q", p.cmd.Args[1:], got, codes, p.errs.String())
+		t.Fatalf("%v: exit code %d, want %v; stdout %.2000q, stderr %q", p.cmd.Args[1:], got, codes, p.out.String(),
+			p.errs.String())
 	}
 }
 
