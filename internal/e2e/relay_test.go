@@ -64,7 +64,7 @@ func TestRelayKilled(t *testing.T) {
 		worker := start(t, on(b.URL, to, "LASTSEAT_BATCH=50"), "worker", "run")
 		b.Ask(n)
 		var server *natstest.Server
-		if i%4 == 1 {
+		if i%15 == 1 {
 			server = servers.Servers[lost%len(servers.Servers)]
 			server.Kill()
 			lost++
