@@ -235,8 +235,8 @@ func (c *Cluster) Stream(config jetstream.StreamConfig) jetstream.Stream {
 }
 
 // Whole waits until every replica of the stream has everything. On a busy machine, a server of 2.15.3 that was wiped
-// often stops short of the end, and after several losses a stream may stay without a leader. Whole does what an operator
-// would: it starts the server again, then all of them. Now and then not even that helps.
+// often stops short of the end, and after several losses a stream may stay without a leader. Whole does what an
+// operator would: it starts the server again, then all of them. Now and then not even that helps.
 func (c *Cluster) Whole(stream jetstream.Stream, late *Server) {
 	c.t.Helper()
 	const patience = 10 * time.Second
