@@ -21,8 +21,8 @@ const aheadSQL = `
 			  AND j.scheduled_at > now() + interval '10 s'
 			  AND (j.created_at > now() + interval '10 s' OR j.attempted_at IS NOT NULL
 			    OR EXISTS (SELECT FROM lastseat.requests r WHERE r.key = j.args ->> 'key' AND r.job_id = j.id
-			               AND r.requested_at > now() + interval '10 s')
-			    OR EXISTS (SELECT FROM lastseat.calls c WHERE c.key = j.args ->> 'key'))
+			               AND r.requested_at > now() + interval '10 s' OFFSET 0)
+			    OR EXISTS (SELECT FROM lastseat.calls c WHERE c.key = j.args ->> 'key' OFFSET 0))
 			  AND j.id <> ALL (@apart::bigint[])
 			ORDER BY j.scheduled_at, j.id LIMIT @limit FOR UPDATE SKIP LOCKED) a
 	), moved AS (

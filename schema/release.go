@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "b48887ade1cd70b0bc207925ac5f07e76e8be7acb06e414854cf22aae2a9ec04"
+	functionsDigest  = "9de7813ee3b7e64b2065d5256f3a64b1732bc364d3f112e9eb211e29ed898aa1"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -129,6 +129,8 @@ DECLARE
                                         AND plain_args(enqueue.kind, enqueue.args)
                                         AND coalesce(enqueue.scheduled_at < '10000-01-01 00:00:00Z', true), false);
     job    CONSTANT bigint := nextval('river_job_id_seq');
+    -- Now is no later time, even if somebody has set the clock back since the transaction began.
+    later  CONSTANT timestamptz := nullif(enqueue.scheduled_at, now());
     trace  CONSTANT text := left(current_setting('lastseat.traceparent', true), 56); -- for a worker's spans
     mark   bytea;
     writer xid8;
@@ -169,13 +171,12 @@ BEGIN
         END IF;
         PERFORM check_expired(ARRAY[enqueue.key]);
         -- The default time at which something runs out is reckoned from when it may be done.
-        PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, greatest(enqueue.scheduled_at, asked));
+        PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, greatest(later, asked));
     END IF;
 
     INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
     VALUES (job, enqueue.kind, enqueue.queue, enqueue.args || jsonb_build_object('key', enqueue.key),
-            CASE WHEN enqueue.scheduled_at > asked THEN 'scheduled' ELSE 'available' END::river_job_state,
-            greatest(enqueue.scheduled_at, asked),
+            CASE WHEN later > asked THEN 'scheduled' ELSE 'available' END::river_job_state, greatest(later, asked),
             CASE WHEN trace ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
                  THEN jsonb_build_object('traceparent', trace) ELSE '{}' END);
     IF NOT plain OR NOT pg_try_advisory_xact_lock_shared(doorbell('lastseat')) THEN
