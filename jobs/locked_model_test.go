@@ -37,7 +37,7 @@ type lockedHistory struct {
 // have an order for what their kinds are ordered by.
 func TestHistoriesAmongForeignLocks(t *testing.T) {
 	t.Parallel()
-	for range testdb.Soak(3, 60) {
+	for range testdb.Soak(2, 60) {
 		for _, lanes := range []int{1, 4} {
 			seed := rand.Uint64()
 			settings := outbox.Settings{Lanes: lanes, Batch: 1 + int(seed%40)}

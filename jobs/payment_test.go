@@ -81,7 +81,7 @@ func TestAuthorizationExpires(t *testing.T) {
 // into river_job, some jobs twice. What comes of them is what the model says.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for i := range testdb.Soak(10, 300) {
+	for i := range testdb.Soak(6, 300) {
 		seed := rand.IntN(1 << 30)
 		settings := outbox.Settings{Batch: 1 + seed%50, Isolation: []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted}[i%2]}
 		t.Run(fmt.Sprintf("seed %d, batch %d, %s", seed, settings.Batch, settings.Isolation), func(t *testing.T) {

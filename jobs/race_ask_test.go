@@ -101,13 +101,17 @@ func TestFiftyAskAtOnce(t *testing.T) {
 // contend for the lanes and are stopped one after the other.
 func TestToAndFro(t *testing.T) {
 	t.Parallel()
-	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one, read committed": {Batch: 20,
-		Isolation: pgx.ReadCommitted}}
-	for lanes := 2; lanes <= 4; lanes += testdb.Soak(2, 1) {
-		settings[fmt.Sprint(lanes, " lanes")] = outbox.Settings{Batch: 20, Lanes: lanes}
-		settings[fmt.Sprint(lanes, ", read committed")] = outbox.Settings{Batch: 20, Lanes: lanes,
-			Isolation: pgx.ReadCommitted}
-	}
+	settings := settingsOf(map[string]outbox.Settings{
+		"one lane":          {Batch: 20},
+		"2 lanes":           {Batch: 20, Lanes: 2},
+		"4, read committed": {Batch: 20, Lanes: 4, Isolation: pgx.ReadCommitted},
+	}, map[string]outbox.Settings{
+		"one, read committed": {Batch: 20, Isolation: pgx.ReadCommitted},
+		"2, read committed":   {Batch: 20, Lanes: 2, Isolation: pgx.ReadCommitted},
+		"3 lanes":             {Batch: 20, Lanes: 3},
+		"3, read committed":   {Batch: 20, Lanes: 3, Isolation: pgx.ReadCommitted},
+		"4 lanes":             {Batch: 20, Lanes: 4},
+	})
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

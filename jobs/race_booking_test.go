@@ -45,8 +45,9 @@ func (a *arena) together() {
 // All of it is asked for at once: of each four requests one is booked.
 func TestBookingsForOneSeatAndFromOnePurse(t *testing.T) {
 	t.Parallel()
-	settings := map[string]outbox.Settings{"one lane": {Batch: 20}, "one lane, read committed": {Batch: 20,
-		Isolation: pgx.ReadCommitted}}
+	settings := settingsOf(map[string]outbox.Settings{"one lane": {Batch: 20}}, map[string]outbox.Settings{
+		"one lane, read committed": {Batch: 20, Isolation: pgx.ReadCommitted},
+	})
 	maps.Copy(settings, shared)
 	for name, settings := range settings {
 		t.Run(name, func(t *testing.T) {

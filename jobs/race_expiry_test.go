@@ -104,7 +104,7 @@ func TestCaptureAgainstExpiry(t *testing.T) {
 // stays so, though the others have come to the end.
 func TestLanesExpireTheirOwn(t *testing.T) {
 	t.Parallel()
-	for lanes := 2; lanes <= 4; lanes++ {
+	for lanes := testdb.Soak(3, 2); lanes <= testdb.Soak(3, 4); lanes++ {
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
 			t.Parallel()
 			pool := newPool(t)

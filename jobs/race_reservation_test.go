@@ -22,11 +22,12 @@ import (
 // Races for seats.
 
 // shared are the ways in which lanes contend for the same rows.
-var shared = map[string]outbox.Settings{
-	"two lanes":                 {Batch: 20, Lanes: 2},
+var shared = settingsOf(map[string]outbox.Settings{
+	"two lanes":            {Batch: 20, Lanes: 2},
+	"four, read committed": {Batch: 20, Lanes: 4, Isolation: pgx.ReadCommitted},
+}, map[string]outbox.Settings{
 	"two lanes, read committed": {Batch: 20, Lanes: 2, Isolation: pgx.ReadCommitted},
-	"four, read committed":      {Batch: 20, Lanes: 4, Isolation: pgx.ReadCommitted},
-}
+})
 
 // forgottenSQL are those who wait, though nobody is in their way: what remains when everything is settled, and is no
 // row that contradicts another.

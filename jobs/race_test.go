@@ -3,6 +3,7 @@ package jobs_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"strings"
@@ -69,11 +70,20 @@ func newArena(t *testing.T, workers int, settings outbox.Settings) *arena {
 }
 
 // races are the ways in which workers run in a race.
-var races = map[string]outbox.Settings{
+var races = settingsOf(map[string]outbox.Settings{
 	"serializable":          {Batch: 50},
-	"read committed":        {Batch: 50, Isolation: pgx.ReadCommitted},
-	"three lanes":           {Batch: 50, Lanes: 3},
 	"three, read committed": {Batch: 50, Lanes: 3, Isolation: pgx.ReadCommitted},
+}, map[string]outbox.Settings{
+	"read committed": {Batch: 50, Isolation: pgx.ReadCommitted},
+	"three lanes":    {Batch: 50, Lanes: 3},
+})
+
+// settingsOf are those in which a test always runs, and under make soak also those that pair the same ones otherwise.
+func settingsOf(always, soak map[string]outbox.Settings) map[string]outbox.Settings {
+	if testdb.Soaks() {
+		maps.Copy(always, soak)
+	}
+	return always
 }
 
 // ask asks for one request, in a transaction of its own.

@@ -69,7 +69,7 @@ func TestReservationLife(t *testing.T) {
 // into river_job, some jobs twice. What comes of them is what the model says.
 func TestReservationHistories(t *testing.T) {
 	t.Parallel()
-	for i := range testdb.Soak(8, 300) {
+	for i := range testdb.Soak(4, 300) {
 		seed := rand.IntN(1 << 30)
 		settings := outbox.Settings{Batch: 1 + seed%40, Isolation: []pgx.TxIsoLevel{pgx.Serializable, pgx.ReadCommitted}[i%2]}
 		t.Run(fmt.Sprintf("seed %d, batch %d, %s", seed, settings.Batch, settings.Isolation), func(t *testing.T) {
