@@ -22,13 +22,24 @@ var adminURL = regexp.MustCompile(`msg="admin server" url=(\S+)`)
 // runAdmin runs a worker with a server of its own, and returns where that listens and what the worker logs.
 func runAdmin(t *testing.T, environ ...string) (address string, log *clitest.Buffer) {
 	t.Helper()
+	log = runWorker(t, append(environ, "LASTSEAT_ADMIN_ADDR=127.0.0.1:0")...)
+	found := adminURL.FindStringSubmatch(log.String())
+	if found == nil {
+		t.Fatalf("the log does not say where the server is: %s", log.String())
+	}
+	return found[1], log
+}
+
+// runWorker runs a worker until the test ends, and returns what it logs. It has taken its lane.
+func runWorker(t *testing.T, environ ...string) (log *clitest.Buffer) {
+	t.Helper()
 	log = &clitest.Buffer{}
 	var out clitest.Buffer
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, []string{"run"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: log,
-			Environ: append(environ, "LASTSEAT_ADMIN_ADDR=127.0.0.1:0")})
+			Environ: environ})
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -37,11 +48,7 @@ func runAdmin(t *testing.T, environ ...string) (address string, log *clitest.Buf
 		}
 	})
 	clitest.Eventually(t, "the lane to be taken", func() bool { return strings.Contains(log.String(), "lane taken") })
-	found := adminURL.FindStringSubmatch(log.String())
-	if found == nil {
-		t.Fatalf("the log does not say where the server is: %s", log.String())
-	}
-	return found[1], log
+	return log
 }
 
 func get(t *testing.T, address string) (code int, body string) {
