@@ -132,7 +132,7 @@ func (b *Bench) Run(ctx context.Context, plan Plan, sabotage Sabotage) (*Result,
 	}
 	defer r.admin.Close()
 	r.since = time.Now()
-	r.sampler = &sampler{url: func() string { return side }, since: r.since}
+	r.sampler = &sampler{url: func() string { return side }, since: r.since, lanes: max(1, plan.Lanes)}
 	r.follow = &follower{url: func() string { return side }, since: r.since}
 	return r.all(ctx)
 }
@@ -150,6 +150,7 @@ func (r *run) all(ctx context.Context) (*Result, error) {
 	drained, err := r.drain(ctx)
 	violations = append(violations, drained...)
 	violations = append(violations, stopWorkers()...)
+	violations = append(violations, r.alarms()...)
 	if err == nil {
 		err = r.catchUp(ctx)
 	}
@@ -187,7 +188,8 @@ func (r *run) newProcess(name, program string, args ...string) *process {
 	environ := r.environ()
 	if program == "worker" {
 		environ = append(environ, "CHAOS_DIR="+r.points, "LASTSEAT_LANES="+strconv.Itoa(r.plan.Lanes),
-			"LASTSEAT_BATCH="+strconv.Itoa(r.plan.Batch), "LASTSEAT_ISOLATION="+r.plan.Isolation)
+			"LASTSEAT_BATCH="+strconv.Itoa(r.plan.Batch), "LASTSEAT_ISOLATION="+r.plan.Isolation,
+			"LASTSEAT_AUDIT_EVERY=5s")
 	} else {
 		environ = append(environ, "CHAOS_DIR="+filepath.Join(r.points, ownPoints))
 	}
@@ -330,6 +332,21 @@ func (r *run) catchUp(ctx context.Context) error {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return err
+}
+
+// alarms are what the workers' own audit told. It has to tell of what was lost with a primary.
+func (r *run) alarms() (told []Violation) {
+	if len(r.losses) > 0 {
+		return nil
+	}
+	for _, p := range r.workers {
+		for line := range strings.Lines(p.log.String()) {
+			if strings.Contains(line, "invariant violated") {
+				told = append(told, Violation{"alarm", p.name + ": " + line})
+			}
+		}
+	}
+	return told[:min(len(told), 5)]
 }
 
 func (r *run) logs() string {

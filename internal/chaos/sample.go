@@ -21,13 +21,14 @@ type sample struct {
 	note    string // what the sessions of the workers do, when nothing has been settled for a while
 }
 
-// progressSQL reads two indexes, whatever the size of the tables. What is settled is counted by the rows of
-// outcome_log: one for each batch and each sweep.
+// progressSQL reads two indexes, whatever the size of the tables. What is settled is counted by the links of the history
+// that the lanes of payments and reservations add: at least one for each batch and each sweep. Those of the other worker
+// don't count, which goes on meanwhile.
 const progressSQL = `
 	SELECT EXISTS (SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = 'lastseat'
 	               AND j.kind <> 'payment.unheard_of' AND j.scheduled_at <= now()),
-	       coalesce((SELECT l.number % 100000000000000000 FROM lastseat.outcome_log l
-	                 ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT 1), 0)`
+	       (SELECT coalesce(sum((SELECT h.number FROM lastseat.history h WHERE h.chain = format('lastseat %s/%s', n, $1::int)
+	                             ORDER BY h.number DESC LIMIT 1)), 0)::bigint FROM generate_series(0, $1::int - 1) AS n)`
 
 const (
 	noteAfter = 3 * time.Second
@@ -43,6 +44,7 @@ const (
 type sampler struct {
 	url   func() string
 	since time.Time
+	lanes int
 
 	mu      sync.Mutex
 	samples []sample
@@ -64,7 +66,7 @@ func (s *sampler) run(ctx context.Context) {
 			conn, _ = pgx.Connect(limited, s.url())
 		}
 		if conn != nil {
-			err := conn.QueryRow(limited, progressSQL).Scan(&now.due, &now.settled)
+			err := conn.QueryRow(limited, progressSQL, s.lanes).Scan(&now.due, &now.settled)
 			now.up = err == nil
 			if !now.due || now.settled != last {
 				moved, last = time.Now(), now.settled
