@@ -91,7 +91,8 @@ func findPlaces(e *evidence) (found []string) {
 }
 
 // findExpiry compares the time of asking, by the database's clock, with the time at which a hold or an authorization
-// was to run out.
+// was to run out. In time is what had been committed by then as well (docs/decisions/008), which the client knows only by
+// the answer.
 func findExpiry(e *evidence) (found []string) {
 	for key, o := range sorted(e.state.Requests) {
 		a := e.keys[key]
@@ -100,9 +101,10 @@ func findExpiry(e *evidence) (found []string) {
 		}
 		expired := o.Code == "hold_expired" || o.Code == "authorization_expired"
 		late := !o.RequestedAt.Before(a.op.Asks.Expires)
+		inTime := a.ok > 0 && o.RequestedAt.Add(a.until-a.from).Before(a.op.Asks.Expires)
 		// what was confirmed or captured in time runs out no more, and may be cancelled or refunded later
 		lasting := a.op.Kind == "reservation.cancel" || a.op.Kind == "payment.refund"
-		if expired && !late || late && o.Status == "applied" && !lasting {
+		if expired && inTime || late && o.Status == "applied" && !lasting {
 			found = append(
 				found,
 				fmt.Sprintf("%s %s was asked for at %v, what it is about ran out at %v, and it is %s (%s): %+v",
