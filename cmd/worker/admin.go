@@ -30,6 +30,12 @@ func (p *program) watchedWorker(
 	if err != nil {
 		return nil, nil, err
 	}
+	forRiver, err := admin.NewRiverPool(ctx, pool)
+	if err != nil {
+		own.Close()
+		return nil, nil, err
+	}
+	closePools := func() { forRiver.Close(); own.Close() }
 	metrics := admin.NewMetrics(admin.MetricsOptions{
 		Kinds: kindNames(), Lanes: loaded.Lanes, Version: cli.Version(), Pool: own,
 		Stats: func() outbox.Snapshot { return worker.Stats() }, Audit: audited,
@@ -38,11 +44,12 @@ func (p *program) watchedWorker(
 	server, err := admin.Listen(ctx, admin.Options{
 		Address: loaded.AdminAddr, ViewerToken: loaded.AdminViewerToken, OperatorToken: loaded.AdminOperatorToken,
 		CertFile: loaded.AdminTLSCert, KeyFile: loaded.AdminTLSKey, ProxyURL: loaded.AdminProxyURL,
-		Version: cli.Version(), Logger: p.logger(loaded), Pool: own, Metrics: metrics.Handler(), Audit: audited,
+		Version: cli.Version(), Logger: p.logger(loaded), Pool: own, RiverPool: forRiver,
+		HideArgs: loaded.AdminHideArgs, Metrics: metrics.Handler(), Audit: audited,
 		Examine: func(ctx context.Context) ([]admin.Finding, error) { return examine(ctx, own, loaded.Lanes) },
 	})
 	if err != nil {
-		own.Close()
+		closePools()
 		return nil, nil, err
 	}
 	logger := p.logger(loaded)
@@ -55,7 +62,7 @@ func (p *program) watchedWorker(
 			logger.ErrorContext(ctx, "admin server ended", slog.String("error", err.Error()))
 		}
 	}()
-	return worker, func() { end(); <-ended; own.Close() }, nil
+	return worker, func() { end(); <-ended; closePools() }, nil
 }
 
 func kindNames() (names []string) {

@@ -10,12 +10,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
-	"riverqueue.com/riverui"
 
+	"github.com/lastseat/lastseat/internal/admin"
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/localpg"
@@ -102,12 +100,7 @@ func (p *program) withDatabase(ctx context.Context, data string, do func(context
 
 // serveUI serves River UI until ctx is done.
 func (p *program) serveUI(ctx context.Context, pool *pgxpool.Pool, address string, logger *slog.Logger) error {
-	quiet := slog.New(slog.DiscardHandler) // it logs every request
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Schema: schema.Name, Logger: quiet})
-	if err != nil {
-		return err
-	}
-	handler, err := riverui.NewHandler(&riverui.HandlerOpts{Endpoints: riverui.NewEndpoints(client, nil), Logger: quiet})
+	handler, err := admin.NewRiverUI(pool, "")
 	if err != nil {
 		return err
 	}

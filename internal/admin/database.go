@@ -13,13 +13,25 @@ import (
 // mostSessions is how many sessions the server has in the database, beside the worker's.
 const mostSessions = 3
 
+// riverSessions is how many River UI has beside them, once somebody uses it.
+const riverSessions = 2
+
 // NewPool makes the server's own pool, for the database of another one: it takes no connection from River. It connects
 // when it is used.
 func NewPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error) {
+	return newPool(ctx, like, mostSessions, "lastseat admin")
+}
+
+// NewRiverPool makes River UI's pool, as NewPool does.
+func NewRiverPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error) {
+	return newPool(ctx, like, riverSessions, "lastseat river ui")
+}
+
+func newPool(ctx context.Context, like *pgxpool.Pool, sessions int32, name string) (*pgxpool.Pool, error) {
 	config := like.Config()
-	config.MaxConns, config.MinConns = mostSessions, 0
+	config.MaxConns, config.MinConns = sessions, 0
 	config.MaxConnIdleTime = time.Minute
-	config.ConnConfig.RuntimeParams["application_name"] = "lastseat admin"
+	config.ConnConfig.RuntimeParams["application_name"] = name
 	return pgsession.NewPool(ctx, config)
 }
 

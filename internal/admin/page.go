@@ -38,6 +38,7 @@ type view struct {
 	Query    string
 	Operator bool
 	Login    bool // the viewer may show the operator's token
+	River    bool // they may see River UI
 	Data     any
 }
 
@@ -83,10 +84,11 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request, code int, name, title string, data any) {
 	var page bytes.Buffer
-	isOperator := s.guard.role(r) == operator
+	may := s.guard.role(r)
+	isOperator := may == operator
 	err := templates.ExecuteTemplate(&page, name, view{
 		Base: s.guard.subpath, Title: title, Query: r.FormValue("q"), Operator: isOperator,
-		Login: !isOperator && s.options.OperatorToken != "", Data: data,
+		Login: !isOperator && s.options.OperatorToken != "", River: s.seesRiver(may), Data: data,
 	})
 	if err != nil {
 		s.options.Logger.ErrorContext(r.Context(), "admin page", slog.String("error", err.Error()))

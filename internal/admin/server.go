@@ -30,6 +30,9 @@ type Options struct {
 	Examine func(context.Context) ([]Finding, error)
 	// Pool is the server's own, of the database that the pages show.
 	Pool *pgxpool.Pool
+	// RiverPool is River UI's own, so that it keeps no session from the pages.
+	RiverPool *pgxpool.Pool
+	HideArgs  bool // viewers don't see the arguments of jobs
 	// Audit says what the continuous audit has found; nil: it is turned off.
 	Audit func() AuditStatus
 	// Metrics answers /metrics.
@@ -56,6 +59,7 @@ type Server struct {
 	ready   readiness
 	slots   chan struct{}
 	live    *live
+	river   *riverPages
 	http    *http.Server
 	ln      net.Listener
 }
@@ -84,6 +88,10 @@ func Listen(ctx context.Context, options Options) (*Server, error) {
 		viewer: digest(options.ViewerToken), operator: digest(options.OperatorToken),
 		open: options.ViewerToken == "" && options.ProxyURL == "" && isLoopback(plain.Addr()),
 		tls:  options.CertFile != "", names: names, proxy: proxy, subpath: strings.TrimRight(proxy.EscapedPath(), "/"),
+	}
+	if s.river, err = newRiverPages(options.RiverPool, s.guard.subpath); err != nil {
+		_ = plain.Close()
+		return nil, err
 	}
 	s.http = &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
@@ -131,6 +139,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		defer close(looked)
 		s.live.run(looking)
 	}()
+	go s.river.run(looking)
 	defer func() { stop(); <-looked }()
 	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin server: %w", err)
@@ -145,6 +154,7 @@ func (s *Server) handler() http.Handler {
 	mux.Handle("GET /version", s.guard.viewers(http.HandlerFunc(s.version)))
 	mux.Handle("GET /metrics", s.guard.viewers(s.limited(s.options.Metrics)))
 	s.pages(mux)
+	s.addRiver(mux)
 	return s.guard.all(mux)
 }
 

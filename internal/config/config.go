@@ -55,6 +55,7 @@ type Config struct {
 	AdminTLSCert       string `env:"LASTSEAT_ADMIN_TLS_CERT"` // files
 	AdminTLSKey        string `env:"LASTSEAT_ADMIN_TLS_KEY"`
 	AdminProxyURL      string `env:"LASTSEAT_ADMIN_PROXY_URL"` // where browsers reach the server through a proxy
+	AdminHideArgs      bool   `env:"LASTSEAT_ADMIN_HIDE_ARGS"` // viewers don't see the arguments of jobs
 }
 
 var sealKey = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)

@@ -130,6 +130,7 @@ var bad = map[string][]string{
 	"LASTSEAT_ADMIN_TLS_CERT":       {"/none/cert.pem", `is "/none/cert.pem": there is no such file`},
 	"LASTSEAT_ADMIN_TLS_KEY":        {"/none/key.pem", `is "/none/key.pem": there is no such file`},
 	"LASTSEAT_ADMIN_PROXY_URL":      {"ops.example", "is not an address at which browsers"},
+	"LASTSEAT_ADMIN_HIDE_ARGS":      {"maybe", `is "maybe"`},
 }
 
 func TestAllMistakesAtOnce(t *testing.T) {
