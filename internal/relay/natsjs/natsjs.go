@@ -1,10 +1,14 @@
 // Package natsjs delivers outcomes to a stream of NATS JetStream.
 //
-// Every message has the event's id as Nats-Msg-Id, and names the id of the message before it
-// (Nats-Expected-Last-Msg-Id). So a batch is sent without waiting for each acknowledgement, and yet the stream takes no
+// Every message has the event's id as Nats-Msg-Id, and names the sequence of the message before it
+// (Nats-Expected-Last-Sequence). So a batch is sent without waiting for each acknowledgement, and yet the stream takes no
 // message whose predecessor it has not: if one is lost on the way, those behind it are refused and sent again. A relay
 // that was taken over can't write behind the back of the next one for the same reason. The price is that the stream is
 // the relay's own: a message of somebody else's makes the relay look anew where the stream ends.
+//
+// The id of the message before it (Nats-Expected-Last-Msg-Id) would say more, but nats-server 2.15.3 can't replicate
+// it: every replica compares the id again, and one that has just caught up does not know the last id. It then refuses
+// the next message, and applies none until it is restarted.
 package natsjs
 
 import (
@@ -207,7 +211,7 @@ func (s *Sink) open(ctx context.Context) (jetstream.Stream, error) {
 func (s *Sink) publish(ctx context.Context, events []relay.Event) (int, error) {
 	sent := make([]jetstream.PubAckFuture, 0, len(events))
 	var failed error
-	at := s.end
+	at := s.end.sequence
 	for _, event := range events {
 		future, err := s.send(event, at)
 		if err != nil {
@@ -215,12 +219,12 @@ func (s *Sink) publish(ctx context.Context, events []relay.Event) (int, error) {
 			break
 		}
 		sent = append(sent, future)
-		at = end{id: event.ID}
+		at++
 	}
 	for i, future := range sent {
 		select {
-		case <-future.Ok():
-			s.end = end{id: events[i].ID}
+		case ack := <-future.Ok():
+			s.end = end{id: events[i].ID, sequence: ack.Sequence}
 		case err := <-future.Err():
 			return i, s.explain(err)
 		case <-ctx.Done():
@@ -230,7 +234,7 @@ func (s *Sink) publish(ctx context.Context, events []relay.Event) (int, error) {
 	return len(sent), failed
 }
 
-func (s *Sink) send(event relay.Event, after end) (jetstream.PubAckFuture, error) {
+func (s *Sink) send(event relay.Event, after uint64) (jetstream.PubAckFuture, error) {
 	event, err := event.Within(s.limit)
 	if err != nil {
 		return nil, err
@@ -241,11 +245,7 @@ func (s *Sink) send(event relay.Event, after end) (jetstream.PubAckFuture, error
 	message.Header.Set("Content-Type", relay.ContentType)
 	options := []jetstream.PublishOpt{
 		jetstream.WithMsgID(event.ID), jetstream.WithExpectStream(s.stream), jetstream.WithRetryAttempts(0),
-	}
-	if after.id != "" {
-		options = append(options, jetstream.WithExpectLastMsgID(after.id))
-	} else {
-		options = append(options, jetstream.WithExpectLastSequence(after.sequence))
+		jetstream.WithExpectLastSequence(after),
 	}
 	return s.js.PublishMsgAsync(message, options...)
 }

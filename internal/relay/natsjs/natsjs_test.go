@@ -178,9 +178,8 @@ func before(t *testing.T, b *relaytest.Bank, stream jetstream.Stream) string {
 	return ""
 }
 
-// Three servers; one after the other is killed, and with SOAK loses its disk too, while outcomes come. The stream has
-// each once. The short test wipes none: NATS itself may not bring a wiped server back on a busy machine (see
-// natstest.Whole).
+// Three servers; one after the other is killed while outcomes come, and the first one loses its disk, all of them with
+// SOAK. The stream has each outcome once, and each replica has all of it, also what comes after it has caught up.
 func TestServersKilled(t *testing.T) {
 	t.Parallel()
 	servers := natstest.Start(t, 3, "always")
@@ -192,20 +191,26 @@ func TestServersKilled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); group.Run(ctx) }()
-	n, wipe := testdb.Soak(100, 5000), testdb.Soaks()
+	n := testdb.Soak(100, 5000)
+	settle := func() {
+		b.Settle(n)
+		clitest.Eventually(t, "everything to be delivered", func() bool { return status(t, b).Lag.Outcomes == 0 })
+	}
 	for range testdb.Soak(1, 4) {
-		for _, server := range servers.Servers {
+		for i, server := range servers.Servers {
 			b.Settle(n)
 			server.Kill()
-			b.Settle(n)
-			if wipe {
-				server.Wipe()
+			settle()
+			if i == 0 || testdb.Soaks() {
+				server.Replace()
+			} else {
+				server.Start()
 			}
-			server.Start()
-			servers.Whole(stream, server)
+			servers.Whole(stream)
+			settle()
+			servers.Whole(stream)
 		}
 	}
-	clitest.Eventually(t, "everything to be delivered", func() bool { return status(t, b).Lag.Outcomes == 0 })
 	cancel()
 	<-ended
 	proves(t, b, servers.Read(stream))

@@ -4,9 +4,11 @@ package natstest
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +77,9 @@ func Start(t testing.TB, n int, sync string) *Cluster {
 		for _, s := range c.Servers {
 			s.Kill()
 		}
+		if t.Failed() {
+			keepLogs(t, dir)
+		}
 		_ = os.RemoveAll(dir)
 	})
 	for i := range n {
@@ -87,6 +92,18 @@ func Start(t testing.TB, n int, sync string) *Cluster {
 		s.Start()
 	}
 	return c
+}
+
+// keepLogs moves the servers' logs out of the directory of a test that has failed.
+func keepLogs(t testing.TB, dir string) {
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+	kept, err := os.MkdirTemp("", "lastseat-nats-logs-")
+	for _, log := range logs {
+		if err == nil {
+			err = os.Rename(log, filepath.Join(kept, filepath.Base(log)))
+		}
+	}
+	t.Logf("the logs of the NATS servers are in %s (%v)", kept, err)
 }
 
 func free(t testing.TB) string {
@@ -125,9 +142,14 @@ func (s *Server) Store() string { return filepath.Join(s.c.dir, s.name) }
 // Monitor is the URL of its monitoring port.
 func (s *Server) Monitor() string { return "http://" + s.monitor }
 
-// Start starts the server.
+// Start starts the server. While it was down, a connection of any process may have been given one of its ports: then it
+// is started again when that is gone.
 func (s *Server) Start() {
 	s.c.t.Helper()
+	clitest.Eventually(s.c.t.(*testing.T), "the NATS server to start", s.start)
+}
+
+func (s *Server) start() bool {
 	s.cmd = exec.Command(os.Args[0])
 	s.cmd.Env = append(os.Environ(), configVariable+"="+s.config())
 	s.cmd.Stderr = os.Stderr
@@ -143,8 +165,11 @@ func (s *Server) Start() {
 		s.c.t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "started\n" {
-		s.c.t.Fatalf("the NATS server says %q: %v", line, err)
+		s.c.t.Logf("the NATS server says %q: %v", line, err)
+		s.Kill()
+		return false
 	}
+	return true
 }
 
 // Kill ends it with SIGKILL.
@@ -165,7 +190,7 @@ func (s *Server) Replace() {
 	s.name = fmt.Sprintf("%s-%d", strings.SplitN(gone, "-", 2)[0], s.replaced)
 	s.configure()
 	s.Start()
-	var told string
+	clitest.Eventually(s.c.t.(*testing.T), "the new server to be a member", func() bool { return s.c.current(s.name) })
 	clitest.Eventually(s.c.t.(*testing.T), "the lost server to be removed", func() bool {
 		conn, err := nats.Connect("nats://"+s.client, nats.UserInfo("system", "system"))
 		if err != nil {
@@ -173,12 +198,43 @@ func (s *Server) Replace() {
 		}
 		defer conn.Close()
 		answer, err := conn.Request("$JS.API.SERVER.REMOVE", fmt.Appendf(nil, `{"peer": %q}`, gone), time.Second)
-		if err == nil && told != string(answer.Data) {
-			told = string(answer.Data)
-			s.c.t.Logf("remove %s: %s", gone, told)
-		}
-		return err == nil && strings.Contains(told, `"success":true`)
+		return err == nil && strings.Contains(string(answer.Data), `"success":true`)
 	})
+}
+
+// members asks the leader of the meta group, which assigns streams to servers, for the other members.
+func (c *Cluster) members() (others []*server.PeerInfo, ok bool) {
+	for _, s := range c.Servers {
+		if info, err := s.meta(); err == nil && info.Leader == s.name {
+			return info.Replicas, true
+		}
+	}
+	return nil, false
+}
+
+func (s *Server) meta() (server.MetaClusterInfo, error) {
+	client := http.Client{Timeout: time.Second}
+	answer, err := client.Get(s.Monitor() + "/jsz")
+	if err != nil {
+		return server.MetaClusterInfo{}, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var info struct {
+		Meta server.MetaClusterInfo `json:"meta_cluster"`
+	}
+	err = json.NewDecoder(answer.Body).Decode(&info)
+	return info.Meta, err
+}
+
+// current: the server is a member of the meta group, and has everything.
+func (c *Cluster) current(name string) bool {
+	others, _ := c.members()
+	for _, other := range others {
+		if other.Name == name {
+			return other.Current && !other.Offline && other.Lag == 0
+		}
+	}
+	return false
 }
 
 // Wipe deletes the data of a server that is down.
@@ -234,41 +290,10 @@ func (c *Cluster) Stream(config jetstream.StreamConfig) jetstream.Stream {
 	return stream
 }
 
-// Whole waits until every replica of the stream has everything. On a busy machine, a server of 2.15.3 that was wiped
-// often stops short of the end, and after several losses a stream may stay without a leader. Whole does what an
-// operator would: it starts the server again, then all of them. Now and then not even that helps.
-func (c *Cluster) Whole(stream jetstream.Stream, late *Server) {
+// Whole waits until every replica of the stream has everything, and every server what the meta group has.
+func (c *Cluster) Whole(stream jetstream.Stream) {
 	c.t.Helper()
-	const patience = 10 * time.Second
-	began, remedies := time.Now(), 0
-	clitest.Eventually(c.t.(*testing.T), "the replicas to catch up", func() bool {
-		if c.whole(stream) {
-			return true
-		}
-		if time.Since(began) > patience {
-			began = time.Now()
-			c.heal(stream, late, remedies)
-			remedies++
-		}
-		return false
-	})
-}
-
-// heal starts the server that is late again, and every third time all others too, one after the other.
-func (c *Cluster) heal(stream jetstream.Stream, late *Server, remedies int) {
-	info, err := stream.Info(c.t.Context())
-	c.t.Logf("%s does not catch up: remedy %d: %v", late.name, remedies, err)
-	if err == nil && info.Cluster != nil {
-		for _, replica := range info.Cluster.Replicas {
-			c.t.Logf("led by %q, last sequence %d: %+v", info.Cluster.Leader, info.State.LastSeq, *replica)
-		}
-	}
-	for _, server := range c.Servers {
-		if server == late || remedies%3 == 2 {
-			server.Kill()
-			server.Start()
-		}
-	}
+	clitest.Eventually(c.t.(*testing.T), "the replicas to catch up", func() bool { return c.whole(stream) })
 }
 
 func (c *Cluster) whole(stream jetstream.Stream) bool {
@@ -280,6 +305,15 @@ func (c *Cluster) whole(stream jetstream.Stream) bool {
 	}
 	for _, replica := range info.Cluster.Replicas {
 		if !replica.Current || replica.Offline || replica.Lag > 0 {
+			return false
+		}
+	}
+	others, ok := c.members()
+	if !ok || len(others) != len(c.Servers)-1 {
+		return false
+	}
+	for _, other := range others {
+		if !other.Current || other.Offline || other.Lag > 0 {
 			return false
 		}
 	}
