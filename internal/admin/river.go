@@ -180,17 +180,15 @@ func (s *Server) logRiver(r *http.Request, jobs []riverJob, answer *riverAnswer)
 			told = http.StatusText(answer.code)
 		}
 	}
-	log := func(what string, attrs ...slog.Attr) {
-		attrs = append(attrs, slog.String("from", r.RemoteAddr), slog.String("result", told))
-		s.options.Logger.LogAttrs(r.Context(), level, what, append([]slog.Attr{slog.String("who", who)}, attrs...)...)
-	}
+	log, from, result := s.options.Logger, slog.String("from", r.RemoteAddr), slog.String("result", told)
 	asked := strings.TrimPrefix(r.URL.Path, "/river/api/")
 	for _, job := range jobs {
-		log("operator changes a job in River UI", slog.String("action", path.Base(asked)),
-			slog.Int64("job_id", job.ID), slog.String("key", job.Key))
+		log.LogAttrs(r.Context(), level, "operator changes a job in River UI", slog.String("who", who),
+			slog.String("action", path.Base(asked)), slog.Int64("job_id", job.ID), slog.String("key", job.Key), from, result)
 	}
 	if len(jobs) == 0 {
-		log("operator changes something in River UI", slog.String("action", r.Method+" "+asked))
+		log.LogAttrs(r.Context(), level, "operator changes something in River UI", slog.String("who", who),
+			slog.String("action", r.Method+" "+asked), from, result)
 	}
 }
 
