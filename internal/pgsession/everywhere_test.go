@@ -45,6 +45,7 @@ var unpinned = map[string]string{
 	"internal/chaos/server.go":           "as in bench.go: the roles and resources of a run",
 	"internal/chaos/faults_database.go":  "strangers' sessions, which are the fault",
 	"internal/chaos/faults_postgres.go":  "strangers' sessions, which are the fault",
+	"internal/chaos/faults_restore.go":   "as in bench.go: the restored database",
 	"internal/chaos/faults_standby.go":   "as in bench.go: whoever runs the servers promotes the standby",
 	"internal/pgsession/pgsession.go":    "pins them",
 	"internal/pgsession/own.go": "looks at a pooler before there is a session to pin, and names pg_catalog in its " +
