@@ -119,8 +119,8 @@ func once(t *testing.T, messages []jetstream.Msg, feed []string) {
 	consumer.Proves(t, feed)
 }
 
-// The broker is away under load, for two minutes under SOAK: the lane settles all the same, also while the relay catches
-// up. The secrets of the URL are in no line.
+// The broker is away under load, for two minutes under SOAK: the lane settles all the same, also while the relay
+// catches up. The secrets of the URL are in no line.
 func TestBrokerAwayUnderLoad(t *testing.T) {
 	t.Parallel()
 	servers := natstest.Start(t, 1, "always")

@@ -1,10 +1,10 @@
 // Package natsjs delivers outcomes to a stream of NATS JetStream.
 //
 // Every message has the event's id as Nats-Msg-Id, and names the sequence of the message before it
-// (Nats-Expected-Last-Sequence). So a batch is sent without waiting for each acknowledgement, and yet the stream takes no
-// message whose predecessor it has not: if one is lost on the way, those behind it are refused and sent again. A relay
-// that was taken over can't write behind the back of the next one for the same reason. The price is that the stream is
-// the relay's own: a message of somebody else's makes the relay look anew where the stream ends.
+// (Nats-Expected-Last-Sequence). So a batch is sent without waiting for each acknowledgement, and yet the stream takes
+// no message whose predecessor it has not: if one is lost on the way, those behind it are refused and sent again. A
+// relay that was taken over can't write behind the back of the next one for the same reason. The price is that the
+// stream is the relay's own: a message of somebody else's makes the relay look anew where the stream ends.
 //
 // The id of the message before it (Nats-Expected-Last-Msg-Id) would say more, but nats-server 2.15.3 can't replicate
 // it: every replica compares the id again, and one that has just caught up does not know the last id. It then refuses

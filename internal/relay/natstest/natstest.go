@@ -96,6 +96,7 @@ func Start(t testing.TB, n int, sync string) *Cluster {
 
 // keepLogs moves the servers' logs out of the directory of a test that has failed.
 func keepLogs(t testing.TB, dir string) {
+	t.Helper()
 	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	kept, err := os.MkdirTemp("", "lastseat-nats-logs-")
 	for _, log := range logs {
