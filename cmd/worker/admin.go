@@ -14,29 +14,30 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 )
 
-// watchedWorker is newWorker, and the worker's own server if LASTSEAT_ADMIN_ADDR says where. stop ends the server.
+// watchedWorker is newWorker, and the worker's own server with its metrics if LASTSEAT_ADMIN_ADDR says
+// where. stop ends the server.
 func (p *program) watchedWorker(
 	ctx context.Context, pool *pgxpool.Pool, loaded config.Config, auditor *auditor, tracer outbox.Tracer,
-) (worker *outbox.Worker, stop func(), err error) {
+) (worker *outbox.Worker, metrics *admin.Metrics, stop func(), err error) {
 	var told observers
 	var audited func() admin.AuditStatus
 	if auditor != nil {
 		told, audited = append(told, auditor), auditor.Status
 	}
 	if loaded.AdminAddr == "" {
-		return p.newWorker(pool, loaded, watchers{told.orNil(), tracer}), func() {}, nil
+		return p.newWorker(pool, loaded, watchers{told.orNil(), tracer}), nil, func() {}, nil
 	}
 	own, err := admin.NewPool(ctx, pool)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	forRiver, err := admin.NewRiverPool(ctx, pool)
 	if err != nil {
 		own.Close()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	closePools := func() { forRiver.Close(); own.Close() }
-	metrics := admin.NewMetrics(admin.MetricsOptions{
+	metrics = admin.NewMetrics(admin.MetricsOptions{
 		Kinds: kindNames(), Lanes: loaded.Lanes, Version: cli.Version(), Pool: own,
 		Stats: func() outbox.Snapshot { return worker.Stats() }, Audit: audited,
 	})
@@ -50,7 +51,7 @@ func (p *program) watchedWorker(
 	})
 	if err != nil {
 		closePools()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	logger := p.logger(loaded)
 	logger.InfoContext(ctx, "admin server", slog.String("url", server.URL()))
@@ -62,7 +63,7 @@ func (p *program) watchedWorker(
 			logger.ErrorContext(ctx, "admin server ended", slog.String("error", err.Error()))
 		}
 	}()
-	return worker, func() { end(); <-ended; closePools() }, nil
+	return worker, metrics, func() { end(); <-ended; closePools() }, nil
 }
 
 func kindNames() (names []string) {

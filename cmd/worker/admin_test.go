@@ -89,7 +89,8 @@ func TestMetricsAreThere(t *testing.T) {
 	t.Parallel()
 	url := testdb.New(t)
 	pool := open(t, url)
-	address, _ := runAdmin(t, "DATABASE_URL="+url)
+	address, _ := runAdmin(t, "DATABASE_URL="+url, "LASTSEAT_WEBHOOK_ADDR=127.0.0.1:0",
+		"LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x", "LASTSEAT_PROCESSOR_STRIPE_WEBHOOK_SECRETS=whsec_of_the_test")
 	give(t, pool, "a", 100)
 	give(t, pool, "b", 200)
 	give(t, pool, "too much", 1<<62)
@@ -103,6 +104,7 @@ func TestMetricsAreThere(t *testing.T) {
 		`lastseat_requests_settled_total{code="retries_exhausted",kind="payment.transfer",status="failed"} 0`,
 		`lastseat_lane_held{lane="0"} 1`, `lastseat_lane_has_holder{lane="0",queue="lastseat"} 1`,
 		`lastseat_backlog_requests{queue="lastseat"} 0`, `lastseat_database_up 1`,
+		`lastseat_webhooks_total{result="refused",source="stripe"} 0`,
 	}
 	var scraped string
 	clitest.Eventually(t, "the metrics of what was settled", func() bool { // they follow the commit

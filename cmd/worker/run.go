@@ -19,7 +19,8 @@ func (p *program) runCommand() *cobra.Command {
 		Long: `Settle requests as they come, until SIGTERM or SIGINT. The worker finishes its current batch before it stops.
 
 You may run any number of workers. One of them holds the lane, and another takes over when it stops. A running worker
-reconnects when the database has been away.`,
+reconnects when the database has been away. It relays to LASTSEAT_RELAY, and takes in a card processor's webhooks at
+LASTSEAT_WEBHOOK_ADDR, if these are set.`,
 		Example: "  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,7 +45,7 @@ reconnects when the database has been away.`,
 				return err
 			}
 			defer flush()
-			worker, stop, err := p.watchedWorker(ctx, pool, loaded, auditor, tracer)
+			worker, metrics, stop, err := p.watchedWorker(ctx, pool, loaded, auditor, tracer)
 			if err != nil {
 				return err
 			}
@@ -58,7 +59,9 @@ reconnects when the database has been away.`,
 				work = func(ctx context.Context) error { return auditor.beside(ctx, settle) }
 			}
 			err = p.withRetention(ctx, loaded, !drain, func(ctx context.Context) error {
-				return p.withRelays(ctx, loaded, !drain, work)
+				return p.withRelays(ctx, loaded, !drain, func(ctx context.Context) error {
+					return p.withWebhooks(ctx, pool, loaded, metrics, !drain, work)
+				})
 			})
 			if err != nil {
 				return err

@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/lastseat/lastseat/internal/httplimit"
 	"github.com/lastseat/lastseat/internal/inspect"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -275,6 +276,6 @@ func (s *Server) becomeOperator(w http.ResponseWriter, r *http.Request) {
 		askForToken(w)
 		return
 	}
-	keep(r)
+	httplimit.Keep(r)
 	http.Redirect(w, r, s.guard.subpath+"/", http.StatusSeeOther)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/internal/httplimit"
 )
 
 // role is what somebody may do.
@@ -70,7 +71,7 @@ func (g *guard) atLeast(least role, next http.Handler) http.Handler {
 		case have < least:
 			http.Error(w, "the operator's token is needed", http.StatusForbidden)
 		default:
-			keep(r)
+			httplimit.Keep(r)
 			next.ServeHTTP(w, r)
 		}
 	})

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/lastseat/lastseat/internal/httplimit"
 )
 
 const (
@@ -219,14 +221,14 @@ func TestManyConnections(t *testing.T) {
 		}
 	}
 	asks()
-	limited, _ := server.ln.(*limiter)
+	limited, _ := server.ln.(*httplimit.Limiter)
 	var open []net.Conn
 	defer func() {
 		for _, c := range open {
 			_ = c.Close()
 		}
 	}()
-	for i := range 3 * mostConnections {
+	for i := range 3 * httplimit.MostConnections {
 		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -243,11 +245,9 @@ func TestManyConnections(t *testing.T) {
 	if code, _ := ask(t, client(t), "GET", server.URL()+"/livez"); code != 200 {
 		t.Errorf("a stranger who behaves: %d", code)
 	}
-	limited.mu.Lock()
-	defer limited.mu.Unlock()
-	if n := limited.conns.Len() + limited.kept; n > mostConnections || limited.kept == 0 {
-		t.Errorf("%d connections are open, %d of them kept, want at most %d, and at least one kept", n, limited.kept,
-			mostConnections)
+	if n, kept := limited.Open(); n > httplimit.MostConnections || kept == 0 {
+		t.Errorf("%d connections are open, %d of them kept, want at most %d, and at least one kept", n, kept,
+			httplimit.MostConnections)
 	}
 }
 
@@ -255,7 +255,7 @@ func TestManyConnections(t *testing.T) {
 func TestLimiterForgetsWhatIsClosed(t *testing.T) {
 	t.Parallel()
 	server := serve(t, Options{ViewerToken: look})
-	limited, _ := server.ln.(*limiter)
+	limited, _ := server.ln.(*httplimit.Limiter)
 	c := client(t)
 	for range 5 {
 		ask(t, c, "GET", server.URL()+"/metrics", "Authorization: Bearer "+look)
@@ -263,9 +263,7 @@ func TestLimiterForgetsWhatIsClosed(t *testing.T) {
 		c.CloseIdleConnections()
 	}
 	for {
-		limited.mu.Lock()
-		n, kept := limited.conns.Len(), limited.kept
-		limited.mu.Unlock()
+		n, kept := limited.Open()
 		if kept == 0 && n <= 5 {
 			return
 		}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/httplimit"
 )
 
 // live has figures that change all the time. It reads them once a second while somebody watches, however many do, and
@@ -38,7 +40,7 @@ const (
 	liveEvery    = time.Second
 	samplesEvery = 10 // reads
 	mostSamples  = 360
-	mostWatchers = mostConnections / 4
+	mostWatchers = httplimit.MostConnections / 4
 	mostSampled  = 100_000 // due requests of a queue that a sample counts
 	sendLimit    = 10 * time.Second
 )

@@ -24,6 +24,7 @@ type Metrics struct {
 	repeated *prometheus.CounterVec
 	jobs     prometheus.Histogram
 	duration prometheus.Histogram
+	webhooks *prometheus.CounterVec
 	last     prometheus.Gauge
 	holds    *prometheus.GaugeVec
 	labels   bounded
@@ -64,6 +65,8 @@ func NewMetrics(options MetricsOptions) *Metrics {
 		Name: "lastseat_batch_jobs", Help: "Jobs of a committed batch.",
 		Buckets: []float64{1, 2, 5, 10, 50, 100, 500, 1000, 2000, 5000, 10000},
 	})
+	m.webhooks = counter("lastseat_webhooks_total", "Webhooks of card processors, by what became of them.", "source",
+		"result")
 	m.duration = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "lastseat_batch_duration_seconds", Help: "From the claim of a batch to the reply to its COMMIT.",
 		Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
@@ -81,7 +84,8 @@ func NewMetrics(options MetricsOptions) *Metrics {
 		Name: "lastseat_build_info", Help: "1; the labels tell what runs.",
 		ConstLabels: prometheus.Labels{"version": options.Version},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(m.settled, m.failed, m.repeated, m.jobs, m.duration, m.last, m.holds, swept, build,
+	m.registry.MustRegister(m.settled, m.failed, m.repeated, m.webhooks, m.jobs, m.duration, m.last, m.holds, swept,
+		build,
 		newBacklog(options.Pool), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.begin(options)
@@ -158,6 +162,14 @@ func (m *Metrics) Holds(lane int, holds bool) {
 		value = 1
 	}
 	m.holds.WithLabelValues(strconv.Itoa(lane)).Set(value)
+}
+
+// Webhooks are counted for a processor: what it returns is the Observe of a processor.Receiver.
+func (m *Metrics) Webhooks(source string) func(result string) {
+	for _, result := range []string{"taken", "duplicate", "refused", "failed"} {
+		m.webhooks.WithLabelValues(source, result)
+	}
+	return func(result string) { m.webhooks.WithLabelValues(source, result).Inc() }
 }
 
 // bounded keeps labels from growing without a bound: handlers of somebody's own may make up a code for every request.

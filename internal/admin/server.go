@@ -10,9 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/lastseat/lastseat/internal/httplimit"
 )
 
 // Options of a [Server].
@@ -39,17 +40,10 @@ type Options struct {
 	Metrics http.Handler
 }
 
-// The limits of the server. A lane needs none of what they leave to strangers.
+// The limits of the server, beside those of its connections.
 const (
-	mostConnections = 128
-	mostAtATime     = 8        // requests that may use the database; the others wait their turn
-	mostHeader      = 16 << 10 // bytes
-	mostBody        = 64 << 10
-
-	headerTimeout = 5 * time.Second
-	readTimeout   = 10 * time.Second
-	writeTimeout  = time.Minute // longer than an examination
-	idleTimeout   = time.Minute
+	mostAtATime = 8 // requests that may use the database; the others wait their turn
+	mostBody    = 64 << 10
 )
 
 // Server is the worker's own server.
@@ -72,7 +66,7 @@ func Listen(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("LASTSEAT_ADMIN_ADDR: %w: choose another address", err)
 	}
-	limited := newLimiter(plain, mostConnections)
+	limited := httplimit.Limit(plain)
 	s.ln = limited
 	names, err := s.useTLS()
 	if err != nil {
@@ -93,11 +87,7 @@ func Listen(ctx context.Context, options Options) (*Server, error) {
 		_ = plain.Close()
 		return nil, err
 	}
-	s.http = &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader, ConnContext: limited.connContext,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // strangers don't fill the log
-	}
+	s.http = httplimit.NewServer(limited, s.handler())
 	return s, nil
 }
 

@@ -40,6 +40,10 @@ type Config struct {
 
 	StripeKey string `env:"LASTSEAT_PROCESSOR_STRIPE_KEY"` // its secret API key; empty: this worker calls no Stripe
 	StripeURL string `env:"LASTSEAT_PROCESSOR_STRIPE_URL"` // where Stripe is; empty: at Stripe
+	// StripeWebhookSecrets are the signing secrets of its endpoint for webhooks, with spaces between them.
+	StripeWebhookSecrets string `env:"LASTSEAT_PROCESSOR_STRIPE_WEBHOOK_SECRETS"`
+
+	WebhookAddr string `env:"LASTSEAT_WEBHOOK_ADDR"` // where worker run takes webhooks in; empty: nowhere
 
 	RetainURL   string        `env:"LASTSEAT_RETAIN_URL"` // as whom worker run removes what is too old; empty: it does not
 	RetainEvery time.Duration `env:"LASTSEAT_RETAIN_EVERY" envDefault:"1h"`
@@ -176,6 +180,7 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	_, err := relay.ParseTargets(c.Relay)
 	check("LASTSEAT_RELAY", err == nil, "can't be used: %v", oneLine(err))
 	c.stripeMistakes(check)
+	c.webhookMistakes(check)
 	c.adminMistakes(check)
 	check("LASTSEAT_LOG_FORMAT", c.LogFormat == "text" || c.LogFormat == "json", `is %q: "text" or "json"`, c.LogFormat)
 	return mistakes

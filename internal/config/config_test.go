@@ -77,6 +77,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		HoldLimit: 100 * time.Millisecond, ReplyLimit: time.Minute, Relay: "nats://broker:4222",
 		RetainURL: url, RetainEvery: 24 * time.Hour, AuditEvery: time.Second, TraceKeys: true,
 		StripeKey: "sk_test_x", StripeURL: "http://127.0.0.1:1",
+		StripeWebhookSecrets: "whsec_the_old_one whsec_the_new_one", WebhookAddr: ":9188",
 	}
 	got, err := config.Load([]string{
 		"DATABASE_URL=" + url, "LASTSEAT_LANES=64", "LASTSEAT_BATCH=10000", "LASTSEAT_TX_RETRIES=100",
@@ -87,6 +88,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"LASTSEAT_RETAIN_EVERY=24h", "LASTSEAT_AUDIT_EVERY=1s", "LASTSEAT_TRACE_KEYS=true",
 		"LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_x",
 		"LASTSEAT_PROCESSOR_STRIPE_URL=http://127.0.0.1:1",
+		"LASTSEAT_PROCESSOR_STRIPE_WEBHOOK_SECRETS=whsec_the_old_one whsec_the_new_one", "LASTSEAT_WEBHOOK_ADDR=:9188",
 	}, true)
 	if err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -124,6 +126,9 @@ var bad = map[string][]string{
 	"LASTSEAT_PROCESSOR_STRIPE_KEY": {"hunter2", "begins with sk_ or rk_"},
 	"LASTSEAT_PROCESSOR_STRIPE_URL": {"http://hunter2@stripe", "the URL of Stripe is https"},
 
+	"LASTSEAT_PROCESSOR_STRIPE_WEBHOOK_SECRETS": {"hunter2", "a signing secret of Stripe begins with whsec_"},
+
+	"LASTSEAT_WEBHOOK_ADDR":         {"everywhere", `is "everywhere": an address and a port`},
 	"LASTSEAT_ADMIN_ADDR":           {"everywhere", `is "everywhere": an address and a port`},
 	"LASTSEAT_ADMIN_VIEWER_TOKEN":   {"secret", "is shorter than 16 characters"},
 	"LASTSEAT_ADMIN_OPERATOR_TOKEN": {"secret", "is the viewer's"},

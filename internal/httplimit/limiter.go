@@ -1,4 +1,4 @@
-package admin
+package httplimit
 
 import (
 	"container/list"
@@ -8,9 +8,9 @@ import (
 	"sync"
 )
 
-// limiter is a listener that keeps at most so many connections. Where one more comes, the oldest that belongs to nobody
+// Limiter is a listener that keeps at most so many connections. Where one more comes, the oldest that belongs to nobody
 // known is closed for it: strangers push out each other, not somebody who has shown a token.
-type limiter struct {
+type Limiter struct {
 	net.Listener
 	most int
 
@@ -19,21 +19,29 @@ type limiter struct {
 	kept  int
 }
 
-// conn is a connection of a limiter.
+// conn is a connection of a Limiter.
 type conn struct {
 	net.Conn
-	limiter *limiter
-	place   *list.Element // in limiter.conns, unless it is kept or closed
+	limiter *Limiter
+	place   *list.Element // in Limiter.conns, unless it is kept or closed
 	kept    bool
 	closed  bool
 }
 
-func newLimiter(listener net.Listener, most int) *limiter {
-	return &limiter{Listener: listener, most: most}
+// Limit has a listener keep at most [MostConnections].
+func Limit(listener net.Listener) *Limiter {
+	return &Limiter{Listener: listener, most: MostConnections}
+}
+
+// Open is how many connections are open, and how many of them are kept.
+func (l *Limiter) Open() (all, kept int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conns.Len() + l.kept, l.kept
 }
 
 // Accept implements net.Listener.
-func (l *limiter) Accept() (net.Conn, error) {
+func (l *Limiter) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -71,16 +79,16 @@ func (c *conn) Close() error {
 type connKey struct{}
 
 // connContext has handlers find the connection.
-func (l *limiter) connContext(ctx context.Context, c net.Conn) context.Context {
+func (l *Limiter) connContext(ctx context.Context, c net.Conn) context.Context {
 	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = wrapped.NetConn()
 	}
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// keep says that a request's connection belongs to somebody known. Half of the connections at most are kept, so that a
+// Keep says that a request's connection belongs to somebody known. Half of the connections at most are kept, so that a
 // known one that opens too many shuts out nobody.
-func keep(r *http.Request) {
+func Keep(r *http.Request) {
 	c, ok := r.Context().Value(connKey{}).(*conn)
 	if !ok {
 		return
