@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -66,12 +67,10 @@ func (p *program) withWebhooks(
 func webhookPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error) {
 	conf := like.Config()
 	conf.MaxConns, conf.MinConns = webhookSessions, 0
-	for name, value := range map[string]string{
+	maps.Copy(conf.ConnConfig.RuntimeParams, map[string]string{
 		"application_name": "lastseat webhooks", "default_transaction_read_only": "off",
 		"statement_timeout": "15s", "lock_timeout": "5s", // a webhook that was not taken in comes again
 		"idle_in_transaction_session_timeout": "30s",
-	} {
-		conf.ConnConfig.RuntimeParams[name] = value
-	}
+	})
 	return pgsession.NewPool(ctx, conf)
 }

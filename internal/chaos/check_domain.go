@@ -91,8 +91,8 @@ func findPlaces(e *evidence) (found []string) {
 }
 
 // findExpiry compares the time of asking, by the database's clock, with the time at which a hold or an authorization
-// was to run out. In time is what had been committed by then as well (docs/decisions/008), which the client knows only by
-// the answer.
+// was to run out. In time is what had been committed by then as well (docs/decisions/008), which the client
+// knows only by the answer.
 func findExpiry(e *evidence) (found []string) {
 	for key, o := range sorted(e.state.Requests) {
 		a := e.keys[key]

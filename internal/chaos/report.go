@@ -166,8 +166,8 @@ func (r *Results) Report() string {
 	for _, c := range checks {
 		fmt.Fprintf(text, "- %s: %s.\n", c.name, c.rule)
 	}
-	text.WriteString("- audit: `worker audit` finds nothing.\n- alarm: the continuous audit of the workers tells of nothing, " +
-		"unless something was lost with a primary.\n\n")
+	text.WriteString("- audit: `worker audit` finds nothing.\n- alarm: the continuous audit of the workers tells of " +
+		"nothing, unless something was lost with a primary.\n\n")
 	r.total(text)
 	r.faultTable(text)
 	r.peerTable(text)
@@ -198,7 +198,8 @@ func (r *Results) total(text *strings.Builder) {
 		"| lost by failovers to an asynchronous standby, each listed | %d |\n"+
 		"| longest time without anything settled | %.1f s (seed %d: %s) |\n\n"+
 		"Not counted are runs in which a fault was tried for the first time and the bench itself was still wrong, or that "+
-		"flagged what is mended now. [Decision 017](decisions/017-fault-bench.md) lists each of them.\n\n", len(r.Runs), all.Seconds/60, faults,
+		"flagged what is mended now. [Decision 017](decisions/017-fault-bench.md) lists each of them.\n\n",
+		len(r.Runs), all.Seconds/60, faults,
 		all.Requests,
 		all.OK, all.Refused, all.Unknown, all.Violations, all.Lost, all.Standstill, all.Seed, all.Cause)
 }
@@ -206,8 +207,8 @@ func (r *Results) total(text *strings.Builder) {
 func (r *Results) faultTable(text *strings.Builder) {
 	text.WriteString(
 		"## Fault by fault\n\n*Times* is how often it was carried out, mostly together with others. *Recovery* is the time " +
-			"from its end to the next batch of payments and reservations that was settled, in seconds, where no other fault was " +
-			"in the way: least / median / most, and of how many. It is measured with one lane. The bench " +
+			"from its end to the next batch of payments and reservations that was settled, in seconds, where no other fault " +
+			"was in the way: least / median / most, and of how many. It is measured with one lane. The bench " +
 			"looks every 20 ms, on a machine of 2 cores that was busy with other things, too.\nWhere nothing else is said, " +
 			"everything is promised: every check holds.\n\n" +
 			"| fault | what is done | times | recovery | what is promised |\n|---|---|---|---|---|\n",

@@ -21,13 +21,14 @@ type sample struct {
 	note    string // what the sessions of the workers do, when nothing has been settled for a while
 }
 
-// progressSQL reads two indexes, whatever the size of the tables. What is settled is counted by the links of the history
-// that the lanes of payments and reservations add: at least one for each batch and each sweep. Those of the other worker
-// don't count, which goes on meanwhile.
+// progressSQL reads two indexes, whatever the size of the tables. What is settled is counted by the links of the
+// history that the lanes of payments and reservations add: at least one for each batch and each sweep. Those of the
+// other worker don't count, which goes on meanwhile.
 const progressSQL = `
 	SELECT EXISTS (SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = 'lastseat'
 	               AND j.kind <> 'payment.unheard_of' AND j.scheduled_at <= now()),
-	       (SELECT coalesce(sum((SELECT h.number FROM lastseat.history h WHERE h.chain = format('lastseat %s/%s', n, $1::int)
+	       (SELECT coalesce(sum((SELECT h.number FROM lastseat.history h
+	                             WHERE h.chain = format('lastseat %s/%s', n, $1::int)
 	                             ORDER BY h.number DESC LIMIT 1)), 0)::bigint FROM generate_series(0, $1::int - 1) AS n)`
 
 const (
