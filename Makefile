@@ -116,6 +116,7 @@ lint: go $(GOLANGCI) ## go vet, gofmt, golangci-lint, the direction of imports
 .PHONY: tidy
 tidy: go ## go.mod and go.sum are what the code needs, the modules what go.sum says
 	go mod tidy -diff
+	@for mod in examples/*/go.mod; do (cd $$(dirname $$mod) && go mod tidy -diff) || exit; done
 	go mod verify
 
 .PHONY: cross
