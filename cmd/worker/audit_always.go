@@ -38,11 +38,7 @@ var _ outbox.Observer = (*auditor)(nil)
 
 // newAuditor makes an auditor for the database of a pool. It connects when it has something to do.
 func newAuditor(ctx context.Context, like *pgxpool.Pool, every time.Duration, logger *slog.Logger) (*auditor, error) {
-	config := like.Config()
-	config.MaxConns, config.MinConns = 1, 0
-	config.MaxConnIdleTime = 10 * time.Second
-	config.ConnConfig.RuntimeParams["application_name"] = "lastseat audit"
-	pool, err := pgsession.NewPool(ctx, config)
+	pool, err := pgsession.NewPoolBeside(ctx, like, "lastseat audit", 1, 10*time.Second, nil)
 	return &auditor{pool: pool, every: every, logger: logger, taken: make(chan struct{}, 1)}, err
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"maps"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -34,7 +33,7 @@ func (p *program) withWebhooks(
 	}
 	gateway := loaded.Stripe()
 	defer gateway.Close()
-	own, err := webhookPool(ctx, pool)
+	own, err := pgsession.NewPoolBeside(ctx, pool, "lastseat webhooks", webhookSessions, 0, webhookSettings)
 	if err != nil {
 		return err
 	}
@@ -63,14 +62,8 @@ func (p *program) withWebhooks(
 	return work(ctx)
 }
 
-// webhookPool takes no connection from the lanes, for the same database. It connects when it is used.
-func webhookPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error) {
-	conf := like.Config()
-	conf.MaxConns, conf.MinConns = webhookSessions, 0
-	maps.Copy(conf.ConnConfig.RuntimeParams, map[string]string{
-		"application_name": "lastseat webhooks", "default_transaction_read_only": "off",
-		"statement_timeout": "15s", "lock_timeout": "5s", // a webhook that was not taken in comes again
-		"idle_in_transaction_session_timeout": "30s",
-	})
-	return pgsession.NewPool(ctx, conf)
+// webhookSettings bound what a webhook does: one that was not taken in comes again.
+var webhookSettings = map[string]string{
+	"default_transaction_read_only": "off", "statement_timeout": "15s", "lock_timeout": "5s",
+	"idle_in_transaction_session_timeout": "30s",
 }

@@ -19,20 +19,12 @@ const riverSessions = 2
 // NewPool makes the server's own pool, for the database of another one: it takes no connection from River. It connects
 // when it is used.
 func NewPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error) {
-	return newPool(ctx, like, mostSessions, "lastseat admin")
+	return pgsession.NewPoolBeside(ctx, like, "lastseat admin", mostSessions, time.Minute, nil)
 }
 
 // NewRiverPool makes River UI's pool, as NewPool does.
 func NewRiverPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error) {
-	return newPool(ctx, like, riverSessions, "lastseat river ui")
-}
-
-func newPool(ctx context.Context, like *pgxpool.Pool, sessions int32, name string) (*pgxpool.Pool, error) {
-	config := like.Config()
-	config.MaxConns, config.MinConns = sessions, 0
-	config.MaxConnIdleTime = time.Minute
-	config.ConnConfig.RuntimeParams["application_name"] = name
-	return pgsession.NewPool(ctx, config)
+	return pgsession.NewPoolBeside(ctx, like, "lastseat river ui", riverSessions, time.Minute, nil)
 }
 
 // The planner settings keep every access by key or along one index, as in the lane's session.

@@ -5,7 +5,9 @@ package pgsession
 
 import (
 	"context"
+	"maps"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -76,6 +78,21 @@ func NewPool(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error)
 	config = config.Copy()
 	Pin(&config.ConnConfig.Config)
 	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// NewPoolBeside makes a pool for the database of another one, and takes no connection from that one. Its sessions have a
+// name and the given settings. It connects when it is used, and keeps no session for longer than idle; 0: as like does.
+func NewPoolBeside(
+	ctx context.Context, like *pgxpool.Pool, name string, sessions int32, idle time.Duration, settings map[string]string,
+) (*pgxpool.Pool, error) {
+	config := like.Config()
+	config.MaxConns, config.MinConns = sessions, 0
+	if idle > 0 {
+		config.MaxConnIdleTime = idle
+	}
+	maps.Copy(config.ConnConfig.RuntimeParams, settings)
+	config.ConnConfig.RuntimeParams["application_name"] = name
+	return NewPool(ctx, config)
 }
 
 // NewSharedPool makes a pool whose sessions may belong to others, too: those of a pooler in transaction mode, where a
