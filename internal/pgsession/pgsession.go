@@ -80,8 +80,8 @@ func NewPool(ctx context.Context, config *pgxpool.Config) (*pgxpool.Pool, error)
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-// NewPoolBeside makes a pool for the database of another one, and takes no connection from that one. Its sessions have a
-// name and the given settings. It connects when it is used, and keeps no session for longer than idle; 0: as like does.
+// NewPoolBeside makes a pool for the database of another one, and takes no connection from that one. Its sessions have
+// a name and the given settings. It connects when it is used, and keeps an unused session for idle; 0: as like does.
 func NewPoolBeside(
 	ctx context.Context, like *pgxpool.Pool, name string, sessions int32, idle time.Duration, settings map[string]string,
 ) (*pgxpool.Pool, error) {

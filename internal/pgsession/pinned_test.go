@@ -40,9 +40,12 @@ func TestWhatIsOpenedIsPinned(t *testing.T) {
 	}
 	ctx := t.Context()
 	openers := map[string]func() (asker, error){
-		"Connect":       func() (asker, error) { return pgsession.Connect(ctx, conn) },
-		"Open":          func() (asker, error) { return pgsession.Open(ctx, url) },
-		"NewPool":       func() (asker, error) { return pgsession.NewPool(ctx, pool) },
+		"Connect": func() (asker, error) { return pgsession.Connect(ctx, conn) },
+		"Open":    func() (asker, error) { return pgsession.Open(ctx, url) },
+		"NewPool": func() (asker, error) { return pgsession.NewPool(ctx, pool) },
+		"NewPoolBeside": func() (asker, error) {
+			return pgsession.NewPoolBeside(ctx, testdb.Pool(t, url), "beside", 1, 0, nil)
+		},
 		"NewSharedPool": func() (asker, error) { return pgsession.NewSharedPool(ctx, pool) },
 		"OpenPool":      func() (asker, error) { return pgsession.OpenPool(ctx, url) },
 	}
