@@ -132,3 +132,23 @@ func TestWebhooks(t *testing.T) {
 		t.Error("a signature of an hour ago passes")
 	}
 }
+
+// TestIDsAreNew: a processor that was started again, beside a database that knows the ids of the one before.
+func TestIDsAreNew(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]bool)
+	for range 2 {
+		fake := fakestripe.New(fakestripe.Options{})
+		server := httptest.NewServer(fake)
+		status, text, _ := call(t, http.MethodPost, server.URL+"/v1/payment_intents", "k", aCharge)
+		events := fake.Events()
+		if status != http.StatusOK || len(events) != 1 || seen[events[0].ID] {
+			t.Errorf("%d %s: the events %+v, after %v", status, text, events, seen)
+		}
+		for _, event := range events {
+			seen[event.ID] = true
+		}
+		server.Close()
+		fake.Close()
+	}
+}

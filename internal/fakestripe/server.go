@@ -3,6 +3,7 @@ package fakestripe
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -39,6 +40,7 @@ type Server struct {
 	end     context.CancelFunc
 
 	mu       sync.Mutex
+	run      string // a part of every id
 	lastID   int
 	intents  map[string]*intent
 	order    []*intent
@@ -65,6 +67,7 @@ func New(options Options) *Server {
 		options: options, mux: http.NewServeMux(), intents: map[string]*intent{}, keys: map[string]*keyEntry{},
 		faults: newFaults(options.Seed), sending: Sending{Copies: 1}, outgoing: http.Client{Timeout: 10 * time.Second},
 	}
+	s.run = strings.ToLower(rand.Text()[:8])
 	s.ended, s.end = context.WithCancel(context.Background())
 	s.mux.HandleFunc("POST /v1/payment_intents", s.write(opCharge, (*Server).createIntent))
 	s.mux.HandleFunc("POST /v1/payment_intents/{id}/confirm", s.write(opConfirm, (*Server).confirmIntent))
@@ -192,14 +195,16 @@ func form(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	return url.ParseQuery(string(body))
 }
 
-// id makes an id, pi_fake_000001 and so on.
+// id makes an id, pi_fake and so on.
 func (s *Server) id(kind string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.nextID(kind)
 }
 
+// nextID never gives an id twice, not even to the processor that comes after this one: the database beside it may be
+// the same, and would take a new event for an old one.
 func (s *Server) nextID(kind string) string {
 	s.lastID++
-	return fmt.Sprintf("%s_fake%08d", kind, s.lastID)
+	return fmt.Sprintf("%s_fake%s%08d", kind, s.run, s.lastID)
 }
