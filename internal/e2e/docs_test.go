@@ -1,23 +1,13 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
-
-	"github.com/lastseat/lastseat/internal/clitest"
-	"github.com/lastseat/lastseat/internal/fakestripe"
-	"github.com/lastseat/lastseat/internal/testdb"
 )
 
 const root = "../.."
@@ -45,101 +35,6 @@ func document(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// TestDocsRun runs all blocks of each guide in their order on a fresh database, beside a worker. Then it runs them
-// again, as a reader may: every key is a duplicate then.
-func TestDocsRun(t *testing.T) {
-	t.Parallel()
-	for _, name := range guides {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			blocks := fence.FindAllStringSubmatch(document(t, name), -1)
-			url := testdb.New(t)
-			pool := testdb.Pool(t, url)
-			processor := httptest.NewServer(fakestripe.New(fakestripe.Options{})) // for docs/payments.md
-			t.Cleanup(processor.Close)
-			worker := start(t, on(url, "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_docs",
-				"LASTSEAT_PROCESSOR_STRIPE_URL="+processor.URL), "worker", "run")
-			clitest.Eventually(t, "the worker to take its lane", func() bool {
-				return strings.Contains(worker.errs.String(),
-					"lane taken")
-			})
-
-			var asked [2]int
-			for round := range asked {
-				for _, block := range blocks {
-					runBlock(t, url, block[1], block[2])
-				}
-				clitest.Eventually(t, "every request to be settled", func() bool {
-					return testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = 'pending'`) == 0
-				})
-				asked[round] = testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE key NOT LIKE 'lastseat:%'`)
-			}
-			if asked[0] != asked[1] {
-				t.Errorf("%d requests after the first round, %d after the second", asked[0], asked[1])
-			}
-			if refused := testdb.Scalar[string](t, pool, `
-				SELECT coalesce(string_agg(concat_ws(' ', key, status, code, detail), E'\n'), '')
-				FROM lastseat.requests WHERE status <> 'applied'`); refused != "" {
-				t.Errorf("not applied:\n%s", refused)
-			}
-			worker.signal(t, syscall.SIGTERM)
-			worker.exits(t, 0)
-		})
-	}
-}
-
-func runBlock(t *testing.T, url, language, text string) {
-	t.Helper()
-	switch language {
-	case "sql":
-		runSQL(t, url, text)
-	case "sh":
-		runShell(t, url, text)
-	}
-}
-
-// runSQL sends one statement after the other, as psql does. A statement ends where a line ends with a semicolon.
-func runSQL(t *testing.T, url, text string) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	var statement strings.Builder
-	for line := range strings.Lines(text) {
-		code, _, _ := strings.Cut(line, "--")
-		statement.WriteString(code + "\n")
-		if strings.HasSuffix(strings.TrimSpace(code), ";") {
-			if _, err := conn.PgConn().Exec(t.Context(), statement.String()).ReadAll(); err != nil {
-				t.Fatalf("%s: %v", statement.String(), err)
-			}
-			statement.Reset()
-		}
-	}
-	if rest := strings.TrimSpace(statement.String()); rest != "" {
-		t.Fatalf("a statement without an end: %s", rest)
-	}
-}
-
-// runShell runs a block from the repository's root, with both programs in the PATH.
-func runShell(t *testing.T, url, text string) {
-	t.Helper()
-	dir, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), clitest.Patience)
-	defer cancel()
-	shell := exec.CommandContext(ctx, "sh", "-eux", "-c", text)
-	shell.Dir = root
-	path := dir + string(filepath.ListSeparator) + os.Getenv("PATH")
-	shell.Env = on(url, "PATH="+path, "HOME="+os.Getenv("HOME"))
-	if out, err := shell.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 }
 
 // TestDocsListed: no document has commands that are not run, unless notRun says why.
