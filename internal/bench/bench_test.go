@@ -185,3 +185,22 @@ func TestTableRatios(t *testing.T) {
 		t.Errorf("table:\n%s\nwant in it: %s", text, want)
 	}
 }
+
+// TestGrowth runs the curves and the years, small: each has its points, and the databases are gone.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	for flag, want := range map[string][]string{
+		"-curves":       {"| requests that wait | 100 |", "| accounts | 50 |", "| jobs in a batch | 10 |", "| items of a reservation | 2 |"},
+		"-settled=1500": {"| 0 |", "| 1,500 |"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if err := run(t.Context(), []string{"-short", flag}, testdb.ServerURL(t), &stdout, &stderr); err != nil {
+			t.Fatalf("%s: %v\n%s", flag, err, stderr.String())
+		}
+		for _, row := range want {
+			if !strings.Contains(stdout.String(), row) {
+				t.Errorf("%s prints no %q:\n%s", flag, row, stdout.String())
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,6 +13,7 @@ type filling struct {
 	ground
 	workload       string
 	jobs, accounts int // of reservations: resources
+	items          int // of a stay; 0: nights
 }
 
 // ground is where a contestant works: at its own best.
@@ -33,11 +35,11 @@ const (
 	defineResourcesSQL = `
 	SELECT count(*) FROM unnest($1::text[]) AS id, lastseat.define_resource(id, $2)`
 
-	// Through the door that everybody uses; the rows are those of 50,000 callers, in their order.
+	// Through the door that everybody uses, in the order of the requests.
 	askSQL = `
-	SELECT count(*)
-	FROM unnest(@kinds::text[], @keys::text[], @args::text[]) AS asked(kind, key, args),
-	     lastseat.enqueue(asked.kind, asked.key, asked.args::jsonb)`
+	SELECT count(*) FROM lastseat.enqueue_many((
+		SELECT jsonb_agg(jsonb_build_object('kind', kind, 'key', key, 'args', args::jsonb) ORDER BY n)
+		FROM unnest(@kinds::text[], @keys::text[], @args::text[]) WITH ORDINALITY AS asked(kind, key, args, n)))`
 
 	// The rows that lastseat.enqueue makes in river_job.
 	insertJobsSQL = `
@@ -54,11 +56,11 @@ const (
 )
 
 func (f filling) fill(ctx context.Context, conn *pgx.Conn) error {
-	columns, err := columnsOf(f.requests())
-	if err != nil {
-		return fmt.Errorf("encode requests: %w", err)
-	}
 	if f.ground == plainRiver {
+		columns, err := columnsOf(f.requests())
+		if err != nil {
+			return fmt.Errorf("encode requests: %w", err)
+		}
 		if _, err := conn.Exec(ctx, insertJobsSQL, columns); err != nil {
 			return fmt.Errorf("insert jobs: %w", err)
 		}
@@ -72,8 +74,14 @@ func (f filling) fill(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
-	if err := countOf(ctx, conn, f.jobs, askSQL, columns); err != nil {
-		return fmt.Errorf("enqueue: %w", err)
+	for some := range slices.Chunk(f.requests(), askedAtOnce) {
+		columns, err := columnsOf(some)
+		if err != nil {
+			return fmt.Errorf("encode requests: %w", err)
+		}
+		if err := countOf(ctx, conn, len(some), askSQL, columns); err != nil {
+			return fmt.Errorf("enqueue: %w", err)
+		}
 	}
 	if f.ground == aged {
 		return nil // its statistics are what they are

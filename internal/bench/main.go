@@ -8,6 +8,9 @@
 //   - clients that wait for each outcome, beside a transaction with row locks that writes the same rows;
 //   - the write-ahead log of a transfer.
 //
+// Two other runs show how that changes: -curves with what waits, accounts, the batch and the items of a reservation;
+// -settled in one database until so many are settled in it.
+//
 // Every contestant runs at its own best: River does nothing in a plain schema, the others write by hand to our tables
 // without our triggers, with several numbers of workers. All start from vacuumed copies of one database, so every
 // contestant finds the same pages. What each has done is checked before its time counts: the ledger has to be whole,
@@ -53,7 +56,11 @@ type options struct {
 	warm                     int // jobs that a contestant settles, uncounted, before its first measurement; 0: none
 	rounds, batch            int
 	pace                     time.Duration // how long is asked at a part of the full rate
-	quick, allAskings        bool
+	quick, short, allAskings bool
+	curves, keep, peers      bool
+	peersDir                 string
+	settled                  int
+	items                    int // of a stay; 0: nights
 	only                     *regexp.Regexp
 	limit                    time.Duration
 	profile                  string
@@ -82,18 +89,25 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	})
 	flags.DurationVar(&o.pace, "pace", 5*time.Second, "how long clients wait, or ask at a part of the full rate")
 	flags.BoolVar(&o.quick, "quick", false, "less of everything and the main contestants only: under two minutes")
-	short := flags.Bool("short", false, "few jobs: to see that it works, not how fast")
+	flags.BoolVar(&o.short, "short", false, "few jobs: to see that it works, not how fast")
+	flags.BoolVar(&o.curves, "curves", false, "measure how the lane's rate changes with what waits, accounts, batch and "+
+		"items, and nothing else")
+	flags.IntVar(&o.settled, "settled", 0, "measure one database until so many requests are settled in it, and nothing "+
+		"else: 10,000,000 take half an hour and 20 GB")
+	flags.BoolVar(&o.peers, "peers", false, "measure graphile-worker and pg-boss, too, with jobs that do nothing (needs "+
+		"node and npm)")
+	flags.BoolVar(&o.keep, "keep", false, "leave that database where it is, on the server of DATABASE_URL")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
-	if *short {
+	if o.short {
 		o.jobs, o.slowJobs, o.accounts, o.asks, o.backlog, o.warm = 200, 200, 100, 100, 1_000, 0
 		o.pace, o.quick, o.allAskings = 100*time.Millisecond, true, true
 	} else if o.quick {
 		o.jobs, o.slowJobs, o.asks, o.warm, o.pace = 20_000, 2_000, 4_000, 0, 2*time.Second
 	}
 	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < nights || o.rounds < 1 || o.batch < 0 || o.asks < 100 ||
-		o.backlog < 1 || flags.NArg() > 0 {
+		o.backlog < 1 || o.settled < 0 || flags.NArg() > 0 {
 		return o, errors.New("at least 1 job, 5 accounts, 100 asks, 1 of backlog and 1 round, and flags only; see -help")
 	}
 	return o, nil
@@ -116,6 +130,14 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		return err
 	}
 	defer func() { err = errors.Join(err, server.close(ctx)) }()
+	if o.peers {
+		dir, remove, err := installPeers(ctx)
+		if err != nil {
+			return err
+		}
+		defer remove()
+		o.peersDir, server.peersDir = dir, dir
+	}
 	about, err := server.describe(ctx)
 	if err != nil {
 		return err
@@ -130,6 +152,14 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 
 // report measures everything, and returns the tables.
 func (o options) report(ctx context.Context, server *server, progress io.Writer) (string, error) {
+	if o.settled > 0 {
+		years, err := live(ctx, server, o, progress)
+		return yearsTable(years), err
+	}
+	if o.curves {
+		curves, err := draw(ctx, server, o, progress)
+		return curvesTable(curves), err
+	}
 	rides, err := travel(ctx, server, o, progress)
 	if err != nil {
 		return "", err

@@ -60,6 +60,11 @@ func contestants(o options) []contestant {
 		all = append(all, contestant{fmt.Sprintf("River no-op, %d workers", workers), spread, o.jobs, noopBaseline,
 			plainRiver, noop(workers).work, verifyOnlyCompleted})
 	}
+	if o.peers {
+		for _, p := range peersKnown {
+			all = append(all, p.contestant(o))
+		}
+	}
 	for _, workers := range []int{10, 30} {
 		all = append(all, contestant{fmt.Sprintf("by hand, one by one, %d workers", workers), spread, some,
 			oneByOneBaseline, noTriggers, oneByOne(workers, pgx.ReadCommitted).work, verifySettled})
@@ -102,7 +107,7 @@ func measure(ctx context.Context, server *server, o options, c contestant, jobs 
 			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}()
-	f := filling{ground: c.on, workload: c.workload, jobs: jobs, accounts: o.accounts}
+	f := filling{ground: c.on, workload: c.workload, jobs: jobs, accounts: o.accounts, items: o.items}
 	databaseURL, drop, err := server.copied(ctx, f)
 	if err != nil {
 		return m, err

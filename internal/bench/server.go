@@ -31,6 +31,7 @@ type server struct {
 	prefix    string // of the names of this run's databases
 	copies    int
 	templates map[filling]string
+	peersDir  string // where npm has put the queues in JavaScript, if they are measured
 }
 
 func openServer(ctx context.Context, databaseURL string) (*server, error) {
@@ -123,11 +124,15 @@ func (s *server) template(ctx context.Context, f filling) (string, error) {
 	if name, made := s.templates[f]; made {
 		return name, nil
 	}
-	name := fmt.Sprintf("%s_%s%s_%d_%d", s.prefix, f.ground, f.workload, f.jobs, f.accounts)
+	name := fmt.Sprintf("%s_%s%s_%d_%d_%d", s.prefix, f.ground, f.workload, f.jobs, f.accounts, f.items)
 	if err := s.create(ctx, name, "template0"); err != nil {
 		return "", err
 	}
 	s.templates[f] = name // to be dropped, whatever comes
+	if peer, is := strings.CutPrefix(string(f.ground), string(onPeer(""))); is {
+		_, err := runPeer(ctx, s.peersDir, peer, withDatabase(s.url, name), "fill", f.jobs)
+		return name, err
+	}
 	if err := migrate(ctx, withDatabase(s.url, name), f.ground); err != nil {
 		return "", err
 	}

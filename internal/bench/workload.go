@@ -108,7 +108,7 @@ func (f filling) reservation(random *rand.Rand, i int) []asked {
 		items = append(items, jobs.Item{Resource: hotResource, Quantity: 1 + random.Int64N(2)})
 	case stays:
 		arrival := random.IntN(f.accounts)
-		for night := range nights {
+		for night := range cmp.Or(f.items, nights) {
 			items = append(items, jobs.Item{Resource: resourceName((arrival + night) % f.accounts), Quantity: 1})
 		}
 	default:

@@ -27,8 +27,8 @@ type peer struct{ name, version, says string }
 // peersKnown are the queues that are tried, with the defaults that they come with.
 var peersKnown = []peer{
 	{"River", "0.51.1", "`RescueStuckJobsAfter` is an hour"},
-	{"graphile-worker", "0.18.0", "a job stays locked for four hours"},
-	{"pg-boss", "12.38.0", "`expireInSeconds` is 15 minutes"},
+	{peers.GraphileWorker, peers.GraphileWorkerVersion, "a job stays locked for four hours"},
+	{peers.PgBoss, peers.PgBossVersion, "`expireInSeconds` is 15 minutes"},
 }
 
 // Peers tries each of the other queues. Those in JavaScript are installed with npm, into a directory that is gone
@@ -39,14 +39,7 @@ func (b *Bench) Peers(ctx context.Context, watch time.Duration) (map[string]Peer
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	install := []string{"install", "--silent", "--no-audit", "--no-fund", "--prefix", dir}
-	for _, p := range peersKnown[1:] {
-		install = append(install, p.name+"@"+p.version)
-	}
-	if out, err := exec.CommandContext(ctx, "npm", install...).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("npm install: %w\n%s", err, out)
-	}
-	if err := os.CopyFS(dir, peers.Scripts); err != nil {
+	if err := peers.Install(ctx, dir, peers.Scripts); err != nil {
 		return nil, err
 	}
 	out, err := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "river"),
