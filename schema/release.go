@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "9de7813ee3b7e64b2065d5256f3a64b1732bc364d3f112e9eb211e29ed898aa1"
+	functionsDigest  = "2f8e1b3beaa66e2b2124ed6e57de8a2a757aff33702bc09aa55ec5ed93c2f837"
 )
 
 //go:embed migrations/*.sql functions/*.sql

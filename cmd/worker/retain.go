@@ -47,7 +47,7 @@ With --archive DIR the requests of each transaction go to a file there first, CS
 read again before anything is removed. "worker audit --archive DIR" proves the files.
 
 A key whose request is gone is free again: asking for it is a new request. Keep requests longer than anybody repeats
-them. docs/operations.md has the rest.`,
+them. Requests alone are archived, not payments and reservations. docs/operations.md has the rest.`,
 		Example: "  worker retain run\n  worker retain run --archive /srv/archive --format parquet",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -90,7 +90,8 @@ func retain(ctx context.Context, pool *pgxpool.Pool, settings retention.Settings
 }
 
 func describeRemoved(r retention.Removed) string {
-	text := fmt.Sprintf("removed %s, %s of the feed of outcomes, and %s of webhooks", counted(r.Requests, "request"),
+	text := fmt.Sprintf("removed %s, %s, %s, %s of the feed of outcomes, and %s of webhooks",
+		counted(r.Requests, "request"), counted(r.Payments, "payment"), counted(r.Reservations, "reservation"),
 		counted(r.Outcomes, "row"), counted(r.Events, "id"))
 	if r.HeldBy != "" {
 		text += fmt.Sprintf("\nThe relay %s has yet to deliver what is too old: it stays until then, with its requests.",
@@ -109,6 +110,8 @@ func (p *program) retainSetCommand() *cobra.Command {
   requests:KIND   one kind, instead of what requests says: requests:payment.transfer
   outcome_log     the feed of outcomes; it goes with the first requests at the latest
   taken_events    the ids of webhooks that were taken in; one whose id is gone is taken in again
+  payments        those that were declined, voided, expired or captured, since they last changed
+  reservations    those that were rejected, cancelled or expired, or whose time is over
 
 It takes the rights of lastseat_owner, as worker migrate does.`,
 		Example: "  worker retain set requests 90\n  worker retain set requests:payment.refund forever\n" +
@@ -236,6 +239,7 @@ func (p *program) retainAlways(ctx context.Context, pool *pgxpool.Pool, loaded c
 		default:
 			logger.InfoContext(ctx, "retention", slog.Int64("requests", removed.Requests),
 				slog.Int64("outcome_log", removed.Outcomes), slog.Int64("taken_events", removed.Events),
+				slog.Int64("payments", removed.Payments), slog.Int64("reservations", removed.Reservations),
 				slog.String("held_by", removed.HeldBy),
 				slog.Duration("duration", time.Since(began)))
 		}

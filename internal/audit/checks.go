@@ -164,7 +164,8 @@ var moneyChecks = []Check{
 		                           (t.to_account, t.from_account, t.currency) = (p.from_account, p.to_account,
 		                             p.currency) AS refunds) which
 		GROUP BY p.id, t.payment_id
-		HAVING p.processor IS NULL AND (count(t.id) <> count(*) FILTER (WHERE captures OR refunds)
+		HAVING p.processor IS NULL AND (p.id IS NOT NULL OR max(t.created_at) >= ` + paymentsGone + `)
+		  AND (count(t.id) <> count(*) FILTER (WHERE captures OR refunds)
 		    OR count(*) FILTER (WHERE captures) > 1
 		    OR coalesce(sum(t.amount) FILTER (WHERE captures), 0) <> p.amount_captured
 		    OR coalesce(sum(t.amount) FILTER (WHERE refunds), 0) <> p.amount_refunded)`,
@@ -221,10 +222,11 @@ var moneyChecks = []Check{
 		                                ` + digest("payment.authorize", termsByCard) + `]
 		                END AS fingerprints
 		      FROM lastseat.payments) p
-		FULL JOIN (SELECT key, status, code, fingerprint FROM lastseat.requests
+		FULL JOIN (SELECT key, status, code, fingerprint, settled_at FROM lastseat.requests
 		           WHERE kind IN ('payment.authorize', 'payment.charge')) r
 		  ON r.key = p.key
-		WHERE CASE WHEN p.id IS NULL THEN r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args'
+		WHERE CASE WHEN p.id IS NULL THEN (r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args')
+		             AND r.settled_at >= ` + paymentsGone + `
 		           WHEN r.key IS NULL OR r.fingerprint <> ALL (p.fingerprints) THEN p.created_at >= ` + requestsGone + `
 		           WHEN p.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
 		           WHEN p.status = 'declined' THEN r.status <> 'rejected'
@@ -238,10 +240,10 @@ var moneyChecks = []Check{
 		            ELSE format('payment %s is voided: %s applied requests ask for it', p.id, coalesce(r.times, 0)) END
 		FROM (SELECT id, updated_at, ` + fingerprint("payment.void", `'payment', id`) + `
 		      FROM lastseat.payments WHERE status = 'voided') p
-		FULL JOIN (SELECT key, fingerprint, count(*) OVER (PARTITION BY fingerprint) AS times
+		FULL JOIN (SELECT key, fingerprint, settled_at, count(*) OVER (PARTITION BY fingerprint) AS times
 		           FROM lastseat.requests WHERE kind = 'payment.void' AND status = 'applied') r
 		             ON r.fingerprint = p.fingerprint
-		WHERE p.id IS NULL OR r.times > 1 OR r.times IS NULL AND p.updated_at >= ` + requestsGone,
+		WHERE p.id IS NULL AND r.settled_at >= ` + paymentsGone + ` OR r.times > 1 OR r.times IS NULL AND p.updated_at >= ` + requestsGone,
 	},
 	{
 		// Keys like the worker's own were free to callers before version 5: a payment whose key is taken has no record.
@@ -254,10 +256,11 @@ var moneyChecks = []Check{
 		              coalesce(r.status, 'not there')) END
 		FROM (SELECT id, updated_at, 'lastseat:payment.expire:' || id AS key FROM lastseat.payments
 		      WHERE status = 'expired') p
-		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'payment.expire'
+		FULL JOIN (SELECT key, kind, status, settled_at FROM lastseat.requests WHERE kind = 'payment.expire'
 		  OR starts_with(key, 'lastseat:payment.expire:')) r ON r.key = p.key
 		WHERE r.key IS NULL AND p.updated_at >= ` + requestsGone + `
-		   OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)`,
+		   OR r.kind = 'payment.expire' AND (r.status = 'applied') <> (p.id IS NOT NULL)
+		     AND NOT (p.id IS NULL AND r.settled_at < ` + paymentsGone + `)`,
 	},
 	{
 		Name: "payments.overdue",
@@ -376,6 +379,13 @@ var requestChecks = []Check{
 // requestsGone is the time before which retention may have removed requests. What they have left behind may then stand
 // alone: the checks of the history prove that each of them was removed on record.
 const requestsGone = `coalesce((SELECT before FROM lastseat.removed WHERE what = 'requests'), '-infinity')`
+
+// paymentsGone and reservationsGone are the times before which retention may have removed those that had ended. A
+// request that was settled before, and a transfer, may then stand alone.
+const (
+	paymentsGone     = `coalesce((SELECT before FROM lastseat.removed WHERE what = 'payments'), '-infinity')`
+	reservationsGone = `coalesce((SELECT before FROM lastseat.removed WHERE what = 'reservations'), '-infinity')`
+)
 
 // overdue says of a row that it has not ended 10 seconds past its time. What was asked for in time still counts: as
 // long as such a request waits, the row stays.

@@ -105,7 +105,7 @@ type round struct {
 	Round
 	ended   bool            // every chain was read to its end
 	waiting map[string]bool // rows of history_waiting, which a lane is about to note: RELATION KEY
-	removed time.Time       // requests from before may have been removed
+	removed []time.Time     // for each of newRows: what was settled before may have been removed
 }
 
 // violation is told; what was told for good stays so.

@@ -17,7 +17,8 @@ import (
 // newRows are the tables whose rows a round looks up by their keys. Transfers have a way of their own, but are among
 // them for their notes.
 var newRows = []table{
-	withoutRemovals(requestRows), transferRows, paymentRows, reservationRows, itemRows,
+	withoutRemovals(requestRows), transferRows, withoutRemovals(paymentRows), withoutRemovals(reservationRows),
+	withoutRemovals(itemRows),
 	accountRows, currencyRows, limitRows, retentionRows, removedRows, resourceRows,
 }
 
@@ -31,7 +32,9 @@ const (
 )
 
 func withoutRemovals(t table) table {
-	t.relations = t.relations[:3]
+	t.relations = slices.DeleteFunc(slices.Clone(t.relations), func(relation string) bool {
+		return strings.HasSuffix(relation, history.Removed) || strings.HasSuffix(relation, history.Archived)
+	})
 	return t
 }
 
@@ -85,9 +88,21 @@ func (r *round) context(ctx context.Context) error {
 	for _, row := range waiting {
 		r.waiting[row] = true
 	}
-	err = r.tx.QueryRow(ctx, `SELECT coalesce((SELECT r.before FROM lastseat.removed r WHERE r.what = 'requests'),
-		timestamptz '0001-01-01 00:00Z')`).Scan(&r.removed)
+	rows, err = r.tx.Query(ctx, `SELECT r.what, r.before FROM lastseat.removed r`)
 	if err != nil {
+		return fmt.Errorf("read how far retention has come: %w", err)
+	}
+	r.removed = make([]time.Time, len(newRows))
+	var what string
+	var before time.Time
+	if _, err := pgx.ForEachRow(rows, []any{&what, &before}, func() error {
+		for i, t := range newRows {
+			if t.relations[0] == what || what == history.Reservations && i == itemTable {
+				r.removed[i] = before
+			}
+		}
+		return nil
+	}); err != nil {
 		return fmt.Errorf("read how far retention has come: %w", err)
 	}
 	return nil
@@ -147,7 +162,7 @@ func (r *round) rows(ctx context.Context, number int) error {
 // missing judges a row that was noted and is not there.
 func (r *round) missing(key openKey) {
 	t, notes := newRows[key.table], r.open[key]
-	if key.table == requestTable && !latest(notes).Before(r.removed) || key.table != requestTable {
+	if !latest(notes).Before(r.removed[key.table]) {
 		r.violation("%s %s was settled, and is not there: it was deleted, or set back", what(t),
 			key.id)
 		return
@@ -171,7 +186,7 @@ func (r *round) asNoted(key openKey, row *kept) bool {
 	switch {
 	case fits(key, notes, row):
 		return true
-	case key.table == requestTable && latest(notes).Before(r.removed):
+	case key.table == requestTable && latest(notes).Before(r.removed[requestTable]):
 		return true // the key was free again
 	case r.waiting[t.relations[0]+" "+key.id]:
 		return false

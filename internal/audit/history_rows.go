@@ -70,52 +70,31 @@ const (
 )
 
 var paymentRows = table{
-	relations: []string{history.Payments}, id: idOfVersion, version: versionOf,
-	sql: `
-	SELECT id, key, from_account, to_account, amount, amount_captured, amount_refunded, currency, status, version,
-	       expires_at, created_at, updated_at, coalesce(processor, ''), coalesce(method, ''), coalesce(reference, ''),
-	       coalesce(calling, ''), in_flight
-	FROM lastseat.payments`,
-	where: "version > 0", key: "id",
+	relations: []string{history.Payments, history.Payments + history.Removed}, id: idOfVersion, version: versionOf,
+	sql:   `SELECT ` + history.PaymentColumns + ` FROM lastseat.payments p`,
+	where: "p.version > 0", key: "p.id",
 	scan: func(rows pgx.Rows) (kept, error) {
-		var p history.Payment
-		err := rows.Scan(&p.ID, &p.Key, &p.From, &p.To, &p.Amount, &p.Captured, &p.Refunded, &p.Currency, &p.Status,
-			&p.Version, &p.ExpiresAt, &p.CreatedAt, &p.UpdatedAt, &p.Processor, &p.Method, &p.Reference, &p.Calling, &p.InFlight)
+		p, err := history.ScanPayment(rows)
 		return kept{id: p.ID, name: p.ID, digest: p.Digest(), version: p.Version}, err
 	},
 }
 
 var reservationRows = table{
-	relations: []string{history.Reservations}, id: idOfVersion, version: versionOf,
-	sql: `
-	SELECT id, key, coalesce(customer, ''), status, coalesce(waiting_number, 0), version, expires_at, created_at,
-	       updated_at
-	FROM lastseat.reservations`,
-	where: "status <> 'pending'", key: "id",
+	relations: []string{history.Reservations, history.Reservations + history.Removed}, id: idOfVersion, version: versionOf,
+	sql:   `SELECT ` + history.ReservationColumns + ` FROM lastseat.reservations v`,
+	where: "v.status <> 'pending'", key: "v.id",
 	scan: func(rows pgx.Rows) (kept, error) {
-		var v history.Reservation
-		err := rows.Scan(&v.ID, &v.Key, &v.Customer, &v.Status, &v.WaitingNumber, &v.Version, &v.ExpiresAt, &v.CreatedAt,
-			&v.UpdatedAt)
+		v, err := history.ScanReservation(rows)
 		return kept{id: v.ID, name: v.ID, digest: v.Digest(), version: v.Version}, err
 	},
 }
 
 var itemRows = table{
-	relations: []string{history.Items}, id: "k.key", version: "0",
-	sql: `
-	SELECT reservation_id, position, resource_id, quantity, lower(during), upper(during)
-	FROM lastseat.reservation_items`,
-	key: "reservation_id", order: `(reservation_id || '#' || position) COLLATE "C"`,
+	relations: []string{history.Items, history.Items + history.Removed}, id: "k.key", version: "0",
+	sql: `SELECT ` + history.ItemColumns + ` FROM lastseat.reservation_items i`,
+	key: "i.reservation_id", order: `(i.reservation_id || '#' || i.position) COLLATE "C"`,
 	scan: func(rows pgx.Rows) (kept, error) {
-		var i history.Item
-		var start, end *time.Time
-		err := rows.Scan(&i.Reservation, &i.Position, &i.Resource, &i.Quantity, &start, &end)
-		if start != nil {
-			i.Start = *start
-		}
-		if end != nil {
-			i.End = *end
-		}
+		i, err := history.ScanItem(rows)
 		name := fmt.Sprintf("%d of reservation %s", i.Position, i.Reservation)
 		return kept{id: history.ItemKey(i.Reservation, i.Position), name: name, digest: i.Digest()}, err
 	},

@@ -120,9 +120,10 @@ var inventoryChecks = []Check{
 		                        coalesce(nullif(concat_ws(', ', r.kind, r.status, r.code), ''), 'not there')) END
 		FROM (SELECT id, key, status, count(*) OVER (PARTITION BY key) AS times, created_at FROM lastseat.reservations
 		      WHERE created_at >= ` + requestsGone + `) v
-		FULL JOIN (SELECT key, kind, status, code FROM lastseat.requests
+		FULL JOIN (SELECT key, kind, status, code, settled_at FROM lastseat.requests
 		  WHERE kind IN ('reservation.hold', 'booking.book')) r ON r.key = v.key
 		WHERE CASE WHEN v.id IS NULL THEN (r.status = 'applied' OR r.status = 'rejected' AND r.code <> 'invalid_args')
+		             AND r.settled_at >= ` + reservationsGone + `
 		             AND NOT EXISTS (SELECT FROM lastseat.reservations o WHERE o.key = r.key)
 		           WHEN r.key IS NULL OR v.times > 1 THEN true
 		           WHEN v.status = 'pending' THEN r.status NOT IN ('pending', 'failed')
@@ -143,10 +144,10 @@ var inventoryChecks = []Check{
 		             ` + fingerprint("reservation.confirm", `'reservation', v.id`) + `
 		      FROM lastseat.reservations v LEFT JOIN lastseat.requests b ON b.key = v.key AND b.kind = 'booking.book'
 		        AND b.status = 'applied' GROUP BY v.id) v
-		FULL JOIN (SELECT min(key) AS key, fingerprint, count(*) AS times
+		FULL JOIN (SELECT min(key) AS key, fingerprint, count(*) AS times, max(settled_at) AS settled_at
 		           FROM lastseat.requests WHERE kind = 'reservation.confirm' AND status = 'applied' GROUP BY fingerprint) r
 		             ON r.fingerprint = v.fingerprint
-		WHERE v.id IS NULL OR CASE v.status WHEN 'confirmed' THEN v.booked + coalesce(r.times, 0) > 1
+		WHERE v.id IS NULL AND r.settled_at >= ` + reservationsGone + ` OR CASE v.status WHEN 'confirmed' THEN v.booked + coalesce(r.times, 0) > 1
 		    OR v.booked + coalesce(r.times, 0) = 0 AND v.updated_at >= ` + requestsGone + `
 		                                    WHEN 'cancelled'
 		  THEN v.booked + coalesce(r.times, 0) > 1
@@ -161,10 +162,10 @@ var inventoryChecks = []Check{
 		            ELSE format('reservation %s is cancelled: %s applied requests ask for it', v.id, coalesce(r.times, 0)) END
 		FROM (SELECT id, updated_at, ` + fingerprint("reservation.cancel", `'reservation', id`) + `
 		      FROM lastseat.reservations WHERE status = 'cancelled') v
-		FULL JOIN (SELECT key, fingerprint, count(*) OVER (PARTITION BY fingerprint) AS times
+		FULL JOIN (SELECT key, fingerprint, settled_at, count(*) OVER (PARTITION BY fingerprint) AS times
 		           FROM lastseat.requests WHERE kind = 'reservation.cancel' AND status = 'applied') r
 		             ON r.fingerprint = v.fingerprint
-		WHERE v.id IS NULL OR r.times > 1 OR r.times IS NULL AND v.updated_at >= ` + requestsGone,
+		WHERE v.id IS NULL AND r.settled_at >= ` + reservationsGone + ` OR r.times > 1 OR r.times IS NULL AND v.updated_at >= ` + requestsGone,
 	},
 	{
 		// See payments.expired.
@@ -177,10 +178,11 @@ var inventoryChecks = []Check{
 		              coalesce(r.status, 'not there')) END
 		FROM (SELECT id, updated_at, 'lastseat:reservation.expire:' || id AS key FROM lastseat.reservations
 		      WHERE status = 'expired') v
-		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'reservation.expire'
+		FULL JOIN (SELECT key, kind, status, settled_at FROM lastseat.requests WHERE kind = 'reservation.expire'
 		  OR starts_with(key, 'lastseat:reservation.expire:')) r ON r.key = v.key
 		WHERE r.key IS NULL AND v.updated_at >= ` + requestsGone + `
-		   OR r.kind = 'reservation.expire' AND (r.status = 'applied') <> (v.id IS NOT NULL)`,
+		   OR r.kind = 'reservation.expire' AND (r.status = 'applied') <> (v.id IS NOT NULL)
+		     AND NOT (v.id IS NULL AND r.settled_at < ` + reservationsGone + `)`,
 	},
 	{
 		// One that waited and ended may have been granted before, or not. See payments.expired for the keys.
@@ -195,10 +197,11 @@ var inventoryChecks = []Check{
 		FROM (SELECT v.id, v.status, 'lastseat:reservation.grant:' || v.id AS record, v.created_at
 		      FROM lastseat.reservations v LEFT JOIN lastseat.requests r ON r.key = v.key
 		      WHERE r.code = 'waiting' OR v.created_at < ` + requestsGone + `) v
-		FULL JOIN (SELECT key, kind, status FROM lastseat.requests WHERE kind = 'reservation.grant'
+		FULL JOIN (SELECT key, kind, status, settled_at FROM lastseat.requests WHERE kind = 'reservation.grant'
 		  OR starts_with(key, 'lastseat:reservation.grant:')) g ON g.key = v.record
 		WHERE CASE WHEN g.key IS NULL THEN v.status IN ('held', 'confirmed') AND v.created_at >= ` + requestsGone + `
 		           WHEN v.id IS NULL THEN g.kind = 'reservation.grant' AND g.status = 'applied'
+		             AND g.settled_at >= ` + reservationsGone + `
 		           ELSE g.kind = 'reservation.grant' AND (g.status <> 'applied' OR v.status = 'waiting') END`,
 	},
 	{

@@ -10,6 +10,49 @@ import (
 const RequestColumns = `r.key, r.kind, r.fingerprint, r.job_id, r.requested_at, r.status, coalesce(r.code, ''),
 	r.detail::text, r.attempts, r.settled_at`
 
+// PaymentColumns are the columns of a row p of payments, as [ScanPayment] reads them.
+const PaymentColumns = `p.id, p.key, p.from_account, p.to_account, p.amount, p.amount_captured, p.amount_refunded,
+	p.currency, p.status, p.version, p.expires_at, p.created_at, p.updated_at, coalesce(p.processor, ''),
+	coalesce(p.method, ''), coalesce(p.reference, ''), coalesce(p.calling, ''), p.in_flight`
+
+// ScanPayment reads a row of payments; more are the destinations of the columns that follow.
+func ScanPayment(rows pgx.Rows, more ...any) (*Payment, error) {
+	p := &Payment{}
+	into := []any{&p.ID, &p.Key, &p.From, &p.To, &p.Amount, &p.Captured, &p.Refunded, &p.Currency, &p.Status,
+		&p.Version, &p.ExpiresAt, &p.CreatedAt, &p.UpdatedAt, &p.Processor, &p.Method, &p.Reference, &p.Calling,
+		&p.InFlight}
+	return p, rows.Scan(append(into, more...)...)
+}
+
+// ReservationColumns are the columns of a row v of reservations, as [ScanReservation] reads them.
+const ReservationColumns = `v.id, v.key, coalesce(v.customer, ''), v.status, coalesce(v.waiting_number, 0), v.version,
+	v.expires_at, v.created_at, v.updated_at`
+
+// ScanReservation reads a row of reservations; more are the destinations of the columns that follow.
+func ScanReservation(rows pgx.Rows, more ...any) (*Reservation, error) {
+	v := &Reservation{}
+	into := []any{&v.ID, &v.Key, &v.Customer, &v.Status, &v.WaitingNumber, &v.Version, &v.ExpiresAt, &v.CreatedAt,
+		&v.UpdatedAt}
+	return v, rows.Scan(append(into, more...)...)
+}
+
+// ItemColumns are the columns of a row i of reservation_items, as [ScanItem] reads them.
+const ItemColumns = `i.reservation_id, i.position, i.resource_id, i.quantity, lower(i.during), upper(i.during)`
+
+// ScanItem reads a row of reservation_items.
+func ScanItem(rows pgx.Rows) (*Item, error) {
+	i := &Item{}
+	var start, end *time.Time
+	err := rows.Scan(&i.Reservation, &i.Position, &i.Resource, &i.Quantity, &start, &end)
+	if start != nil {
+		i.Start = *start
+	}
+	if end != nil {
+		i.End = *end
+	}
+	return i, err
+}
+
 // ScanRequest reads a row of requests; more are the destinations of the columns that follow.
 func ScanRequest(rows pgx.Rows, more ...any) (*Request, error) {
 	q := &Request{}

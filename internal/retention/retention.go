@@ -35,6 +35,9 @@ type Removed struct {
 	Outcomes int64 `json:"outcome_log"` // rows of outcome_log: batches
 	Requests int64 `json:"requests"`
 	Events   int64 `json:"taken_events"` // ids of webhooks
+	Payments int64 `json:"payments"`
+	// Reservations are counted without their items.
+	Reservations int64 `json:"reservations"`
 	// HeldBy is a relay that has yet to deliver what is too old; empty: none.
 	HeldBy string `json:"held_by,omitempty"`
 }
@@ -74,6 +77,12 @@ func (k *Keeper) Pass(ctx context.Context) (Removed, error) {
 		err = k.requests(ctx)
 	}
 	if err == nil {
+		err = k.payments(ctx)
+	}
+	if err == nil {
+		err = k.reservations(ctx)
+	}
+	if err == nil {
 		err = k.events(ctx)
 	}
 	return k.removed, err
@@ -88,7 +97,8 @@ const (
 	                 WHERE EXISTS (SELECT FROM lastseat.outcome_log l
 	                               WHERE l.settled_at < now() - (SELECT make_interval(days => min(r.days))
 	                                                             FROM lastseat.retention r
-	                                                             WHERE r.what <> 'taken_events'))), '')`
+	                                                             WHERE r.what = 'outcome_log'
+	                                                                OR starts_with(r.what, 'requests')))), '')`
 
 	removeEventsSQL = `SELECT lastseat.remove_events($1)`
 )
@@ -193,18 +203,10 @@ func (k *Keeper) requests(ctx context.Context) error {
 		if err != nil {
 			return 0, "", err
 		}
-		var old []*history.Request
 		last, now := "", time.Time{}
-		for rows.Next() {
-			request, err := history.ScanRequest(rows, &last, &now)
-			if err != nil {
-				rows.Close()
-				return 0, "", err
-			}
-			old = append(old, request)
-		}
+		old, err := collect(rows, func() (*history.Request, error) { return history.ScanRequest(rows, &last, &now) })
 		n := len(old)
-		if err := rows.Err(); err != nil || n == 0 {
+		if err != nil || n == 0 {
 			return 0, "", err
 		}
 		if n < k.settings.Rows {
@@ -221,12 +223,33 @@ func (k *Keeper) requests(ctx context.Context) error {
 const lastLinkSQL = `
 	SELECT number, hash FROM lastseat.history WHERE chain = '` + history.Removal + `' ORDER BY number DESC LIMIT 1`
 
+// lastLink is the end of the chain, which a removal continues.
+func lastLink(ctx context.Context, tx pgx.Tx) (head history.Head, err error) {
+	err = tx.QueryRow(ctx, lastLinkSQL).Scan(&head.Number, &head.Hash)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = nil
+	}
+	return head, err
+}
+
+// collect reads all rows.
+func collect[R any](rows pgx.Rows, scan func() (*R, error)) (all []*R, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		row, err := scan()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
+}
+
 // remove continues the chain with a link of these requests, and removes them. With an archive their file is on disk
 // before, and was read again.
 func (k *Keeper) remove(ctx context.Context, tx pgx.Tx, old []*history.Request, now time.Time) error {
-	var head history.Head
-	err := tx.QueryRow(ctx, lastLinkSQL).Scan(&head.Number, &head.Hash)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	head, err := lastLink(ctx, tx)
+	if err != nil {
 		return err
 	}
 	relation := history.Requests + history.Removed

@@ -155,16 +155,18 @@ transfer_key: the key of the transfer''s request, or of the booking''s.
 Errors: LS001, LS002, LS003 no transfer was asked for with that key.';
 GRANT EXECUTE ON FUNCTION lastseat.reverse TO lastseat_producer, lastseat_worker;
 
+-- One that was removed was there: a repeated request is a duplicate still, and a new one is the worker's to reject.
 CREATE OR REPLACE FUNCTION lastseat.check_payment(id text)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM payments p WHERE p.id = check_payment.id) THEN
+    IF NOT EXISTS (SELECT FROM payments p WHERE p.id = check_payment.id)
+       AND NOT EXISTS (SELECT FROM removed_ids r WHERE r.what = 'payments' AND r.id = check_payment.id) THEN
         RAISE EXCEPTION 'there is no payment "%"', check_payment.id
             USING ERRCODE = 'LS003', COLUMN = 'payment', HINT = 'Authorize it first: SELECT lastseat.authorize(...).';
     END IF;
 END $$;
-COMMENT ON FUNCTION lastseat.check_payment IS 'Refuses a payment that does not exist.
+COMMENT ON FUNCTION lastseat.check_payment IS 'Refuses a payment that has never existed.
 
 id: the payment''s id.
 

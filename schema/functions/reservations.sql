@@ -206,16 +206,18 @@ Errors: LS001 the key was used for something else, or the reservation was asked 
 'resource; LS004.';
 GRANT EXECUTE ON FUNCTION lastseat.hold TO lastseat_producer, lastseat_worker;
 
+-- One that was removed was there: a repeated request is a duplicate still, and a new one is the worker's to reject.
 CREATE OR REPLACE FUNCTION lastseat.check_reservation(id text)
 RETURNS void
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM reservations r WHERE r.id = check_reservation.id) THEN
+    IF NOT EXISTS (SELECT FROM reservations r WHERE r.id = check_reservation.id)
+       AND NOT EXISTS (SELECT FROM removed_ids g WHERE g.what = 'reservations' AND g.id = check_reservation.id) THEN
         RAISE EXCEPTION 'there is no reservation "%"', check_reservation.id
             USING ERRCODE = 'LS003', COLUMN = 'reservation', HINT = 'Hold it first: SELECT lastseat.hold(...).';
     END IF;
 END $$;
-COMMENT ON FUNCTION lastseat.check_reservation IS 'Refuses a reservation that does not exist.
+COMMENT ON FUNCTION lastseat.check_reservation IS 'Refuses a reservation that has never existed.
 
 id: the reservation''s id.
 

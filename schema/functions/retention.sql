@@ -6,10 +6,12 @@ CREATE OR REPLACE FUNCTION lastseat.keep(what text, days integer)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF keep.what IS NULL OR keep.what NOT IN ('requests', 'outcome_log', 'taken_events') AND keep.what !~ '^requests:.{1,127}$' THEN
+    IF keep.what IS NULL OR keep.what NOT IN ('requests', 'outcome_log', 'taken_events', 'payments', 'reservations')
+       AND keep.what !~ '^requests:.{1,127}$' THEN
         RAISE EXCEPTION 'there is no retention of %', coalesce('"' || left(keep.what, 150) || '"', 'null')
-            USING ERRCODE = 'LS002', COLUMN = 'what', 
-                  HINT = 'requests, requests:KIND (requests:payment.transfer), outcome_log or taken_events.';
+            USING ERRCODE = 'LS002', COLUMN = 'what',
+                  HINT = 'requests, requests:KIND (requests:payment.transfer), outcome_log, taken_events, payments or '
+                         'reservations.';
     ELSIF keep.days NOT BETWEEN 0 AND 36500 THEN
         RAISE EXCEPTION 'it is to be kept for % days', keep.days
             USING ERRCODE = 'LS002', COLUMN = 'days', HINT = '0 to 36500 days; null: for ever.';
@@ -21,8 +23,9 @@ COMMENT ON FUNCTION lastseat.keep IS
 'Says how long what is settled is kept. Whoever may act as lastseat_owner may call it: worker retain set does.
 
 what: requests; requests:KIND for one kind, instead of what requests says; outcome_log, the feed of outcomes_since, '
-'which goes no later than the first requests; taken_events, the ids of the events of others.
-days: how many days after it was settled, or the event was taken in; null: for ever.
+'which goes no later than the first requests; taken_events, the ids of the events of others; payments and '
+'reservations, those that have ended.
+days: how many days after it was settled or last changed, or the event was taken in; null: for ever.
 
 Errors: LS002.';
 
@@ -45,7 +48,8 @@ CREATE OR REPLACE FUNCTION lastseat.log_cutoff()
 RETURNS timestamptz
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN (SELECT now() - make_interval(days => min(r.days)) FROM retention r WHERE r.what <> 'taken_events');
+    RETURN (SELECT now() - make_interval(days => min(r.days)) FROM retention r
+            WHERE r.what NOT IN ('taken_events', 'payments', 'reservations'));
 END $$;
 COMMENT ON FUNCTION lastseat.log_cutoff IS 'Rows of outcome_log from before this are too old; null: none is.';
 

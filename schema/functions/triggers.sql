@@ -233,6 +233,27 @@ END $$;
 COMMENT ON FUNCTION lastseat.check_removal IS
 'Trigger: a row is deleted only if the history notes that in the same transaction.';
 
+-- After the row and not before it: an insert waits for a keeper that is removing the id in this moment, and its trigger
+-- then sees the id noted as removed. A transaction with an older snapshot does not, but sees the row that went.
+CREATE OR REPLACE FUNCTION lastseat.check_new_id()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    again boolean := EXISTS (SELECT FROM removed_ids r WHERE r.what = TG_TABLE_NAME AND r.id = NEW.id);
+BEGIN
+    IF NOT again AND current_setting('transaction_isolation') <> 'read committed' THEN
+        EXECUTE format('SELECT count(*) > 1 FROM lastseat.%I o WHERE o.id = $1', TG_TABLE_NAME) INTO again USING NEW.id;
+    END IF;
+    IF again THEN
+        RAISE EXCEPTION '% "%" was asked for before', rtrim(TG_TABLE_NAME, 's'), NEW.id
+            USING ERRCODE = 'LS001', COLUMN = rtrim(TG_TABLE_NAME, 's'), DETAIL = 'It has ended, and is no longer kept.',
+                  HINT = 'If this is the same request, it is done. Take a new id for a new one.';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.check_new_id IS
+'Trigger: the id of a payment or a reservation that was removed is not used again.';
+
 -- A reader that stands before a row that is gone is refused (check_cursor): so nothing goes that is not noted as gone.
 CREATE OR REPLACE FUNCTION lastseat.check_log_removal()
 RETURNS trigger

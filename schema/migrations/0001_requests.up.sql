@@ -411,13 +411,15 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.calls
 -- How long what is settled is kept, and what was removed (docs/decisions/020-retention.md). Only an administrator says how
 -- long; lastseat_keeper removes what is older, and nothing else.
 CREATE TABLE lastseat.retention (
-    what text COLLATE "C" PRIMARY KEY CHECK (what IN ('requests', 'outcome_log', 'taken_events') OR what ~ '^requests:.{1,127}$'),
+    what text COLLATE "C" PRIMARY KEY
+         CHECK (what IN ('requests', 'outcome_log', 'taken_events', 'payments', 'reservations') OR what ~ '^requests:.{1,127}$'),
     days integer CHECK (days >= 0)
 );
 COMMENT ON TABLE lastseat.retention IS 'How long what is settled is kept. What has no row is kept for ever.';
 COMMENT ON COLUMN lastseat.retention.what IS
-    'requests, requests:KIND for one kind, outcome_log, taken_events.';
-COMMENT ON COLUMN lastseat.retention.days IS 'How many days after it was settled, or an event was taken in; null: for ever.';
+    'requests, requests:KIND for one kind, outcome_log, taken_events, payments, reservations.';
+COMMENT ON COLUMN lastseat.retention.days IS
+    'How many days after it was settled or last changed, or an event was taken in; null: for ever.';
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.retention
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('To keep it for ever: SELECT lastseat.keep(what, NULL).');
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.retention
@@ -434,7 +436,7 @@ CREATE TABLE lastseat.removed (
 COMMENT ON TABLE lastseat.removed IS 'How far retention has come. The history has what it removed, row by row.';
 COMMENT ON COLUMN lastseat.removed.what IS 'The table.';
 COMMENT ON COLUMN lastseat.removed.before IS
-    'Rows that were settled before this may be gone. Of outcome_log: all of them are.';
+    'Rows that were settled, or last changed, before this may be gone. Of outcome_log: all of them are.';
 COMMENT ON COLUMN lastseat.removed.last_timeline IS 'Of outcome_log: the last row that was removed.';
 COMMENT ON COLUMN lastseat.removed.last_xid IS 'Its transaction.';
 COMMENT ON COLUMN lastseat.removed.last_number IS 'Its number.';
@@ -443,6 +445,20 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.removed
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('What is gone does not come back.');
 CREATE TRIGGER noted AFTER INSERT OR UPDATE ON lastseat.removed FOR EACH ROW
     EXECUTE FUNCTION lastseat.note_definition('what', 'before', 'last_timeline', 'last_xid', 'last_number', 'last_place');
+
+-- An id stands for one payment or reservation for ever: its transfers name it, and a repeated request must not make it
+-- again.
+CREATE TABLE lastseat.removed_ids (
+    what text COLLATE "C" NOT NULL,
+    id   text COLLATE "C" NOT NULL,
+    PRIMARY KEY (what, id)
+);
+COMMENT ON TABLE lastseat.removed_ids IS
+    'The ids of payments and reservations that retention has removed: they are never used again.';
+COMMENT ON COLUMN lastseat.removed_ids.what IS 'payments or reservations.';
+COMMENT ON COLUMN lastseat.removed_ids.id IS 'The id.';
+CREATE TRIGGER kept BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.removed_ids
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('What is gone does not come back.');
 
 -- The worker sets lastseat.lane in its own transactions, so these triggers let it pass.
 CREATE TRIGGER lastseat_kept BEFORE DELETE ON lastseat.river_job FOR EACH ROW

@@ -94,8 +94,12 @@ CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.payments
         OR NEW.amount_refunded < OLD.amount_refunded
         OR OLD.amount_captured > 0 AND NEW.amount_captured <> OLD.amount_captured)
     EXECUTE FUNCTION lastseat.refuse_change('A payment keeps its terms; captures and refunds are not taken back.');
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.payments
+CREATE TRIGGER kept BEFORE TRUNCATE ON lastseat.payments
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Transfers refer to payments for ever.');
+CREATE TRIGGER removed AFTER DELETE ON lastseat.payments REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.check_removal('Transfers refer to payments.', 'g.id || ''@'' || g.version');
+CREATE TRIGGER new_id AFTER INSERT ON lastseat.payments
+    FOR EACH ROW EXECUTE FUNCTION lastseat.check_new_id();
 
 -- What processors tell by webhook comes more than once. Whoever takes an event in notes its id in the transaction that
 -- does what the event asks for.

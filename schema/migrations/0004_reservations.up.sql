@@ -120,8 +120,12 @@ CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.reservations
                        OR OLD.customer IS DISTINCT FROM NEW.customer
                        OR OLD.expires_at <> NEW.expires_at AND OLD.status NOT IN ('held', 'waiting'))
     EXECUTE FUNCTION lastseat.refuse_change('A reservation keeps its terms; only a hold''s expiry can be extended.');
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.reservations
+CREATE TRIGGER kept BEFORE TRUNCATE ON lastseat.reservations
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Items refer to reservations for ever.');
+CREATE TRIGGER removed AFTER DELETE ON lastseat.reservations REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.check_removal('Items refer to reservations.', 'g.id || ''@'' || g.version');
+CREATE TRIGGER new_id AFTER INSERT ON lastseat.reservations
+    FOR EACH ROW EXECUTE FUNCTION lastseat.check_new_id();
 
 CREATE TABLE lastseat.reservation_items (
     reservation_id text COLLATE "C" NOT NULL,
@@ -156,8 +160,12 @@ CREATE TRIGGER fixed BEFORE UPDATE ON lastseat.reservation_items
         OR OLD.resource_id IS DISTINCT FROM NEW.resource_id OR OLD.quantity IS DISTINCT FROM NEW.quantity
         OR OLD.during IS DISTINCT FROM NEW.during)
     EXECUTE FUNCTION lastseat.refuse_change('A reservation keeps the items that were asked for.');
-CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.reservation_items
+CREATE TRIGGER kept BEFORE TRUNCATE ON lastseat.reservation_items
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('A reservation keeps the items that were asked for.');
+CREATE TRIGGER removed AFTER DELETE ON lastseat.reservation_items REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.check_removal('A reservation keeps the items that were asked for.',
+        'g.reservation_id || ''#'' || g.position');
 
 CREATE TABLE lastseat.waiting_items (
     resource_id    text COLLATE "C" NOT NULL,

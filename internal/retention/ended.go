@@ -1,0 +1,155 @@
+package retention
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lastseat/lastseat/internal/history"
+)
+
+// What has ended: payments and reservations in which nothing is held, and that count in no figure. The functions look
+// at the same conditions for every row, and lock it.
+
+const (
+	oldPaymentsSQL = `
+	SELECT ` + history.PaymentColumns + `, p.ctid::text, now()
+	FROM lastseat.payments p
+	WHERE p.ctid > @after::tid AND p.ctid < @end::tid
+	  AND p.status IN ('declined', 'voided', 'expired', 'captured') AND p.processor IS NULL
+	  AND p.updated_at < (SELECT lastseat.kept_since('payments'))
+	ORDER BY p.ctid LIMIT @rows`
+
+	removePaymentsSQL = `SELECT lastseat.remove_payments(@keys, @digests, @number, @at, @hash)`
+)
+
+// whatEnds goes through a table if something says how long its rows are kept.
+func (k *Keeper) whatEnds(
+	ctx context.Context, table string, step func(tx pgx.Tx, after, end string) (removed int, last string, err error),
+) error {
+	var limited bool
+	err := k.conn.QueryRow(ctx, `SELECT lastseat.kept_since($1) IS NOT NULL`, table).Scan(&limited)
+	if err != nil || !limited {
+		return err
+	}
+	return k.scan(ctx, table, step)
+}
+
+func (k *Keeper) payments(ctx context.Context) error {
+	return k.whatEnds(ctx, "payments", func(tx pgx.Tx, after, end string) (int, string, error) {
+		rows, err := tx.Query(ctx, oldPaymentsSQL, pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows})
+		if err != nil {
+			return 0, "", err
+		}
+		last, now := "", time.Time{}
+		old, err := collect(rows, func() (*history.Payment, error) { return history.ScanPayment(rows, &last, &now) })
+		if err != nil || len(old) == 0 {
+			return 0, "", err
+		}
+		head, err := lastLink(ctx, tx)
+		if err != nil {
+			return 0, "", err
+		}
+		log := &history.Log{}
+		for _, p := range old {
+			log.Add(history.Payments+history.Removed, history.VersionKey(p.ID, p.Version), p.Digest())
+		}
+		links, hashes, _ := log.Take(history.Removal, now, head)
+		_, err = tx.Exec(ctx, removePaymentsSQL, pgx.NamedArgs{
+			"keys": links[0].Keys, "digests": links[0].Digests, "number": links[0].Number, "at": now, "hash": hashes[0],
+		})
+		if err != nil {
+			return 0, "", err
+		}
+		k.removed.Payments += int64(len(old))
+		return len(old), k.goOn(len(old), last), nil
+	})
+}
+
+// goOn is where a range of pages is continued, of which so many rows were read; "" if it has no more.
+func (k *Keeper) goOn(read int, last string) string {
+	if read < k.settings.Rows {
+		return ""
+	}
+	return last
+}
+
+const (
+	// One that is confirmed has ended when all its time ranges are over; one that counts for a customer's limit, or takes a
+	// quantity, counts until it is cancelled.
+	oldReservationsSQL = `
+	SELECT ` + history.ReservationColumns + `, v.ctid::text, now()
+	FROM lastseat.reservations v
+	WHERE v.ctid > @after::tid AND v.ctid < @end::tid
+	  AND v.status IN ('rejected', 'cancelled', 'expired', 'confirmed')
+	  AND v.updated_at < (SELECT lastseat.kept_since('reservations'))
+	  AND (v.status <> 'confirmed' OR NOT EXISTS (
+	      SELECT FROM lastseat.reservation_items i LEFT JOIN lastseat.resources r ON r.id = i.resource_id
+	      WHERE i.reservation_id = v.id
+	        AND (coalesce(upper(i.during) >= (SELECT lastseat.kept_since('reservations')), true)
+	             OR v.customer IS NOT NULL AND r.limit_group IS NOT NULL)))
+	ORDER BY v.ctid LIMIT @rows`
+
+	itemsSQL = `
+	SELECT ` + history.ItemColumns + ` FROM lastseat.reservation_items i
+	WHERE i.reservation_id = ANY ($1::text[]) ORDER BY i.reservation_id, i.position`
+
+	removeReservationsSQL = `
+	SELECT lastseat.remove_reservations(@keys, @digests, @items, @item_digests, @number, @at, @hash, @item_hash)`
+)
+
+func (k *Keeper) reservations(ctx context.Context) error {
+	return k.whatEnds(ctx, "reservations", func(tx pgx.Tx, after, end string) (int, string, error) {
+		rows, err := tx.Query(ctx, oldReservationsSQL, pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows})
+		if err != nil {
+			return 0, "", err
+		}
+		last, now := "", time.Time{}
+		old, err := collect(rows, func() (*history.Reservation, error) {
+			return history.ScanReservation(rows, &last, &now)
+		})
+		if err != nil || len(old) == 0 {
+			return 0, "", err
+		}
+		if err := k.removeReservations(ctx, tx, old, now); err != nil {
+			return 0, "", err
+		}
+		k.removed.Reservations += int64(len(old))
+		return len(old), k.goOn(len(old), last), nil
+	})
+}
+
+// removeReservations continues the chain with a link of the reservations and one of their items, and removes both.
+func (k *Keeper) removeReservations(ctx context.Context, tx pgx.Tx, old []*history.Reservation, now time.Time) error {
+	log, ids := &history.Log{}, make([]string, len(old))
+	for i, v := range old {
+		ids[i] = v.ID
+		log.Add(history.Reservations+history.Removed, history.VersionKey(v.ID, v.Version), v.Digest())
+	}
+	rows, err := tx.Query(ctx, itemsSQL, ids)
+	if err != nil {
+		return err
+	}
+	items, err := collect(rows, func() (*history.Item, error) { return history.ScanItem(rows) })
+	if err != nil {
+		return err
+	}
+	for _, i := range items {
+		log.Add(history.Items+history.Removed, history.ItemKey(i.Reservation, i.Position), i.Digest())
+	}
+	head, err := lastLink(ctx, tx)
+	if err != nil {
+		return err
+	}
+	links, hashes, _ := log.Take(history.Removal, now, head)
+	args := pgx.NamedArgs{
+		"keys": links[0].Keys, "digests": links[0].Digests, "number": links[0].Number, "at": now, "hash": hashes[0],
+		"items": []string{}, "item_digests": [][]byte{}, "item_hash": nil,
+	}
+	if len(links) > 1 {
+		args["items"], args["item_digests"], args["item_hash"] = links[1].Keys, links[1].Digests, hashes[1]
+	}
+	_, err = tx.Exec(ctx, removeReservationsSQL, args)
+	return err
+}
