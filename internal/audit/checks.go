@@ -243,7 +243,8 @@ var moneyChecks = []Check{
 		FULL JOIN (SELECT key, fingerprint, settled_at, count(*) OVER (PARTITION BY fingerprint) AS times
 		           FROM lastseat.requests WHERE kind = 'payment.void' AND status = 'applied') r
 		             ON r.fingerprint = p.fingerprint
-		WHERE p.id IS NULL AND r.settled_at >= ` + paymentsGone + ` OR r.times > 1 OR r.times IS NULL AND p.updated_at >= ` + requestsGone,
+		WHERE p.id IS NULL AND r.settled_at >= ` + paymentsGone + ` OR r.times > 1
+		   OR r.times IS NULL AND p.updated_at >= ` + requestsGone,
 	},
 	{
 		// Keys like the worker's own were free to callers before version 5: a payment whose key is taken has no record.

@@ -147,7 +147,8 @@ var inventoryChecks = []Check{
 		FULL JOIN (SELECT min(key) AS key, fingerprint, count(*) AS times, max(settled_at) AS settled_at
 		           FROM lastseat.requests WHERE kind = 'reservation.confirm' AND status = 'applied' GROUP BY fingerprint) r
 		             ON r.fingerprint = v.fingerprint
-		WHERE v.id IS NULL AND r.settled_at >= ` + reservationsGone + ` OR CASE v.status WHEN 'confirmed' THEN v.booked + coalesce(r.times, 0) > 1
+		WHERE v.id IS NULL AND r.settled_at >= ` + reservationsGone + `
+		  OR CASE v.status WHEN 'confirmed' THEN v.booked + coalesce(r.times, 0) > 1
 		    OR v.booked + coalesce(r.times, 0) = 0 AND v.updated_at >= ` + requestsGone + `
 		                                    WHEN 'cancelled'
 		  THEN v.booked + coalesce(r.times, 0) > 1
@@ -165,7 +166,8 @@ var inventoryChecks = []Check{
 		FULL JOIN (SELECT key, fingerprint, settled_at, count(*) OVER (PARTITION BY fingerprint) AS times
 		           FROM lastseat.requests WHERE kind = 'reservation.cancel' AND status = 'applied') r
 		             ON r.fingerprint = v.fingerprint
-		WHERE v.id IS NULL AND r.settled_at >= ` + reservationsGone + ` OR r.times > 1 OR r.times IS NULL AND v.updated_at >= ` + requestsGone,
+		WHERE v.id IS NULL AND r.settled_at >= ` + reservationsGone + ` OR r.times > 1
+		   OR r.times IS NULL AND v.updated_at >= ` + requestsGone,
 	},
 	{
 		// See payments.expired.

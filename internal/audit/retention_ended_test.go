@@ -54,8 +54,8 @@ const (
 	liveReservations  = `lastseat.reservations WHERE status NOT IN ('rejected', 'cancelled', 'expired') AND id NOT LIKE 'over%'`
 )
 
-// withPast adds confirmed reservations of times that are over: with a customer and without, beside a quantity, and under
-// a customer's limit. Only the first two have ended.
+// withPast adds confirmed reservations of times that are over: with a customer and without, beside a quantity, and
+// under a customer's limit. Only the first two have ended.
 func withPast(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()
 	const (
@@ -107,8 +107,8 @@ func TestRetentionOfWhatHasEnded(t *testing.T) {
 	roundIsClean(t, &audit.Continuous{}, pool)
 }
 
-// An id stands for one payment or reservation for ever. A repeated request is a duplicate still, and a new one that names
-// what was removed is rejected.
+// An id stands for one payment or reservation for ever. A repeated request is a duplicate still, and a new one that
+// names what was removed is rejected.
 func TestRemovedIDsAreNotUsedAgain(t *testing.T) {
 	t.Parallel()
 	pool := filled(t)
@@ -174,8 +174,8 @@ func TestRetentionOfWhatHasEndedIsNoTampering(t *testing.T) {
 		}
 		return strings.Join(told, "\n")
 	}
-	if told := named(pool); told != "payment voided was changed before it was removed: what was removed is not what was settled\n"+
-		"item let-go#1 was changed before it was removed: what was removed is not what was settled" {
+	const changed = " was changed before it was removed: what was removed is not what was settled"
+	if told := named(pool); told != "payment voided"+changed+"\nitem let-go#1"+changed {
 		t.Errorf("it says %s", told)
 	}
 	for _, c := range []tampering{
@@ -263,10 +263,12 @@ func busy(t *testing.T) *pgxpool.Pool {
 	call(t, pool, `open_account('bank', 'EUR', NULL)`, `open_account('shop', 'EUR')`, `define_resource('seat', 40)`,
 		`define_resource('one', 1)`)
 	exec(t, pool, `SELECT lastseat.authorize('ask-' || n, 'p' || n, 'bank', 'shop', 10 + n, 'EUR'),
-		CASE WHEN n % 2 = 0 THEN lastseat.capture('capture-' || n, 'p' || n, 10) ELSE lastseat.void('void-' || n, 'p' || n) END,
+		CASE WHEN n % 2 = 0 THEN lastseat.capture('capture-' || n, 'p' || n, 10)
+			ELSE lastseat.void('void-' || n, 'p' || n) END,
 		lastseat.hold('hold-' || n, 'r' || n, format('[{"resource": "seat", "quantity": 2}%s]',
 			CASE WHEN n % 10 = 0 THEN ', {"resource": "one"}' ELSE '' END)::jsonb, wait => n % 20 = 0),
-		CASE WHEN n % 3 > 0 THEN lastseat.cancel('cancel-' || n, 'r' || n) ELSE lastseat.confirm('confirm-' || n, 'r' || n) END
+		CASE WHEN n % 3 > 0 THEN lastseat.cancel('cancel-' || n, 'r' || n)
+			ELSE lastseat.confirm('confirm-' || n, 'r' || n) END
 		FROM generate_series(1, 100) AS n ORDER BY n`)
 	return pool
 }

@@ -76,8 +76,8 @@ func (k *Keeper) goOn(read int, last string) string {
 }
 
 const (
-	// One that is confirmed has ended when all its time ranges are over; one that counts for a customer's limit, or takes a
-	// quantity, counts until it is cancelled.
+	// One that is confirmed has ended when all its time ranges are over; one that counts for a customer's limit, or takes
+	// a quantity, counts until it is cancelled.
 	oldReservationsSQL = `
 	SELECT ` + history.ReservationColumns + `, v.ctid::text, now()
 	FROM lastseat.reservations v
