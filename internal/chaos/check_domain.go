@@ -107,12 +107,28 @@ func findExpiry(e *evidence) (found []string) {
 		if expired && inTime || late && o.Status == "applied" && !lasting {
 			found = append(
 				found,
-				fmt.Sprintf("%s %s was asked for at %v, what it is about ran out at %v, and it is %s (%s): %+v",
-					a.op.Kind, key, o.RequestedAt, a.op.Asks.Expires, o.Status, o.Code, o),
+				fmt.Sprintf("%s %s was asked for at %v, answered within %v, what it is about ran out at %v, and it is %s (%s):\n%s",
+					a.op.Kind, key, o.RequestedAt, a.until-a.from, a.op.Asks.Expires, o.Status, o.Code, e.story(a.op.Asks.ID)),
 			)
 		}
 	}
 	return found
+}
+
+// story is what the feed tells of a payment or a reservation, in its order.
+func (e *evidence) story(id string) string {
+	var told strings.Builder
+	for _, o := range e.state.Feed {
+		if a := e.keys[o.Key]; a != nil && a.op.Asks.ID == id || strings.HasSuffix(o.Key, ":"+id) {
+			detail := ""
+			if o.Detail != nil {
+				detail = *o.Detail
+			}
+			fmt.Fprintf(&told, "    %s %s: %s (%s %s), asked for at %v, settled at %v, attempt %d\n", o.Kind, o.Key, o.Status,
+				o.Code, detail, o.RequestedAt, o.SettledAt, o.Attempts)
+		}
+	}
+	return told.String()
 }
 
 // ledger follows the money through the feed, by the rules of the guide and none of the product's code.
