@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,9 @@ import (
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/inspect"
 )
+
+// explainBounds let worker explain look at every job, which the pages don't.
+var explainBounds = inspect.Bounds{Ahead: 100_000, Jobs: math.MaxInt32}
 
 func (p *program) explainCommand() *cobra.Command {
 	return &cobra.Command{
@@ -27,7 +31,7 @@ The role lastseat_viewer is enough.`,
 				return err
 			}
 			defer pool.Close()
-			e, err := inspect.Explain(cmd.Context(), pool, args[0])
+			e, err := inspect.Explain(cmd.Context(), pool, args[0], explainBounds)
 			if errors.Is(err, inspect.ErrNoRequest) {
 				return cli.BadData("no request has the key %q: check the key, it is compared to the letter", args[0])
 			}

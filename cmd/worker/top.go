@@ -19,6 +19,9 @@ import (
 // topWindow is how far back the rate and the outcomes of worker top look.
 const topWindow = 10 * time.Second
 
+// topCountsTo is how many jobs of a state worker top counts.
+const topCountsTo = 1_000_000
+
 func (p *program) topCommand() *cobra.Command {
 	var every time.Duration
 	var times int
@@ -68,7 +71,7 @@ func (p *program) screen() *os.File {
 // top looks again and again; times 0: until ctx ends.
 func (p *program) top(ctx context.Context, pool *pgxpool.Pool, screen *os.File, every time.Duration, times int) error {
 	for n := 1; ; n++ {
-		seen, err := inspect.Look(ctx, pool, topWindow)
+		seen, err := inspect.Look(ctx, pool, topWindow, topCountsTo)
 		switch {
 		case ctx.Err() != nil:
 			return nil

@@ -135,7 +135,7 @@ type nowPage struct {
 func (s *Server) now(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
 	defer cancel()
-	overview, err := inspect.Look(ctx, s.options.Pool, time.Minute)
+	overview, err := inspect.Look(ctx, s.options.Pool, time.Minute, mostDue+1)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +164,9 @@ type transferRow struct {
 	Payment  string // empty: none
 }
 
+// explainBounds keep the page of a request quick behind a long backlog.
+var explainBounds = inspect.Bounds{Ahead: mostDue, Jobs: mostDue}
+
 const transfersSQL = `
 	SELECT t.id, t.from_account, t.to_account, t.amount, t.currency, coalesce(t.payment_id, '')
 	FROM lastseat.transfers t
@@ -173,7 +176,7 @@ func (s *Server) request(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
 	defer cancel()
 	key := r.URL.Query().Get("key")
-	explained, err := inspect.Explain(ctx, s.options.Pool, key)
+	explained, err := inspect.Explain(ctx, s.options.Pool, key, explainBounds)
 	if err != nil {
 		return nil, err
 	}

@@ -35,8 +35,8 @@ var ages = map[string]time.Duration{
 	"1 hour": time.Hour, "1 day": 24 * time.Hour, "7 days": 7 * 24 * time.Hour, "30 days": 30 * 24 * time.Hour, "ever": 0,
 }
 
-// filter wants the requests that were chosen. It looks at so many outcomes, and no more, that a page is quick even if
-// hardly any of a hundred million is wanted.
+// filter wants the requests that were chosen. It looks at so many jobs and outcomes, and no more, that a page is quick
+// even if hardly any of a hundred million is wanted.
 func (c chosen) filter(limit int) inspect.Filter {
 	filter := inspect.Filter{Since: ages[c.Since], Limit: limit, Look: mostLooked}
 	for _, wanted := range []struct {
@@ -63,6 +63,7 @@ type requestsPage struct {
 const (
 	mostListed = 50
 	mostLooked = 20_000
+	lookWithin = 100 * time.Millisecond // where that many take longer: another page goes on
 )
 
 func (s *Server) requests(r *http.Request) (any, error) {
@@ -80,7 +81,7 @@ func (s *Server) requests(r *http.Request) (any, error) {
 		page.Action = actionCancel
 	}
 	filter := page.filter(mostListed)
-	filter.After = query.Get("after")
+	filter.After, filter.Within = query.Get("after"), lookWithin
 	next, err := inspect.ListPage(ctx, s.options.Pool, filter, func(o outbox.Outcome) error {
 		page.Requests = append(page.Requests, o)
 		return nil

@@ -36,7 +36,7 @@ func parseCursor(text string) (c cursor, err error) {
 	var xid uint64
 	c.settled = true
 	_, err = fmt.Sscanf(text, "settled.%d.%d.%d.%d", &c.place.timeline, &xid, &c.place.number, &c.skip)
-	if err != nil || c.place.timeline > math.MaxInt32 || c.place.number == math.MaxInt64 {
+	if err != nil || c.place.timeline > math.MaxInt32 || c.skip > 0 && c.place.number == math.MaxInt64 {
 		return c, ErrCursor
 	}
 	c.place.xid = fmt.Sprint(xid)

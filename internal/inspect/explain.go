@@ -25,12 +25,13 @@ type Explanation struct {
 	Reasons   []string        `json:"reasons"` // sentences, the one that weighs most first
 
 	Job   *Job     `json:"job,omitempty"`   // nil: it is gone
-	Ahead int      `json:"ahead"`           // jobs of the queue that are due and come first, at most 100,000
+	Ahead int      `json:"ahead"`           // jobs of the queue that are due and come first, as far as they were counted
 	Lanes []Lane   `json:"lanes,omitempty"` // of its queue, while it is pending
 	Locks []Locked `json:"locks,omitempty"` // rows that it needs, and another session has locked
 	Call  *Call    `json:"call,omitempty"`  // nil: none is open
 
-	now time.Time
+	now    time.Time
+	bounds Bounds
 }
 
 // Job is the job of a request, as River has it.
@@ -97,24 +98,30 @@ const (
 	FROM lastseat.calls c WHERE c.key = $1 AND c.ended_at IS NULL`
 	// A job that was inserted directly has no request until it is settled.
 	rawJobSQL = `
-	SELECT j.id, j.kind, j.created_at, now() FROM lastseat.river_job j
+	SELECT j.id, j.kind, j.created_at, now() FROM (SELECT * FROM lastseat.river_job ORDER BY id DESC LIMIT $2) j
 	WHERE j.args ->> 'key' = $1 AND j.state NOT IN ('completed', 'cancelled', 'discarded') ORDER BY j.id LIMIT 1`
 	aheadSQL = `
 	SELECT count(*) FROM (
 		SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = $1 AND j.scheduled_at <= now()
-		  AND (j.priority, j.scheduled_at, j.id) < ($2::smallint, $3::timestamptz, $4::bigint) LIMIT 100000) ahead`
+		  AND (j.priority, j.scheduled_at, j.id) < ($2::smallint, $3::timestamptz, $4::bigint) LIMIT $5) ahead`
 )
 
+// Bounds of what is read of the jobs that wait.
+type Bounds struct {
+	Ahead int // of those that come first, so many are counted
+	Jobs  int // a job that was inserted directly is looked for among so many, the newest
+}
+
 // Explain tells why the request with this key waits, or what became of it.
-func Explain(ctx context.Context, db db, key string) (e Explanation, err error) {
+func Explain(ctx context.Context, db db, key string, bounds Bounds) (e Explanation, err error) {
 	err = read(ctx, db, func(tx pgx.Tx) error {
-		e = Explanation{Key: key}
+		e = Explanation{Key: key, bounds: bounds}
 		var jobID int64
 		err := tx.QueryRow(ctx, requestSQL, key).Scan(&e.Kind, &e.Status, &e.Code, (*[]byte)(&e.Detail), &e.Requested,
 			&e.Settled, &jobID, &e.now)
 		if errors.Is(err, pgx.ErrNoRows) {
 			e.Status = outbox.Pending
-			err = tx.QueryRow(ctx, rawJobSQL, key).Scan(&jobID, &e.Kind, &e.Requested, &e.now)
+			err = tx.QueryRow(ctx, rawJobSQL, key, bounds.Jobs).Scan(&jobID, &e.Kind, &e.Requested, &e.now)
 		}
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -157,7 +164,8 @@ func (e *Explanation) readWait(ctx context.Context, tx pgx.Tx) (err error) {
 	if e.Lanes, err = lanes(ctx, tx, e.Job.Queue); err != nil {
 		return err
 	}
-	err = tx.QueryRow(ctx, aheadSQL, e.Job.Queue, e.Job.priority, e.Job.ScheduledAt, e.Job.ID).Scan(&e.Ahead)
+	err = tx.QueryRow(ctx, aheadSQL, e.Job.Queue, e.Job.priority, e.Job.ScheduledAt, e.Job.ID, e.bounds.Ahead).
+		Scan(&e.Ahead)
 	if err != nil {
 		return fmt.Errorf("count what comes first: %w", err)
 	}
@@ -224,7 +232,9 @@ func (e *Explanation) reasonOfJob(say func(format string, args ...any)) {
 		say("It needs %s, which process %d (%s, %s, %s for %s) has locked.", locked.Row, locked.PID, locked.Role,
 			locked.Application, locked.State, locked.Since)
 	}
-	if e.Ahead > 0 {
+	if e.Ahead > 0 && e.Ahead == e.bounds.Ahead {
+		say("Requests of its queue that come first: %d or more.", e.Ahead)
+	} else if e.Ahead > 0 {
 		say("Requests of its queue that come first: %d.", e.Ahead)
 	}
 	if len(e.Reasons) == 0 {

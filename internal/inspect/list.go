@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -20,7 +21,10 @@ type Filter struct {
 	Limit int           // at most so many, at least 1
 
 	After string // the cursor that ListPage has returned for the page before; empty: from the newest on
-	Look  int    // how many pending jobs, and outcomes of the log, to look at, about; 0: as many as it takes
+	Look  int    // how many jobs, and outcomes of the log, to look at; 0: as many as it takes
+
+	// Within is how long to look, about, if Look is not 0; 0: as long as it takes.
+	Within time.Duration
 }
 
 func (f Filter) wants(status outbox.Status) bool {
@@ -67,7 +71,13 @@ func ListPage(
 				from = ago
 			}
 		}
-		l := &listing{tx: tx, filter: filter, from: from, left: filter.Limit, each: each}
+		l := &listing{tx: tx, filter: filter, from: from, left: filter.Limit, each: each, look: math.MaxInt}
+		if filter.Look > 0 {
+			l.look = filter.Look
+		}
+		if filter.Within > 0 {
+			l.until = time.Now().Add(filter.Within)
+		}
 		err := l.list(ctx, after)
 		next = l.next
 		return err
@@ -96,6 +106,9 @@ type listing struct {
 	from   time.Time // zero: ever
 	left   int
 	each   func(outbox.Outcome) error
+	look   int       // at so many, and no more
+	until  time.Time // and no longer; zero: as long as it takes
+	begun  bool
 
 	job  int64  // of the last one that was listed
 	at   int    // its number in the page of the log, from 1; 0 for what is pending
@@ -132,13 +145,23 @@ func (l *listing) query(ctx context.Context, sql string, args pgx.NamedArgs) err
 	return rows.Err()
 }
 
+// atATime is how many are looked at before it is asked whether that is enough.
+const atATime = 500
+
+// share is how many are looked at next; 0: it is enough.
+func (l *listing) share() int {
+	if l.begun && !l.until.IsZero() && time.Now().After(l.until) {
+		return 0
+	}
+	l.begun = true // a page looks at some at least, or it would be the next page, too
+	return min(l.look, atATime)
+}
+
 const (
-	// lookSQL has where the search among pending jobs ends, and whether others may come after that.
+	// lookSQL has where the search among jobs goes on, and whether older ones follow.
 	lookSQL = `
 	SELECT coalesce(min(j.id), 0), count(*) = @look FROM (
-		SELECT j.id FROM lastseat.river_job j
-		WHERE j.state IN ('available', 'running', 'retryable', 'scheduled', 'pending') AND j.id < @before
-		ORDER BY j.id DESC LIMIT @look) j`
+		SELECT j.id FROM lastseat.river_job j WHERE j.id < @before ORDER BY j.id DESC LIMIT @look) j`
 
 	pendingSQL = ` 0
 	FROM lastseat.river_job j, LATERAL (
@@ -151,21 +174,36 @@ const (
 )
 
 func (l *listing) pending(ctx context.Context, before int64) error {
-	var lowest int64
-	more := false
-	if l.filter.Look > 0 {
-		args := pgx.NamedArgs{"before": before, "look": l.filter.Look}
+	if l.filter.Look == 0 {
+		return l.pendingBetween(ctx, 0, before)
+	}
+	for {
+		share := l.share()
+		if share == 0 {
+			l.next = cursor{job: before}.String()
+			return nil
+		}
+		var lowest int64
+		var more bool
+		args := pgx.NamedArgs{"before": before, "look": share}
 		if err := l.tx.QueryRow(ctx, lookSQL, args).Scan(&lowest, &more); err != nil {
 			return err
 		}
+		if err := l.pendingBetween(ctx, lowest, before); err != nil || l.next != "" || !more {
+			return err
+		}
+		l.look -= share
+		before = lowest
 	}
+}
+
+// pendingBetween lists those of the jobs from lowest on that are older than before.
+func (l *listing) pendingBetween(ctx context.Context, lowest, before int64) error {
 	err := l.query(ctx, pendingSQL, pgx.NamedArgs{
 		"kinds": l.filter.Kinds, "from": l.earliest(), "limit": l.left, "before": before, "lowest": lowest,
 	})
 	if l.left == 0 {
 		l.next = cursor{job: l.job}.String()
-	} else if more {
-		l.next = cursor{job: lowest}.String()
 	}
 	return err
 }
@@ -202,8 +240,8 @@ const (
 	// a transaction that began long before it wrote anything.
 	longestTransaction = 10 * time.Minute
 
-	fewestRows, mostRows = 20, 1000 // of the log, read at a time
-	pageKeys             = 10_000   // about so many keys are read at a time
+	mostRows = 1000   // of the log, read at a time
+	pageKeys = 10_000 // about so many keys are read at a time; a row of the log has up to as many
 )
 
 // place is where a row stands in the log.
@@ -224,36 +262,53 @@ type logged struct {
 }
 
 func (l *listing) settled(ctx context.Context, after cursor) error {
-	at, skip, rows, looked := after.place, after.skip, fewestRows, 0
+	at, skip, rows := after.place, after.skip, 1
 	for {
 		page, err := l.page(ctx, at, skip, rows)
 		if err != nil {
 			return err
 		}
+		from := cursor{settled: true, place: at, skip: skip}
+		if err := l.settledOf(ctx, from, page); err != nil || l.next != "" {
+			return err
+		}
 		skip = 0
-		if len(page.keys) > 0 {
-			err := l.query(ctx, settledSQL, pgx.NamedArgs{
-				"keys": page.keys, "times": page.times, "statuses": l.filter.Statuses, "codes": l.filter.Codes,
-				"kinds": l.filter.Kinds, "limit": l.left,
-			})
-			if err != nil {
-				return err
-			}
-		}
-		if l.left == 0 {
-			l.next = page.marks[l.at-1].String()
-			return nil
-		}
 		if page.over || page.rows < rows {
 			return nil
 		}
 		at = page.next
-		if looked += len(page.keys); l.filter.Look > 0 && looked >= l.filter.Look {
-			l.next = cursor{settled: true, place: at}.String()
+		rows = min(mostRows, max(1, pageKeys*page.rows/max(1, len(page.keys))))
+	}
+}
+
+// settledOf looks up the requests of a page of the log that begins behind from. If it has not come to the end of the
+// page, there is a next cursor.
+func (l *listing) settledOf(ctx context.Context, from cursor, page *logged) error {
+	for done := 0; done < len(page.keys); {
+		share := len(page.keys)
+		if l.filter.Look > 0 {
+			share = l.share()
+		}
+		if share == 0 {
+			l.next = from.String()
 			return nil
 		}
-		rows = min(mostRows, max(fewestRows, pageKeys*page.rows/max(1, len(page.keys))))
+		end := min(done+share, len(page.keys))
+		err := l.query(ctx, settledSQL, pgx.NamedArgs{
+			"keys": page.keys[done:end], "times": page.times[done:end], "statuses": l.filter.Statuses,
+			"codes": l.filter.Codes, "kinds": l.filter.Kinds, "limit": l.left,
+		})
+		if err != nil {
+			return err
+		}
+		if l.left == 0 {
+			l.next = page.marks[done+l.at-1].String()
+			return nil
+		}
+		l.look -= end - done
+		from, done = page.marks[end-1], end
 	}
+	return nil
 }
 
 // page reads rows of the log before a place. Of the first of them, as many keys are left out as skip says.

@@ -14,7 +14,7 @@ type Overview struct {
 	Settled   int           `json:"settled"` // in the time before At that Over says
 	Over      time.Duration `json:"-"`
 	Rate      float64       `json:"rate"` // settled a second
-	Due       int           `json:"due"`  // of all queues, at most a million
+	Due       int           `json:"due"`  // of all queues, as far as they were counted
 	Scheduled int           `json:"scheduled"`
 	Retrying  int           `json:"retrying"`
 	Oldest    float64       `json:"oldest_seconds"` // how long the request has been due that comes first
@@ -38,13 +38,31 @@ const (
 		ORDER BY l.timeline DESC, l.xid DESC, l.number DESC LIMIT 5000) l
 	WHERE l.settled_at > now() - $1::interval`
 
+	// waitingSQL reads at most so many jobs of each state, whatever they are. The oldest is among the first of each queue
+	// and priority, to which it steps along the index.
 	waitingSQL = `
-	SELECT count(*) FILTER (WHERE j.state = 'available' AND j.scheduled_at <= now()),
-	       count(*) FILTER (WHERE j.state = 'scheduled' OR j.state = 'available' AND j.scheduled_at > now()),
-	       count(*) FILTER (WHERE j.state = 'retryable'),
-	       coalesce(extract(epoch FROM now() - min(j.scheduled_at) FILTER (WHERE j.state = 'available')), 0)::float8
-	FROM (SELECT j.state, j.scheduled_at FROM lastseat.river_job j
-	      WHERE j.state IN ('available', 'scheduled', 'retryable') AND j.queue <> 'lastseat_upkeep' LIMIT 1000000) j`
+	WITH RECURSIVE found(queue) AS (
+		(SELECT j.queue FROM lastseat.river_job j WHERE j.state = 'available' ORDER BY j.queue LIMIT 1)
+		UNION ALL
+		SELECT (SELECT j.queue FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue > f.queue
+		        ORDER BY j.queue LIMIT 1)
+		FROM found f WHERE f.queue IS NOT NULL
+	)
+	SELECT a.due, a.later + (SELECT count(*) FROM (SELECT j.queue FROM lastseat.river_job j
+	                                               WHERE j.state = 'scheduled' LIMIT $1) j
+	                         WHERE j.queue <> 'lastseat_upkeep'),
+	       (SELECT count(*) FROM (SELECT j.queue FROM lastseat.river_job j WHERE j.state = 'retryable' LIMIT $1) j
+	        WHERE j.queue <> 'lastseat_upkeep'),
+	       coalesce((SELECT max(extract(epoch FROM now() - o.scheduled_at))
+	                 FROM (SELECT f.queue FROM found f WHERE f.queue <> 'lastseat_upkeep' LIMIT 100) f,
+	                      generate_series(1, 4) p, LATERAL (
+	                    SELECT j.scheduled_at FROM lastseat.river_job j
+	                    WHERE j.state = 'available' AND j.queue = f.queue AND j.priority = p AND isfinite(j.scheduled_at)
+	                    ORDER BY j.scheduled_at, j.id LIMIT 1) o), 0)::float8
+	FROM (SELECT count(*) FILTER (WHERE j.scheduled_at <= now()) AS due,
+	             count(*) FILTER (WHERE j.scheduled_at > now()) AS later
+	      FROM (SELECT j.queue, j.scheduled_at FROM lastseat.river_job j WHERE j.state = 'available' LIMIT $1) j
+	      WHERE j.queue <> 'lastseat_upkeep') a`
 
 	codesSQL = `
 	SELECT r.status, r.code, count(*)::integer FROM (
@@ -57,8 +75,9 @@ const (
 	GROUP BY r.status, r.code ORDER BY 3 DESC, 2`
 )
 
-// Look reads an overview of now, and of the time before it that over says.
-func Look(ctx context.Context, db db, over time.Duration) (o Overview, err error) {
+// Look reads an overview of now, and of the time before it that over says. It counts no further than countTo jobs of
+// each state.
+func Look(ctx context.Context, db db, over time.Duration, countTo int) (o Overview, err error) {
 	err = read(ctx, db, func(tx pgx.Tx) error {
 		o = Overview{Over: over}
 		if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&o.At); err != nil {
@@ -69,7 +88,7 @@ func Look(ctx context.Context, db db, over time.Duration) (o Overview, err error
 			return fmt.Errorf("count what was settled: %w", err)
 		}
 		o.Rate = float64(o.Settled) / over.Seconds()
-		if err := tx.QueryRow(ctx, waitingSQL).Scan(&o.Due, &o.Scheduled, &o.Retrying, &o.Oldest); err != nil {
+		if err := tx.QueryRow(ctx, waitingSQL, countTo).Scan(&o.Due, &o.Scheduled, &o.Retrying, &o.Oldest); err != nil {
 			return fmt.Errorf("count what waits: %w", err)
 		}
 		o.Oldest = max(0, o.Oldest)
