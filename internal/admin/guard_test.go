@@ -317,3 +317,41 @@ func TestLivesWithoutADatabase(t *testing.T) {
 		t.Errorf("readyz: %d %s", code, body)
 	}
 }
+
+// A page shows what was found last, however long an examination takes, and has it made anew.
+func TestPagesWaitForNoExamination(t *testing.T) {
+	t.Parallel()
+	began, goOn := make(chan struct{}), make(chan struct{})
+	n := 0
+	server := listen(t, Options{Examine: func(ctx context.Context) ([]Finding, error) {
+		n++
+		if n > 1 {
+			close(began)
+			select {
+			case <-goOn:
+			case <-ctx.Done():
+			}
+		}
+		return []Finding{{"lanes", "wrong", "nobody holds a lane", "worker run"}, {"schema", "ok", "up to date", ""}}, nil
+	}})
+	ended := make(chan struct{})
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { server.ready.run(ctx); close(ended) }()
+	first := server.ready.glance(t.Context())
+	if len(first.Trouble()) != 1 || len(first.Fine()) != 1 {
+		t.Fatalf("the first page sees %v", first)
+	}
+	server.ready.mu.Lock()
+	server.ready.last.At = first.At.Add(-2 * readyFor)
+	server.ready.mu.Unlock()
+	if again := server.ready.glance(t.Context()); len(again.Findings) != 2 {
+		t.Errorf("a page sees %v", again)
+	}
+	<-began // while it lasts
+	if again := server.ready.glance(t.Context()); len(again.Findings) != 2 {
+		t.Errorf("a page sees %v", again)
+	}
+	close(goOn)
+	stop()
+	<-ended
+}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -126,10 +127,41 @@ const pageLimit = 8 * time.Second
 
 type nowPage struct {
 	inspect.Overview
-	Findings []Finding
-	Audit    *AuditStatus // nil: it is turned off
-	Picture  picture      // of the last hour
-	Refresh  bool         // by the page itself, for a browser without scripts
+	Doctor  examination
+	Audit   *AuditStatus // nil: it is turned off
+	Picture picture      // of the last hour
+	Refresh bool         // by the page itself, for a browser without scripts
+}
+
+// Count is a number of jobs that were counted up to a bound.
+func (nowPage) Count(n int) string {
+	if n > mostDue {
+		return "over 10,000"
+	}
+	return strconv.Itoa(n)
+}
+
+// Trouble is what is not as it should be.
+func (e examination) Trouble() (found []Finding) {
+	if e.err != nil {
+		found = []Finding{{Check: "connection", Severity: wrong, Told: e.err.Error()}}
+	}
+	for _, f := range e.Findings {
+		if f.Severity != fine {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// Fine is all else that was looked at.
+func (e examination) Fine() (found []Finding) {
+	for _, f := range e.Findings {
+		if f.Severity == fine {
+			found = append(found, f)
+		}
+	}
+	return found
 }
 
 func (s *Server) now(r *http.Request) (any, error) {
@@ -139,15 +171,14 @@ func (s *Server) now(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	findings, err := s.ready.get(r.Context())
 	now := nowPage{
-		Overview: overview, Findings: findings, Picture: s.live.picture(), Refresh: r.URL.Query().Has("refresh"),
+		Overview: overview, Doctor: s.ready.glance(ctx), Picture: s.live.picture(), Refresh: r.URL.Query().Has("refresh"),
 	}
 	if s.options.Audit != nil {
 		status := s.options.Audit()
 		now.Audit = &status
 	}
-	return now, err
+	return now, nil
 }
 
 type requestPage struct {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -50,7 +51,7 @@ const (
 type Server struct {
 	options Options
 	guard   guard
-	ready   readiness
+	ready   *readiness
 	slots   chan struct{}
 	live    *live
 	river   *riverPages
@@ -60,8 +61,10 @@ type Server struct {
 
 // Listen makes a server that listens; nobody is answered before [Server.Serve].
 func Listen(ctx context.Context, options Options) (*Server, error) {
-	s := &Server{options: options, slots: make(chan struct{}, mostAtATime), live: newLive(options.Pool)}
-	s.ready.examine = options.Examine
+	s := &Server{
+		options: options, slots: make(chan struct{}, mostAtATime), live: newLive(options.Pool),
+		ready: newReadiness(options.Examine),
+	}
 	plain, err := (&net.ListenConfig{}).Listen(ctx, "tcp", options.Address)
 	if err != nil {
 		return nil, fmt.Errorf("LASTSEAT_ADMIN_ADDR: %w: choose another address", err)
@@ -124,13 +127,11 @@ func (s *Server) URL() string {
 func (s *Server) Serve(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = s.http.Close() })()
 	looking, stop := context.WithCancel(ctx)
-	looked := make(chan struct{})
-	go func() {
-		defer close(looked)
-		s.live.run(looking)
-	}()
+	var looks sync.WaitGroup
+	looks.Go(func() { s.live.run(looking) })
+	looks.Go(func() { s.ready.run(looking) })
 	go s.river.run(looking)
-	defer func() { stop(); <-looked }()
+	defer func() { stop(); looks.Wait() }()
 	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin server: %w", err)
 	}

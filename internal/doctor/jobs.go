@@ -169,9 +169,10 @@ type failed struct {
 
 const mostFailed = 1000
 
-// checkFailed looks for requests that fail. They are being dealt with; somebody should know all the same.
-var checkFailed = look("failed", heads("available,retryable", "cardinality(j.errors) > 0")+`
-	, discarded AS MATERIALIZED (
+// checkFailed looks for requests that fail. They are being dealt with; somebody should know all the same. Of the jobs
+// that are due, it looks at the first ones: hardly one of a long backlog has an error.
+var checkFailed = look("failed", heads("available,retryable", "true")+`
+	, tried AS MATERIALIZED (SELECT h.* FROM heads h WHERE cardinality(h.errors) > 0), discarded AS MATERIALIZED (
 		SELECT j.id, j.kind, j.errors, j.finalized_at FROM lastseat.river_job j
 		WHERE j.state = 'discarded' AND j.finalized_at > now() - interval '1 day'
 		ORDER BY j.finalized_at DESC LIMIT 1001
@@ -179,9 +180,9 @@ var checkFailed = look("failed", heads("available,retryable", "cardinality(j.err
 	SELECT (SELECT count(*) FROM discarded),
 	       coalesce((SELECT concat_ws(': ', d.kind, d.errors[cardinality(d.errors)] ->> 'error')
 	                 FROM discarded d ORDER BY d.finalized_at DESC LIMIT 1), ''),
-	       (SELECT count(*) FROM heads),
+	       (SELECT count(*) FROM tried),
 	       coalesce((SELECT concat_ws(': ', h.kind, h.errors[cardinality(h.errors)] ->> 'error')
-	                 FROM heads h ORDER BY h.attempted_at DESC LIMIT 1), '')`,
+	                 FROM tried h ORDER BY h.attempted_at DESC LIMIT 1), '')`,
 	func(_ *exam, rows []failed) []Finding { return judgeFailed(rows[0]) })
 
 func judgeFailed(f failed) (found []Finding) {
