@@ -24,14 +24,16 @@ var consoles = map[string]string{
 		"and to NATS",
 	"docs/outside.md: worker reconcile": "it compares with an account at a processor, where the page's other blocks " +
 		"have charged at two: TestDifferences (internal/reconcile), TestReconcile (cmd/worker)",
-	"docs/outside.md: SOAK=1":           "it runs a test: TestDocsTests",
-	"docs/quickstart.md: make build":    "worker dev runs until it is stopped: TestDev",
-	"docs/restore.md: scripts/rehearse": "TestRehearse",
-	"docs/restore.md: pg_dumpall":       "TestRehearse runs it, as TestRestoreIsRehearsed shows",
-	"docs/restore.md: psql":             "TestRehearse",
-	"docs/restore.md: pg_basebackup":    "TestRehearse",
-	"docs/restore.md: pg_upgrade":       "TestRehearse",
-	"examples/README.md: apt-get":       "it installs packages",
+	"docs/outside.md: SOAK=1":                                        "it runs a test: TestDocsTests",
+	"docs/quickstart.md: make build":                                 "worker dev runs until it is stopped: TestDev",
+	"docs/restore.md: scripts/rehearse":                              "TestRehearse",
+	"docs/restore.md: pg_dumpall":                                    "TestRehearse runs it, as TestRestoreIsRehearsed shows",
+	"docs/restore.md: psql -Xq --set":                                "TestRehearse",
+	"docs/restore.md: IDENTITIES":                                    "TestRehearse",
+	`docs/restore.md: psql -Xq --dbname="$ADMIN_URL" -c "ALTER ROLE`: "TestRehearse",
+	"docs/restore.md: pg_basebackup":                                 "TestRehearse",
+	"docs/restore.md: pg_upgrade":                                    "TestRehearse",
+	"examples/README.md: apt-get":                                    "it installs packages",
 }
 
 // TestDocsConsole: each block of commands that is not run has a reason.

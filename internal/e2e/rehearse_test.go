@@ -60,9 +60,9 @@ func TestRehearse(t *testing.T) {
 		newer = strings.TrimSpace(string(out))
 	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/1[4-7]/bin")
-	for _, what := range []string{"dump", "pitr", "upgrade"} {
+	for _, what := range []string{"dump", "pitr", "upgrade", "logical"} {
 		t.Run(what, func(t *testing.T) {
-			if len(found) == 0 || newer == "" && what == "upgrade" {
+			if len(found) == 0 || newer == "" && (what == "upgrade" || what == "logical") {
 				t.Skip("it takes a Postgres with all its programs, and a newer one")
 			}
 			args := []string{what, found[len(found)-1]}
