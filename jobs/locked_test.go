@@ -279,7 +279,7 @@ func startWorker(t *testing.T, pool *pgxpool.Pool, settings outbox.Settings) *ou
 // settle waits until requests are settled.
 func settle(t *testing.T, pool *pgxpool.Pool, keys ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for ctx.Err() == nil {
 		var settled []string

@@ -141,7 +141,7 @@ func TestLanesExpireTheirOwn(t *testing.T) {
 			drained.Go(func() { drain(t, pool, outbox.Settings{Lanes: lanes, Batch: 1}) })
 			const others = `SELECT NOT EXISTS (SELECT FROM lastseat.payments WHERE status = 'authorized'
 				AND hashtextextended(id, 0) % $1 NOT IN (hashtextextended('p0', 0) % $1, -(hashtextextended('p0', 0) % $1)))`
-			for deadline := time.Now().Add(20 * time.Second); !testdb.Scalar[bool](t, pool, others, lanes) &&
+			for deadline := time.Now().Add(2 * time.Minute); !testdb.Scalar[bool](t, pool, others, lanes) &&
 				time.Now().Before(deadline); {
 				time.Sleep(5 * time.Millisecond)
 			}

@@ -798,7 +798,7 @@ func TestWhoWaitsInALaneBehind(t *testing.T) {
 			exec(t, pool, `SELECT lastseat.cancel('ahead', $1)`, first)
 			var drained sync.WaitGroup
 			drained.Go(func() { drain(t, pool, settings) })
-			for deadline := time.Now().Add(20 * time.Second); outcome(t, pool, "ahead").Status == outbox.Pending &&
+			for deadline := time.Now().Add(2 * time.Minute); outcome(t, pool, "ahead").Status == outbox.Pending &&
 				time.Now().Before(deadline); {
 				time.Sleep(5 * time.Millisecond)
 			}

@@ -35,7 +35,7 @@ func (r *recorder) text() string {
 // await waits for a line that has all the parts.
 func (r *recorder) await(t *testing.T, parts ...string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		for line := range strings.Lines(r.text()) {
 			line = strings.ReplaceAll(line, `\"`, `"`)
 			has := 0

@@ -149,7 +149,7 @@ func (b *bench) write(keys ...string) {
 // settled waits until all requests have their outcomes.
 func (b *bench) settled(keys ...string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
 	defer cancel()
 	if outcomes, err := outbox.Wait(ctx, b.pool, keys...); err != nil {
 		b.t.Fatalf("%v: %+v", err, outcomes)

@@ -209,7 +209,7 @@ func TestNoCommitIsMissed(t *testing.T) {
 					if err := tx.Commit(t.Context()); err != nil {
 						return err
 					}
-					ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
 					_, err = outbox.Wait(ctx, b.pool, key)
 					cancel()
 					if err != nil {

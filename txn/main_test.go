@@ -68,7 +68,7 @@ func txExec(t *testing.T, tx pgx.Tx, sql string, args ...any) {
 func awaitBlocked(t *testing.T, pool *pgxpool.Pool, n int) {
 	t.Helper()
 	const sql = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
-	for deadline := time.Now().Add(20 * time.Second); testdb.Scalar[int](t, pool,
+	for deadline := time.Now().Add(2 * time.Minute); testdb.Scalar[int](t, pool,
 		sql) != n; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not %d sessions wait for a lock within 20 s", n)

@@ -126,10 +126,13 @@ func (b *Buffer) String() string {
 // Patience is how long anything may take on the slowest machine before a test gives up.
 const Patience = 3 * time.Minute
 
-// Eventually waits for what must come.
+// Eventually waits for what must come. It looks less often the longer that takes: most looks are queries, and many
+// tests wait at once.
 func Eventually(t *testing.T, what string, come func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(Patience); !come(); time.Sleep(5 * time.Millisecond) {
+	pause := 5 * time.Millisecond
+	for deadline := time.Now().Add(Patience); !come(); time.Sleep(pause) {
+		pause = min(pause+pause/8, 25*time.Millisecond)
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
