@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -80,7 +81,12 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		errors.Is(err, inspect.ErrCursor) {
 		code = http.StatusNotFound
 	}
-	s.show(w, r, code, "error.html", "Nothing to show", err.Error())
+	told := err.Error()
+	asked := r.URL.Query()
+	if id := cmp.Or(asked.Get("key"), asked.Get("id")); code == http.StatusNotFound && id != "" && storable(asked) {
+		told += ": " + id
+	}
+	s.show(w, r, code, "error.html", "Nothing to show", told)
 }
 
 func (s *Server) show(w http.ResponseWriter, r *http.Request, code int, name, title string, data any) {
@@ -114,13 +120,12 @@ func (s *Server) pages(mux *http.ServeMux) {
 	mux.Handle("GET /search", s.page("search.html", "Search", s.search))
 	mux.Handle("POST /change", s.guard.atLeast(operator, s.limited(http.HandlerFunc(s.change))))
 	mux.Handle("GET /operator", http.HandlerFunc(s.becomeOperator))
-	mux.Handle("GET /style.css", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, files, "pages/style.css")
-	}))
+	for _, name := range []string{"style.css", "live.js", "icon.svg"} {
+		mux.Handle("GET /"+name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.ServeFileFS(w, r, files, "pages/"+name)
+		}))
+	}
 	mux.Handle("GET /live", s.guard.viewers(s.live))
-	mux.Handle("GET /live.js", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, files, "pages/live.js")
-	}))
 }
 
 const pageLimit = 8 * time.Second
@@ -186,6 +191,9 @@ type requestPage struct {
 	Detail    string
 	Transfers []transferRow
 }
+
+// Full tells whether Ahead was counted no further.
+func (p requestPage) Full() bool { return p.Ahead == mostDue }
 
 type transferRow struct {
 	ID       int64
