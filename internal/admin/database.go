@@ -30,7 +30,7 @@ func NewRiverPool(ctx context.Context, like *pgxpool.Pool) (*pgxpool.Pool, error
 // The planner settings keep every access by key or along one index, as in the lane's session.
 const readingSQL = `SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '1s'; SET LOCAL enable_seqscan = off;
 	SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off;
-	SET LOCAL jit = off`
+	SET LOCAL enable_sort = off; SET LOCAL jit = off`
 
 // read runs do on one snapshot, in a transaction that can't write.
 func read(ctx context.Context, pool *pgxpool.Pool, do func(tx pgx.Tx) error) error {

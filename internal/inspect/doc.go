@@ -9,9 +9,9 @@ import (
 )
 
 // plannerSQL keeps every access by key or along one index, as in the lane's session: where statistics say that a table
-// is empty, Postgres would read all of it otherwise.
+// is empty, Postgres would read all of it otherwise, or sort all of it for the newest rows.
 const plannerSQL = `SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-	SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off`
+	SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off`
 
 // db can begin a transaction.
 type db interface {
