@@ -220,3 +220,36 @@ func TestRiverUIWithHiddenArguments(t *testing.T) {
 		t.Error("a viewer is led to River UI")
 	}
 }
+
+// With the arguments hidden, the page of a request tells a viewer nothing that repeats them: no text of an error, and
+// not which row is locked. An operator sees both.
+func TestRequestPageWithHiddenArguments(t *testing.T) {
+	t.Parallel()
+	dbURL := testdb.New(t)
+	pool := open(t, dbURL)
+	runWith(t, dbURL, "run", "--drain").Succeeds(t)
+	runWith(t, dbURL, "pause").Succeeds(t)
+	give(t, pool, "order-1", 100)
+	testdb.Exec(t, pool, `UPDATE lastseat.river_job SET errors = ARRAY['{"error": "no card 4242"}'::jsonb]`)
+	address, _ := runAdmin(t, "DATABASE_URL="+dbURL, "LASTSEAT_ADMIN_VIEWER_TOKEN="+viewerToken,
+		"LASTSEAT_ADMIN_OPERATOR_TOKEN="+operatorToken, "LASTSEAT_ADMIN_HIDE_ARGS=true")
+	locker, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = locker.Rollback(t.Context()) }()
+	if _, err := locker.Exec(t.Context(), `SELECT FROM lastseat.accounts WHERE id = 'ada' FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	for token, sees := range map[string]bool{viewerToken: false, operatorToken: true} {
+		page := send(t, "GET", address+"/request?key=order-1", token, "").body
+		if !strings.Contains(page, "Attempt 1 of ") || !strings.Contains(page, "has locked") {
+			t.Errorf("the page does not say why: %s", page)
+		}
+		for _, argument := range []string{"4242", "ada"} {
+			if strings.Contains(page, argument) != sees {
+				t.Errorf("%s sees %s: %t, want %t: %s", token, argument, !sees, sees, page)
+			}
+		}
+	}
+}

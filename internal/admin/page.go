@@ -215,7 +215,9 @@ func (s *Server) request(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
 	defer cancel()
 	key := r.URL.Query().Get("key")
-	explained, err := inspect.Explain(ctx, s.options.Pool, key, explainBounds)
+	bounds := explainBounds
+	bounds.HideArgs = !s.seesRiver(s.guard.role(r))
+	explained, err := inspect.Explain(ctx, s.options.Pool, key, bounds)
 	if err != nil {
 		return nil, err
 	}

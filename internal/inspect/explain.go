@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -110,6 +111,8 @@ const (
 type Bounds struct {
 	Ahead int // of those that come first, so many are counted
 	Jobs  int // a job that was inserted directly is looked for among so many, the newest
+
+	HideArgs bool // nothing is told that may repeat the arguments: errors, and which rows are locked
 }
 
 // Explain tells why the request with this key waits, or what became of it.
@@ -138,10 +141,30 @@ func Explain(ctx context.Context, db db, key string, bounds Bounds) (e Explanati
 			}
 		}
 		e.Requested = e.Requested.UTC()
+		if bounds.HideArgs {
+			e.hideArgs()
+		}
 		e.reason()
 		return nil
 	})
 	return e, err
+}
+
+// hideArgs hides what may repeat the arguments.
+func (e *Explanation) hideArgs() {
+	const hidden = "(hidden)"
+	for i, locked := range e.Locks {
+		table, _, _ := strings.Cut(locked.Row, " ")
+		e.Locks[i].Row = "a row of " + table
+	}
+	if e.Job != nil {
+		for i := range e.Job.Errors {
+			e.Job.Errors[i] = hidden
+		}
+	}
+	if e.Call != nil && e.Call.Error != "" {
+		e.Call.Error = hidden
+	}
 }
 
 func (e *Explanation) readJob(ctx context.Context, tx pgx.Tx, id int64) error {
