@@ -224,7 +224,9 @@ func (p *places) hold(r *reservation) {
 	}
 	r.newItems = r.newItems || r.status == reservationPending
 	r.become(reservationHeld)
-	p.watch(r)
+	if !r.inLine {
+		p.watch(r)
+	}
 }
 
 // confirm makes a hold lasting.

@@ -34,6 +34,7 @@ type reservation struct {
 	created  bool   // by this batch: it is not in the table yet
 	newItems bool   // they are not in the table yet
 	joined   bool   // it joined the lines in this batch
+	inLine   bool   // it was read with a line, so it may be another lane's, which alone knows when it may run out
 	left     bool   // it left the lines that the table has it in
 	steps    []step // what the table has to be told, one after the other
 }

@@ -185,9 +185,9 @@ func (p *places) readLines(ctx context.Context, tx pgx.Tx, freed []string) error
 	if err != nil {
 		return err
 	}
-	// These are not watched. A reservation in a line may belong to another lane, and only that lane knows what was asked
-	// for it in time. Those of this lane that run out were read by loadDue.
-	if err := p.loadReservations(ctx, tx, func(*reservation) {}); err != nil {
+	// These are not watched, not even once they are granted. A reservation in a line may belong to another lane, and only
+	// that lane knows what was asked for it in time. Those of this lane that run out were read by needDue.
+	if err := p.loadReservations(ctx, tx, func(r *reservation) { r.inLine = true }); err != nil {
 		return err
 	}
 	if err := p.loadItems(ctx, tx); err != nil {
