@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "2f8e1b3beaa66e2b2124ed6e57de8a2a757aff33702bc09aa55ec5ed93c2f837"
+	functionsDigest  = "83b8f1b9930e0376561cde1dc2f57b21f13d40271d0645faf6f380eb8ec6b4d8"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -1,7 +1,9 @@
 package schema_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -98,5 +100,30 @@ func TestOnlyWhatHasEndedIsRemoved(t *testing.T) {
 		VALUES ('void', 'x', 'a', 'b', 1, 'EUR', now())`, `reservations (id, key, expires_at) VALUES ('gone', 'x', now())`} {
 		_, err := pool.Exec(t.Context(), `INSERT INTO lastseat.`+insert)
 		wantContract(t, err, "LS001", "asked for before")
+	}
+}
+
+// A day is 24 hours, whatever the time zone of a keeper's session says: a zone may have days of two weeks' summer time.
+func TestKeepersCannotMoveTheCutoff(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	exec(t, pool, `SELECT lastseat.keep(what, 30)
+		FROM unnest('{requests,outcome_log,taken_events,payments,reservations}'::text[]) AS what`)
+	summer := fmt.Sprintf("AAA167BBB-167,J%d/0,J365/24", max(1, time.Now().YearDay()-10)) // began ten days ago
+	for _, zone := range []string{"UTC", summer} {
+		trial(t, pool, func(tx pgx.Tx) {
+			exec(t, tx, `SELECT set_config('timezone', $1, true)`, zone)
+			var right bool
+			if err := tx.QueryRow(t.Context(), `SELECT lastseat.kept_since('payments') = now() - interval '720 hours'
+				AND lastseat.log_cutoff() = now() - interval '720 hours'`).Scan(&right); err != nil || !right {
+				t.Errorf("in the time zone %s what is old is another time (%v)", zone, err)
+			}
+		})
+	}
+	var found string
+	if err := pool.QueryRow(t.Context(), `SELECT coalesce(string_agg(p.proname, ', '), '') FROM pg_proc p
+		WHERE p.pronamespace = 'lastseat'::regnamespace AND p.prosrc ~ 'make_interval[(]days|interval .[0-9]+ days?'`).
+		Scan(&found); err != nil || found != "" {
+		t.Errorf("%s reckon in days, which depend on the session's time zone (%v)", found, err)
 	}
 }

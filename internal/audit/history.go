@@ -71,6 +71,28 @@ var historyChecks = []Check{
 		run:  compare(removedRows),
 	},
 	{
+		Name: "removed.ids",
+		Rule: "the ids that are not used again are those of the payments and reservations that the history has as removed, " +
+			"and none of them was used again",
+		sql: `
+		WITH noted AS MATERIALIZED (
+			SELECT DISTINCT split_part(h.relation, '.', 1) AS what, regexp_replace(k.key, '@[0-9]+$', '') AS id
+			FROM lastseat.history h, unnest(h.keys) AS k(key)
+			WHERE h.chain = 'retention' AND h.relation IN ('payments.removed', 'reservations.removed'))
+		SELECT format('%s %s: ', rtrim(what, 's'), id) || CASE
+		         WHEN r.known IS NULL THEN 'it was removed, and its id may be used again'
+		         ELSE 'its id may not be used again, and it was not removed' END
+		FROM (SELECT n.*, true AS removed FROM noted n) n
+		FULL JOIN (SELECT i.what, i.id, true AS known FROM lastseat.removed_ids i) r USING (what, id)
+		WHERE n.removed IS NULL OR r.known IS NULL
+		UNION ALL
+		SELECT format('payment %s: it was removed, and its id was used again', p.id)
+		FROM noted n JOIN lastseat.payments p ON p.id = n.id WHERE n.what = 'payments'
+		UNION ALL
+		SELECT format('reservation %s: it was removed, and its id was used again', v.id)
+		FROM noted n JOIN lastseat.reservations v ON v.id = n.id WHERE n.what = 'reservations'`,
+	},
+	{
 		Name: "history.resources",
 		Rule: "every resource's capacity and group are as they were last defined, and none is made up or missing",
 		run:  compare(resourceRows),

@@ -181,7 +181,9 @@ func TestRetentionOfWhatHasEndedIsNoTampering(t *testing.T) {
 	for _, c := range []tampering{
 		{"a payment comes back", `INSERT INTO lastseat.payments (id, key, from_account, to_account, amount, currency, status,
 			version, expires_at) VALUES ('expired', 'ask-expired', 'card', 'shop', 40, 'EUR', 'expired', 2, now())`,
-			"payment expired is not in the history"},
+			"payment expired: it was removed, and its id was used again"},
+		{"a reservation comes back", `INSERT INTO lastseat.reservations (id, key, expires_at)
+			VALUES ('let-go', 'hold-let-go', now())`, "reservation let-go: it was removed, and its id was used again"},
 		{"a live payment is deleted", `DELETE FROM lastseat.payments WHERE id = 'held'`, "payment held was settled"},
 		{"a live reservation is deleted", `DELETE FROM lastseat.reservations WHERE id = 'waits'`,
 			"reservation waits was settled"},
@@ -194,6 +196,10 @@ func TestRetentionOfWhatHasEndedIsNoTampering(t *testing.T) {
 			"item let-go#2 was settled"},
 		{"another version", `UPDATE lastseat.history SET keys = array_replace(keys, 'paid@4', 'paid@3')
 			WHERE relation = 'payments.removed'`, `of chain "retention"`},
+		{"an id is free again", `DELETE FROM lastseat.removed_ids WHERE id = 'paid'`,
+			"payment paid: it was removed, and its id may be used again"},
+		{"an id is used up", `INSERT INTO lastseat.removed_ids VALUES ('reservations', 'waits')`,
+			"reservation waits: its id may not be used again, and it was not removed"},
 		{"how far payments", `DELETE FROM lastseat.removed WHERE what = 'payments'`, "payment"},
 		{"how far reservations", `UPDATE lastseat.removed SET before = before - interval '1 day' WHERE what = 'reservations'`,
 			"removal of reservations"},

@@ -105,42 +105,77 @@ func (k *Keeper) reservations(ctx context.Context) error {
 		if err != nil {
 			return 0, "", err
 		}
+		var places []string
 		last, now := "", time.Time{}
 		old, err := collect(rows, func() (*history.Reservation, error) {
-			return history.ScanReservation(rows, &last, &now)
+			v, err := history.ScanReservation(rows, &last, &now)
+			places = append(places, last)
+			return v, err
 		})
 		if err != nil || len(old) == 0 {
 			return 0, "", err
 		}
-		if err := k.removeReservations(ctx, tx, old, now); err != nil {
+		n, err := k.removeReservations(ctx, tx, old, now)
+		if err != nil {
 			return 0, "", err
 		}
-		k.removed.Reservations += int64(len(old))
-		return len(old), k.goOn(len(old), last), nil
+		k.removed.Reservations += int64(n)
+		if n < len(old) {
+			return n, places[n-1], nil
+		}
+		return n, k.goOn(n, last), nil
 	})
 }
 
-// removeReservations continues the chain with a link of the reservations and one of their items, and removes both.
-func (k *Keeper) removeReservations(ctx context.Context, tx pgx.Tx, old []*history.Reservation, now time.Time) error {
-	log, ids := &history.Log{}, make([]string, len(old))
+// itemsPerRow bounds the items that go in one transaction: a reservation may have thousands.
+const itemsPerRow = 10
+
+// fitting is how many of the reservations, the first ones, have no more items together than most; at least one.
+func fitting(old []*history.Reservation, items []*history.Item, most int) int {
+	counts := make(map[string]int, len(old))
+	for _, i := range items {
+		counts[i.Reservation]++
+	}
+	sum := 0
+	for n, v := range old {
+		if sum += counts[v.ID]; n > 0 && sum > most {
+			return n
+		}
+	}
+	return len(old)
+}
+
+// removeReservations continues the chain with a link of the reservations and one of their items, and removes both. It
+// returns how many it has removed, the first ones.
+func (k *Keeper) removeReservations(
+	ctx context.Context, tx pgx.Tx, old []*history.Reservation, now time.Time,
+) (n int, err error) {
+	ids := make([]string, len(old))
 	for i, v := range old {
 		ids[i] = v.ID
-		log.Add(history.Reservations+history.Removed, history.VersionKey(v.ID, v.Version), v.Digest())
 	}
 	rows, err := tx.Query(ctx, itemsSQL, ids)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	items, err := collect(rows, func() (*history.Item, error) { return history.ScanItem(rows) })
 	if err != nil {
-		return err
+		return 0, err
+	}
+	n = fitting(old, items, itemsPerRow*k.settings.Rows)
+	log, going := &history.Log{}, make(map[string]bool, n)
+	for _, v := range old[:n] {
+		going[v.ID] = true
+		log.Add(history.Reservations+history.Removed, history.VersionKey(v.ID, v.Version), v.Digest())
 	}
 	for _, i := range items {
-		log.Add(history.Items+history.Removed, history.ItemKey(i.Reservation, i.Position), i.Digest())
+		if going[i.Reservation] {
+			log.Add(history.Items+history.Removed, history.ItemKey(i.Reservation, i.Position), i.Digest())
+		}
 	}
 	head, err := lastLink(ctx, tx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	links, hashes, _ := log.Take(history.Removal, now, head)
 	args := pgx.NamedArgs{
@@ -151,5 +186,5 @@ func (k *Keeper) removeReservations(ctx context.Context, tx pgx.Tx, old []*histo
 		args["items"], args["item_digests"], args["item_hash"] = links[1].Keys, links[1].Digests, hashes[1]
 	}
 	_, err = tx.Exec(ctx, removeReservationsSQL, args)
-	return err
+	return n, err
 }

@@ -95,7 +95,7 @@ const (
 	heldSQL = `
 	SELECT coalesce((SELECT h.relay FROM lastseat.log_held_by() h
 	                 WHERE EXISTS (SELECT FROM lastseat.outcome_log l
-	                               WHERE l.settled_at < now() - (SELECT make_interval(days => min(r.days))
+	                               WHERE l.settled_at < now() - (SELECT make_interval(hours => 24 * min(r.days))
 	                                                             FROM lastseat.retention r
 	                                                             WHERE r.what = 'outcome_log'
 	                                                                OR starts_with(r.what, 'requests')))), '')`
@@ -189,7 +189,7 @@ const (
 	LEFT JOIN lastseat.retention every ON every.what = 'requests'
 	WHERE r.ctid > @after::tid AND r.ctid < @end::tid AND r.status <> 'pending'
 	  AND r.settled_at < (SELECT e.before FROM lastseat.removed e WHERE e.what = 'outcome_log')
-	  AND r.settled_at < now() - make_interval(days => CASE WHEN own.what IS NULL THEN every.days ELSE own.days END)
+	  AND r.settled_at < now() - make_interval(hours => 24 * CASE WHEN own.what IS NULL THEN every.days ELSE own.days END)
 	  AND NOT EXISTS (SELECT FROM lastseat.river_job j WHERE j.id = r.job_id)
 	  AND NOT EXISTS (SELECT FROM lastseat.calls c WHERE c.key = r.key)
 	ORDER BY r.ctid LIMIT @rows`
@@ -308,13 +308,20 @@ func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, link int64) error {
 // tries of a step that somebody is in the way of.
 const tries = 20
 
+// stepSQL pins what a step relies on. A request may need a row that the step has locked, so a keeper that is frozen, or a
+// statement that does not end, must not keep the lane from it for long.
+const stepSQL = `
+	SELECT set_config('lock_timeout', $1, true), set_config('timezone', 'UTC', true),
+	       set_config('statement_timeout', '30s', true), set_config('idle_in_transaction_session_timeout', '30s', true),
+	       set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+	       set_config('enable_mergejoin', 'off', true)`
+
 // step runs one transaction, again if a row is locked or another keeper was quicker.
 func (k *Keeper) step(ctx context.Context, work func(pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		before := k.removed
 		err := pgx.BeginFunc(ctx, k.conn, func(tx pgx.Tx) error {
-			const sql = `SELECT set_config('lock_timeout', $1, true), set_config('timezone', 'UTC', true)`
-			if _, err := tx.Exec(ctx, sql, fmt.Sprintf("%dms", k.settings.LockTimeout.Milliseconds())); err != nil {
+			if _, err := tx.Exec(ctx, stepSQL, fmt.Sprintf("%dms", k.settings.LockTimeout.Milliseconds())); err != nil {
 				return err
 			}
 			return work(tx)

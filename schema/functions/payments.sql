@@ -209,9 +209,11 @@ BEGIN
             coalesce(time_of(args ->> 'expires_at'), asked + interval '168 hours'))
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
-        SELECT * INTO STRICT known FROM payments p WHERE p.id = args ->> 'payment';
-        RAISE EXCEPTION 'payment "%" was asked for with the key "%"', known.id, known.key
-            USING ERRCODE = 'LS001', COLUMN = 'payment', DETAIL = format('It is %s.', known.status),
+        -- A keeper may have removed it in this moment.
+        SELECT * INTO known FROM payments p WHERE p.id = args ->> 'payment';
+        RAISE EXCEPTION 'payment "%" was asked for %', args ->> 'payment', coalesce('with the key "' || known.key || '"', 'before')
+            USING ERRCODE = 'LS001', COLUMN = 'payment',
+                  DETAIL = format('It is %s.', coalesce(known.status, 'no longer kept')),
                   HINT = 'A payment is authorized once. Take a new id for a new one.';
     END IF;
 END $$;
@@ -392,9 +394,11 @@ BEGIN
             asked + interval '168 hours')
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
-        SELECT * INTO STRICT known FROM payments p WHERE p.id = args ->> 'payment';
-        RAISE EXCEPTION 'payment "%" was asked for with the key "%"', known.id, known.key
-            USING ERRCODE = 'LS001', COLUMN = 'payment', DETAIL = format('It is %s.', known.status),
+        -- A keeper may have removed it in this moment.
+        SELECT * INTO known FROM payments p WHERE p.id = args ->> 'payment';
+        RAISE EXCEPTION 'payment "%" was asked for %', args ->> 'payment', coalesce('with the key "' || known.key || '"', 'before')
+            USING ERRCODE = 'LS001', COLUMN = 'payment',
+                  DETAIL = format('It is %s.', coalesce(known.status, 'no longer kept')),
                   HINT = 'A payment is charged once. Take a new id for a new one.';
     END IF;
 END $$;

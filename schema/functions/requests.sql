@@ -325,7 +325,10 @@ BEGIN
     FOR n IN SELECT p.n FROM unnest(plain, fresh, missing) WITH ORDINALITY AS p(plain, fresh, missing, n)
              WHERE NOT p.plain OR NOT p.fresh OR p.missing ORDER BY p.n LOOP
         IF NOT fresh[n] THEN
-            SELECT * INTO STRICT known FROM requests r WHERE r.key = keys[n];
+            SELECT * INTO known FROM requests r WHERE r.key = keys[n];
+            IF NOT FOUND THEN
+                PERFORM refuse_removed(keys[n]);
+            END IF;
             IF known.kind <> kinds[n] OR known.fingerprint <> marks[n] THEN
                 PERFORM refuse_reuse(known);
             END IF;

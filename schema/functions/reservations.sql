@@ -119,9 +119,11 @@ BEGIN
             coalesce(time_of(args ->> 'expires_at'), asked + interval '15 minutes'))
     ON CONFLICT (id) DO NOTHING;
     IF NOT FOUND THEN
-        SELECT * INTO STRICT known FROM reservations r WHERE r.id = args ->> 'reservation';
-        RAISE EXCEPTION 'reservation "%" was asked for with the key "%"', known.id, known.key
-            USING ERRCODE = 'LS001', COLUMN = 'reservation', DETAIL = format('It is %s.', known.status),
+        -- A keeper may have removed it in this moment.
+        SELECT * INTO known FROM reservations r WHERE r.id = args ->> 'reservation';
+        RAISE EXCEPTION 'reservation "%" was asked for %', args ->> 'reservation', coalesce('with the key "' || known.key || '"', 'before')
+            USING ERRCODE = 'LS001', COLUMN = 'reservation',
+                  DETAIL = format('It is %s.', coalesce(known.status, 'no longer kept')),
                   HINT = 'A reservation is held once. Take a new id for a new one.';
     END IF;
 END $$;

@@ -48,7 +48,7 @@ CREATE OR REPLACE FUNCTION lastseat.log_cutoff()
 RETURNS timestamptz
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN (SELECT now() - make_interval(days => min(r.days)) FROM retention r
+    RETURN (SELECT now() - make_interval(hours => 24 * min(r.days)) FROM retention r
             WHERE r.what NOT IN ('taken_events', 'payments', 'reservations'));
 END $$;
 COMMENT ON FUNCTION lastseat.log_cutoff IS 'Rows of outcome_log from before this are too old; null: none is.';
@@ -127,7 +127,7 @@ RETURNS integer
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    cutoff CONSTANT timestamptz := (SELECT now() - make_interval(days => r.days) FROM retention r
+    cutoff CONSTANT timestamptz := (SELECT now() - make_interval(hours => 24 * r.days) FROM retention r
                                     WHERE r.what = 'taken_events');
     n      integer;
 BEGIN
@@ -197,7 +197,7 @@ BEGIN
     JOIN LATERAL (SELECT r.ctid AS row, r.key, r.settled_at, r.kind, r.job_id FROM requests r
                   WHERE r.key = a.key AND r.status <> 'pending' OFFSET 0) q ON true
     WHERE q.settled_at < logged
-      AND q.settled_at < now() - make_interval(days => coalesce(
+      AND q.settled_at < now() - make_interval(hours => 24 * coalesce(
           (SELECT p.days FROM retention p WHERE p.what = 'requests:' || q.kind AND p.days IS NOT NULL),
           CASE WHEN NOT EXISTS (SELECT FROM retention p WHERE p.what = 'requests:' || q.kind) THEN
               (SELECT p.days FROM retention p WHERE p.what = 'requests') END))

@@ -1,11 +1,12 @@
 -- Retention of payments and reservations that have ended, as in retention.sql. The functions take the versions that the
 -- keeper has read, as the history has them (ID@VERSION), and lock the rows: what has changed since stays.
 
+-- In hours: a session's time zone could make a day shorter.
 CREATE OR REPLACE FUNCTION lastseat.kept_since(what text)
 RETURNS timestamptz
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    RETURN (SELECT now() - make_interval(days => r.days) FROM retention r WHERE r.what = kept_since.what);
+    RETURN (SELECT now() - make_interval(hours => 24 * r.days) FROM retention r WHERE r.what = kept_since.what);
 END $$;
 COMMENT ON FUNCTION lastseat.kept_since IS 'The time before which rows are too old; null: none is.
 
@@ -66,7 +67,7 @@ BEGIN
                   WHERE q.id = regexp_replace(a.key, '@[0-9]+$', '') AND a.key = q.id || '@' || q.version
                     AND q.status IN ('declined', 'voided', 'expired', 'captured') AND q.processor IS NULL
                     AND q.updated_at < cutoff
-                  FOR UPDATE OFFSET 0) p ON true;
+                  FOR UPDATE SKIP LOCKED OFFSET 0) p ON true;
     IF cardinality(rows) IS DISTINCT FROM cardinality(remove_payments.keys) THEN
         PERFORM refuse_removal('payments', cardinality(remove_payments.keys), coalesce(cardinality(rows), 0));
     END IF;
@@ -116,7 +117,7 @@ BEGIN
                         WHERE i.reservation_id = q.id
                           AND (coalesce(upper(i.during) >= cutoff, true)
                                OR q.customer IS NOT NULL AND r.limit_group IS NOT NULL)))
-                  FOR UPDATE OFFSET 0) v ON true;
+                  FOR UPDATE SKIP LOCKED OFFSET 0) v ON true;
     IF cardinality(rows) IS DISTINCT FROM cardinality(remove_reservations.keys) THEN
         PERFORM refuse_removal('reservations', cardinality(remove_reservations.keys), coalesce(cardinality(rows), 0));
     END IF;

@@ -212,7 +212,9 @@ COMMENT ON FUNCTION lastseat.note_definition IS 'Trigger: leaves what was define
 -- has it.
 CREATE OR REPLACE FUNCTION lastseat.check_removal()
 RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
+-- The functions that remove have no hash joins, for their look-ups; here one would compare each row with each key.
+SET enable_hashjoin = on AS $$
 DECLARE
     noted CONSTANT text[] := ARRAY(
         SELECT k.key
