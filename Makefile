@@ -93,6 +93,10 @@ bench: go postgres ## from asking to the outcome: the lane, workers by hand and 
 bench-quick: go postgres ## the same with less of everything, in less than two minutes
 	go run ./internal/bench -quick $(ARGS)
 
+.PHONY: plots
+plots: go ## the pictures of docs/benchmarks.md, from its tables
+	go run ./internal/bench/plots docs/benchmarks.md docs/benchmarks
+
 .PHONY: bench-contention
 bench-contention: go postgres ## locks, versions, SERIALIZABLE and the lane, from 1 to 10,000 accounts; ARGS=-short to try it
 	go run ./internal/contention $(ARGS)

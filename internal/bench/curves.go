@@ -42,7 +42,7 @@ func curves(o options) []*curve {
 		}
 		return c
 	}
-	pending, accounts := []int{10_000, 100_000, 1_000_000}, []int{100, 1_000, 10_000, 100_000, 1_000_000}
+	pending, accounts := []int{10_000, 100_000, 1_000_000}, []int{100, 1_000, 10_000, 100_000}
 	batches, items := []int{1, 10, 100, 500, 1_000, 2_000, 5_000}, []int{1, 2, 5, 10, 30}
 	if o.short {
 		pending, accounts, batches, items = []int{100}, []int{50}, []int{10}, []int{2}
@@ -114,7 +114,7 @@ func years(most int) []int {
 	for n := 100_000; n < most; n *= 10 {
 		at = append(at, n, min(3*n, most))
 	}
-	return append(slices.Compact(append([]int{0}, at...)), most)
+	return slices.Compact(append([]int{0}, append(at, most)...))
 }
 
 // live settles o.settled requests, and measures on the way.

@@ -27,7 +27,7 @@ var consoles = map[string]string{
 	"docs/outside.md: SOAK=1":                                        "it runs a test: TestDocsTests",
 	"docs/quickstart.md: make build":                                 "worker dev runs until it is stopped: TestDev",
 	"docs/restore.md: scripts/rehearse":                              "TestRehearse",
-	"docs/restore.md: pg_dumpall":                                    "TestRehearse runs it, as TestRestoreIsRehearsed shows",
+	"docs/restore.md: pg_dumpall":                                    "TestRehearse; see TestRestoreIsRehearsed",
 	"docs/restore.md: psql -Xq --set":                                "TestRehearse",
 	"docs/restore.md: IDENTITIES":                                    "TestRehearse",
 	`docs/restore.md: psql -Xq --dbname="$ADMIN_URL" -c "ALTER ROLE`: "TestRehearse",

@@ -189,7 +189,8 @@ const (
 	LEFT JOIN lastseat.retention every ON every.what = 'requests'
 	WHERE r.ctid > @after::tid AND r.ctid < @end::tid AND r.status <> 'pending'
 	  AND r.settled_at < (SELECT e.before FROM lastseat.removed e WHERE e.what = 'outcome_log')
-	  AND r.settled_at < now() - make_interval(hours => 24 * CASE WHEN own.what IS NULL THEN every.days ELSE own.days END)
+	  AND r.settled_at < now()
+	      - make_interval(hours => 24 * CASE WHEN own.what IS NULL THEN every.days ELSE own.days END)
 	  AND NOT EXISTS (SELECT FROM lastseat.river_job j WHERE j.id = r.job_id)
 	  AND NOT EXISTS (SELECT FROM lastseat.calls c WHERE c.key = r.key)
 	ORDER BY r.ctid LIMIT @rows`
@@ -308,8 +309,8 @@ func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, link int64) error {
 // tries of a step that somebody is in the way of.
 const tries = 20
 
-// stepSQL pins what a step relies on. A request may need a row that the step has locked, so a keeper that is frozen, or a
-// statement that does not end, must not keep the lane from it for long.
+// stepSQL pins what a step relies on. A request may need a row that the step has locked, so a keeper that is frozen, or
+// a statement that does not end, must not keep the lane from it for long.
 const stepSQL = `
 	SELECT set_config('lock_timeout', $1, true), set_config('timezone', 'UTC', true),
 	       set_config('statement_timeout', '30s', true), set_config('idle_in_transaction_session_timeout', '30s', true),
