@@ -571,6 +571,12 @@ var moneyCorruptions = []corruption{
 		"call 1 of request waiting"},
 	{"requests.job", nil, "a settled request's job waits", `UPDATE lastseat.river_job SET state = 'available',
 		finalized_at = NULL WHERE args ->> 'key' = 'cancelled'`, "request cancelled is failed"},
+	{"removed.ids", nil, "an id that was not removed", `INSERT INTO lastseat.removed_ids VALUES ('payments', 'gone')`,
+		"payment gone: its id may not be used again, and it was not removed"},
+	{"removed.ids", nil, "an id that may be used again", `INSERT INTO lastseat.history
+		(chain, number, at, relation, keys, digests, hash) SELECT 'retention', 1 + coalesce(max(number), 0), now(),
+		'payments.removed', '{gone@2}', ARRAY['\x00'::bytea], '\x00' FROM lastseat.history WHERE chain = 'retention'`,
+		"payment gone: it was removed, and its id may be used again"},
 }
 
 func TestCorruptionsAreFound(t *testing.T) {
