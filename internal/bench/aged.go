@@ -39,18 +39,27 @@ func (f filling) age(ctx context.Context, conn *pgx.Conn) error {
 	return f.settlePast(ctx, pool, before, since)
 }
 
+// settlePast asks for n requests from the first one on, and settles them.
 func (f filling) settlePast(ctx context.Context, pool *pgxpool.Pool, first, n int) error {
+	if err := f.askFor(ctx, pool, first, n); err != nil {
+		return fmt.Errorf("ask for the past: %w", err)
+	}
+	if _, err := laneWorker(pgx.Serializable, 0)(ctx, pool, n); err != nil {
+		return fmt.Errorf("settle the past: %w", err)
+	}
+	return nil
+}
+
+// askFor asks for n requests from the first one on, many at once.
+func (f filling) askFor(ctx context.Context, pool *pgxpool.Pool, first, n int) error {
 	for some := range slices.Chunk(f.transfers(first, n), askedAtOnce) {
 		ask, err := askByMany(some)
 		if err == nil {
 			err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return ask(ctx, tx) })
 		}
 		if err != nil {
-			return fmt.Errorf("ask for the past: %w", err)
+			return err
 		}
-	}
-	if _, err := laneWorker(pgx.Serializable, 0)(ctx, pool, n); err != nil {
-		return fmt.Errorf("settle the past: %w", err)
 	}
 	return nil
 }

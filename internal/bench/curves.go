@@ -152,12 +152,10 @@ func settleUpTo(ctx context.Context, pool *pgxpool.Pool, f *filling, most int) e
 	const some = 100_000
 	for f.jobs < most {
 		n := min(some, most-f.jobs)
-		if _, err := ask(ctx, pool, f, n); err != nil {
+		if err := f.settlePast(ctx, pool, f.jobs, n); err != nil {
 			return err
 		}
-		if _, err := laneWorker(pgx.Serializable, 0)(ctx, pool, n); err != nil {
-			return err
-		}
+		f.jobs += n
 	}
 	return nil
 }
@@ -170,30 +168,15 @@ func liveFor(ctx context.Context, pool *pgxpool.Pool, f *filling, o options) (y 
 	if _, err := pool.Exec(ctx, "CHECKPOINT"); err != nil {
 		return y, fmt.Errorf("checkpoint: %w", err)
 	}
-	took, err := ask(ctx, pool, f, o.jobs)
-	if err != nil {
-		return y, err
+	began := time.Now()
+	if err := f.askFor(ctx, pool, f.jobs, o.jobs); err != nil {
+		return y, fmt.Errorf("ask: %w", err)
 	}
-	y.asked = float64(o.jobs) / took.Seconds()
+	y.asked = float64(o.jobs) / time.Since(began).Seconds()
+	f.jobs += o.jobs
 	settling, err := laneWorker(pgx.Serializable, o.batch)(ctx, pool, o.jobs)
 	y.lane = float64(o.jobs) / settling.elapsed.Seconds()
 	return y, err
-}
-
-// ask asks for n requests from one connection, many at once.
-func ask(ctx context.Context, pool *pgxpool.Pool, f *filling, n int) (time.Duration, error) {
-	began := time.Now()
-	for some := range slices.Chunk(f.transfers(f.jobs, n), askedAtOnce) {
-		ask, err := askByMany(some)
-		if err == nil {
-			err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return ask(ctx, tx) })
-		}
-		if err != nil {
-			return 0, fmt.Errorf("ask: %w", err)
-		}
-	}
-	f.jobs += n
-	return time.Since(began), nil
 }
 
 func yearsTable(all []year) string {
