@@ -2,7 +2,6 @@ package main
 
 import (
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/schema"
 )
@@ -109,20 +109,9 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// closedPort is where nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
-}
-
 func TestDatabaseDown(t *testing.T) {
 	t.Parallel()
-	url := "postgres://shop:hunter2@" + closedPort(t) + "/shop?sslmode=disable"
+	url := "postgres://shop:hunter2@" + clitest.FreeAddress(t) + "/shop?sslmode=disable"
 	for command, args := range everyCommand {
 		t.Run(command, func(t *testing.T) {
 			t.Parallel()

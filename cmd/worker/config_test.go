@@ -1,11 +1,11 @@
 package main
 
 import (
-	"net"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 	"github.com/lastseat/lastseat/schema"
 )
@@ -79,12 +79,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestDatabaseDown(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	url := "postgres://shop:hunter2@" + listener.Addr().String() + "/shop?sslmode=disable"
-	_ = listener.Close()
+	url := "postgres://shop:hunter2@" + clitest.FreeAddress(t) + "/shop?sslmode=disable"
 	for _, args := range append(everyCommand, []string{"dev"}) {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"regexp"
 	"strings"
 	"sync"
@@ -137,4 +138,15 @@ func Eventually(t *testing.T, what string, come func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
+}
+
+// FreeAddress is an address of this machine at which nobody listens.
+func FreeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
 }

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -91,7 +90,7 @@ func (r *reader) block(t *testing.T, language, text string) {
 	case "sh":
 		r.shell(t, fixedPort.ReplaceAllStringFunc(text, func(port string) string {
 			if r.ports[port] == "" {
-				r.ports[port] = freePort(t)
+				r.ports[port] = clitest.FreeAddress(t)
 			}
 			return r.ports[port]
 		}))
@@ -100,16 +99,6 @@ func (r *reader) block(t *testing.T, language, text string) {
 
 // fixedPort is an address of the guides. Other tests of this machine may run the same guide, so each run has another.
 var fixedPort = regexp.MustCompile(`127\.0\.0\.1:[1-9]\d*`)
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
-}
 
 // runSQL sends one statement after the other, as psql does. A statement ends where a line ends with a semicolon.
 func runSQL(t *testing.T, url, text string) {
