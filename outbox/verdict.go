@@ -67,7 +67,7 @@ func judge(err error, e evidence) verdict {
 		return othersLane
 	case errors.As(err, new(*stuckError)):
 		return handlersDoing
-	case errors.Is(err, ErrCommitUnknown):
+	case errors.Is(err, ErrCommitUnknown) && retry.SQLState(err) == "": // the SQLSTATE of a session that ended tells more
 		return commitUnknown
 	case e.stopping:
 		return connectionGone
