@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // severable is a proxy to a database that can be cut and mended.
 type severable struct {
 	t        *testing.T
+	passes   func() // if not nil, it is called before a connection is made and before a message is passed to the server
 	server   string
 	address  string
 	mu       sync.Mutex
@@ -27,13 +29,13 @@ type severable struct {
 	conns    []net.Conn
 }
 
-func newSeverable(t *testing.T, base string) (*severable, string) {
+func newSeverable(t *testing.T, base string, passes func()) (*severable, string) {
 	t.Helper()
 	at, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &severable{t: t, server: at.Host, address: "127.0.0.1:0"}
+	s := &severable{t: t, passes: passes, server: at.Host, address: "127.0.0.1:0"}
 	s.mend()
 	t.Cleanup(s.cut)
 	at.Host = s.address
@@ -55,6 +57,9 @@ func (s *severable) mend() {
 			if err != nil {
 				return
 			}
+			if s.passes != nil {
+				s.passes()
+			}
 			upstream, err := new(net.Dialer).Dial("tcp", s.server)
 			if err != nil {
 				_ = client.Close()
@@ -63,14 +68,24 @@ func (s *severable) mend() {
 			s.mu.Lock()
 			s.conns = append(s.conns, client, upstream)
 			s.mu.Unlock()
-			for _, pair := range [][2]net.Conn{{client, upstream}, {upstream, client}} {
-				go func() {
-					_, _ = io.Copy(pair[0], pair[1])
-					_ = pair[0].Close()
-				}()
-			}
+			go func() { _, _ = io.Copy(client, upstream); _ = client.Close() }()
+			go func() { _, _ = io.Copy(passing{upstream, s.passes}, client); _ = upstream.Close() }()
 		}
 	}()
+}
+
+// passing is a connection that tells of each message before it is written.
+type passing struct {
+	net.Conn
+	passes func()
+}
+
+// Write makes io.Copy read and write a message at a time.
+func (p passing) Write(message []byte) (int, error) {
+	if p.passes != nil {
+		p.passes()
+	}
+	return p.Conn.Write(message)
 }
 
 func (s *severable) cut() {
@@ -87,7 +102,7 @@ func (s *severable) cut() {
 // it as well, again and again, and the lane twice a second.
 func TestOutageInTheLog(t *testing.T) {
 	t.Parallel()
-	proxy, proxied := newSeverable(t, testdb.New(t))
+	proxy, proxied := newSeverable(t, testdb.New(t), nil)
 	var out, log clitest.Buffer
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
@@ -114,6 +129,32 @@ func TestOutageInTheLog(t *testing.T) {
 	stop()
 	if code := <-ended; code != 0 {
 		t.Errorf("exit code %d: %s", code, log.String())
+	}
+}
+
+// A worker that is told to stop while it starts has not failed, at whatever message to the server it is: every third
+// is tried.
+func TestStopWhileStarting(t *testing.T) {
+	t.Parallel()
+	base := testdb.New(t)
+	for last, began := 1, false; !began; last += 3 {
+		ctx, stop := context.WithCancel(t.Context())
+		var messages atomic.Int64
+		_, proxied := newSeverable(t, base, func() {
+			if messages.Add(1) == int64(last) {
+				stop()
+			}
+		})
+		var out, log clitest.Buffer
+		stopAll := time.AfterFunc(time.Minute, stop)
+		code := run(ctx, []string{"run"}, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &log,
+			Environ: []string{"DATABASE_URL=" + proxied}})
+		stopAll.Stop()
+		stop()
+		if code != 0 || !strings.Contains(out.String(), "0 applied") || strings.Contains(log.String(), "worker: ") {
+			t.Errorf("stopped at message %d: exit code %d, %q, %s", last, code, out.String(), log.String())
+		}
+		began = strings.Contains(log.String(), `"lane taken"`)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,53 +25,62 @@ LASTSEAT_WEBHOOK_ADDR, if these are set.`,
 		Example: "  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			loaded, pool, err := p.openOwn(ctx)
-			if err != nil {
-				return err
+			err := p.settle(cmd.Context(), drain)
+			if !drain && cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+				// It was told to stop before it had begun: that is no failure.
+				return p.printStats(cmd.Context(), nil, outbox.Snapshot{}, drain)
 			}
-			defer pool.Close()
-			if err := schema.Check(ctx, pool); err != nil {
-				return err
-			}
-			if err := checkRights(ctx, pool); err != nil {
-				return err
-			}
-			auditor, err := p.audited(ctx, pool, loaded, !drain)
-			if err != nil {
-				return err
-			}
-			tracer, flush, err := p.tracer(ctx, loaded)
-			if err != nil {
-				return err
-			}
-			defer flush()
-			worker, metrics, stop, err := p.watchedWorker(ctx, pool, loaded, auditor, tracer)
-			if err != nil {
-				return err
-			}
-			defer stop()
-			work := worker.Run
-			if drain {
-				work = worker.Drain
-			}
-			if auditor != nil {
-				settle := work
-				work = func(ctx context.Context) error { return auditor.beside(ctx, settle) }
-			}
-			err = p.withRetention(ctx, loaded, !drain, func(ctx context.Context) error {
-				return p.withRelays(ctx, loaded, !drain, func(ctx context.Context) error {
-					return p.withWebhooks(ctx, pool, loaded, metrics, !drain, work)
-				})
-			})
-			if err != nil {
-				return err
-			}
-			return p.printStats(ctx, pool, worker.Stats(), drain)
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&drain, "drain", false, "settle all requests that are due, then exit")
 	return cmd
+}
+
+// settle is worker run. It returns when the worker has stopped.
+func (p *program) settle(ctx context.Context, drain bool) error {
+	loaded, pool, err := p.openOwn(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := schema.Check(ctx, pool); err != nil {
+		return err
+	}
+	if err := checkRights(ctx, pool); err != nil {
+		return err
+	}
+	auditor, err := p.audited(ctx, pool, loaded, !drain)
+	if err != nil {
+		return err
+	}
+	tracer, flush, err := p.tracer(ctx, loaded)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	worker, metrics, stop, err := p.watchedWorker(ctx, pool, loaded, auditor, tracer)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	work := worker.Run
+	if drain {
+		work = worker.Drain
+	}
+	if auditor != nil {
+		settle := work
+		work = func(ctx context.Context) error { return auditor.beside(ctx, settle) }
+	}
+	err = p.withRetention(ctx, loaded, !drain, func(ctx context.Context) error {
+		return p.withRelays(ctx, loaded, !drain, func(ctx context.Context) error {
+			return p.withWebhooks(ctx, pool, loaded, metrics, !drain, work)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return p.printStats(ctx, pool, worker.Stats(), drain)
 }
 
 const waitingSQL = `

@@ -65,7 +65,7 @@ func ExitCode(err error) int {
 	switch {
 	case errors.As(err, &coded):
 		return coded.Code
-	case errors.As(err, new(*pgconn.ConnectError)):
+	case errors.As(err, new(*pgconn.ConnectError)) && !is(context.Canceled):
 		return databaseExit(err)
 	case is(outbox.ErrCommitUnknown, context.DeadlineExceeded, context.Canceled), errors.As(err, new(*SilenceError)):
 		return ExitUnknown

@@ -176,6 +176,20 @@ func TestExitCodeOfRealErrors(t *testing.T) {
 	}
 }
 
+// Who stops a program while it connects is not told that the database is down.
+func TestStoppedWhileConnecting(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	mute := listen(t, func(net.Conn) { stop() })
+	_, err := pgconn.Connect(ctx, "postgres://u@"+mute+"/shop?sslmode=disable")
+	if code := cli.ExitCode(err); code != cli.ExitUnknown {
+		t.Errorf("exit %d, want %d: %v", code, cli.ExitUnknown, err)
+	}
+	if line := cli.Line(err); line != `stopped before it was connected to database "shop" at `+mute {
+		t.Errorf("the line is %q", line)
+	}
+}
+
 // Without a word from the server, in whatever call the program is: the database can't be reached any more.
 func TestConnectionIsCut(t *testing.T) {
 	t.Parallel()

@@ -102,6 +102,9 @@ func line(err error) string {
 		if answer := (*pgconn.PgError)(nil); errors.As(err, &answer) {
 			return fmt.Sprintf("%s: %s (%s)%s", where, answer.Message, answer.Code, whenRefused(answer.Code))
 		}
+		if errors.Is(err, context.Canceled) {
+			return "stopped before it was connected to " + where
+		}
 		return fmt.Sprintf("%s can't be reached (%s): is it up, and is DATABASE_URL right?", where, whyUnreachable(err))
 	}
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" {
