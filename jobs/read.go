@@ -99,8 +99,8 @@ const statementSQL = `
 	FROM lastseat.statement($1, coalesce($2::timestamptz, '-infinity'), coalesce($3::timestamptz, 'infinity'), $4,
 	                        nullif($5::bigint, 0))`
 
-// Statement calls each for every entry of an account, in order, and stops at its first error. An account that is not
-// there is an [outbox.ErrUnknown].
+// Statement calls each for every entry of an account, in order, and stops at its first error. It begins after the last
+// closing ([ClosingOf]). An account that is not there is an [outbox.ErrUnknown].
 func Statement(ctx context.Context, db outbox.Querier, account string, period Period, each func(Entry) error) error {
 	rows, err := db.Query(ctx, statementSQL,
 		account, bound(period.From), bound(period.To), period.AfterVersion, period.MaxEntries)
@@ -118,8 +118,30 @@ func Statement(ctx context.Context, db outbox.Querier, account string, period Pe
 	return outbox.ContractError(err)
 }
 
+// Closing is where an account was closed: its entries up to Version are no longer shown, and may be gone.
+type Closing struct {
+	Version  int64     `json:"version"`
+	Balance  int64     `json:"balance"`   // right after that entry, in minor units
+	Through  time.Time `json:"through"`   // when that entry was settled, UTC
+	ClosedAt time.Time `json:"closed_at"` // UTC
+}
+
+// ClosingOf is where an account was last closed, from which its statement goes on; nil: it was not.
+func ClosingOf(ctx context.Context, db outbox.Querier, account string) (*Closing, error) {
+	rows, err := db.Query(ctx, `SELECT version, balance, through, closed_at FROM lastseat.closing($1)`, account)
+	var all []Closing
+	if err == nil {
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Closing])
+	}
+	if err != nil || len(all) == 0 {
+		return nil, outbox.ContractError(err)
+	}
+	all[0].Through, all[0].ClosedAt = all[0].Through.UTC(), all[0].ClosedAt.UTC()
+	return &all[0], nil
+}
+
 // BalanceAt is what an account's balance was just before a time, in minor units of its currency. An account that is not
-// there is an [outbox.ErrUnknown].
+// there is an [outbox.ErrUnknown], a time up to which it is closed an [outbox.ErrInvalid].
 func BalanceAt(ctx context.Context, db outbox.Querier, account string, at time.Time) (balance int64, err error) {
 	rows, err := db.Query(ctx, `SELECT lastseat.balance_at($1, $2)`, account, at)
 	if err == nil {

@@ -58,7 +58,7 @@ var workerMay = map[string]string{
 	"schema_migrations": "r", "transfers": "ra", "waiting_items": "rad",
 	"river_job": "rad", "river_leader": "rawd", "river_migration": "r", "river_notification": "rawd",
 	"river_queue": "rawd",
-	"retention":   "r", "removed": "r", "removed_ids": "r",
+	"retention":   "r", "removed": "r", "removed_ids": "r", "closings": "r",
 }
 
 // The columns that a worker may change, where it may not change all: what it settles, not what was asked for or

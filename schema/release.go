@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "83b8f1b9930e0376561cde1dc2f57b21f13d40271d0645faf6f380eb8ec6b4d8"
+	functionsDigest  = "d5fffb89772360b483126c1a017ca6ee1eabc1b9ff3581d1dc279f9f84590d49"
 )
 
 //go:embed migrations/*.sql functions/*.sql

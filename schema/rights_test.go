@@ -27,7 +27,7 @@ var (
 	}
 	readings = []string{
 		"account(text)", "availability(text,text,bigint)", "availability(text[])",
-		"balance_at(text,timestamp with time zone)", "clearing()", "currency(text)",
+		"balance_at(text,timestamp with time zone)", "clearing()", "closing(text)", "currency(text)",
 		"occupied(text,timestamp with time zone,timestamp with time zone)", "outcome(text)", "outcomes(text[])",
 		"outcomes_cursor()", "outcomes_since(text,integer)", "payment(text)", "reservation(text)", "retention()",
 		"schema_version()",

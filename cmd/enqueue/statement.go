@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -24,6 +26,8 @@ func (p *program) statementCommand() *cobra.Command {
 		Use:   "statement ACCOUNT",
 		Short: "Show an account's entries with running balance",
 		Long: `Show an account's entries in order, with the balance after each.
+
+It begins after the last entry that was closed, if "worker retain" has closed the account, and says so.
 
 A date means 00:00 UTC. --from is included, --to is not. To read page by page, pass the last version of a page to
 --after-version. Amounts are decimals in the account's currency, and minor units in JSON; withdrawals are negative.`,
@@ -74,6 +78,9 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 		if err := know(ctx, tx, account.Currency); err != nil {
 			return err
 		}
+		if err := p.sayClosed(ctx, tx, id, account.Currency, period); err != nil {
+			return err
+		}
 		w := newStatement(format, out, account.Currency, cli.Width(p.streams.Out))
 		err = jobs.Statement(ctx, tx, id, period, func(e jobs.Entry) error {
 			balance = e.BalanceAfter
@@ -87,6 +94,18 @@ func (p *program) statement(cmd *cobra.Command, pool *pgxpool.Pool, id string, p
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
+	return err
+}
+
+// sayClosed says which of the entries that are asked for are no longer shown.
+func (p *program) sayClosed(ctx context.Context, tx pgx.Tx, id, currency string, period jobs.Period) error {
+	closing, err := jobs.ClosingOf(ctx, tx, id)
+	if err != nil || closing == nil || period.From.After(closing.Through) || period.AfterVersion >= closing.Version {
+		return err
+	}
+	_, err = fmt.Fprintf(p.streams.Err,
+		"entries up to %d, of %s, were closed on %s and are not shown; the balance was %s\n", closing.Version, closing.Through.Format(time.DateTime), closing.ClosedAt.Format(time.DateOnly),
+		money.Format(closing.Balance, currency))
 	return err
 }
 

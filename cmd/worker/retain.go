@@ -93,6 +93,9 @@ func describeRemoved(r retention.Removed) string {
 	text := fmt.Sprintf("removed %s, %s, %s, %s of the feed of outcomes, and %s of webhooks",
 		counted(r.Requests, "request"), counted(r.Payments, "payment"), counted(r.Reservations, "reservation"),
 		counted(r.Outcomes, "row"), counted(r.Events, "id"))
+	if r.Closings > 0 {
+		text += ", and closed " + counted(r.Closings, "account")
+	}
 	if r.HeldBy != "" {
 		text += fmt.Sprintf("\nThe relay %s has yet to deliver what is too old: it stays until then, with its requests.",
 			r.HeldBy)
@@ -112,6 +115,7 @@ func (p *program) retainSetCommand() *cobra.Command {
   taken_events    the ids of webhooks that were taken in; one whose id is gone is taken in again
   payments        those that were declined, voided, expired or captured, since they last changed
   reservations    those that were rejected, cancelled or expired, or whose time is over
+  transfers       accounts are closed up to there: statements and the audit go on from the closing
 
 It takes the rights of lastseat_owner, as worker migrate does.`,
 		Example: "  worker retain set requests 90\n  worker retain set requests:payment.refund forever\n" +
@@ -240,6 +244,7 @@ func (p *program) retainAlways(ctx context.Context, pool *pgxpool.Pool, loaded c
 			logger.InfoContext(ctx, "retention", slog.Int64("requests", removed.Requests),
 				slog.Int64("outcome_log", removed.Outcomes), slog.Int64("taken_events", removed.Events),
 				slog.Int64("payments", removed.Payments), slog.Int64("reservations", removed.Reservations),
+				slog.Int64("closings", removed.Closings),
 				slog.String("held_by", removed.HeldBy),
 				slog.Duration("duration", time.Since(began)))
 		}

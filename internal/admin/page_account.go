@@ -19,7 +19,14 @@ type accountPage struct {
 	Balance, Held int64
 	Available     string // what may be spent; a word where there is no limit
 	Entries       []entryRow
+	Closed        closedAt
 	Older         int64 // the page before this one ends below this version; 0: there is none
+}
+
+// closedAt is where the account was last closed; its zero value: it was not.
+type closedAt struct {
+	Version, Balance int64
+	Through, At      *time.Time
 }
 
 type entryRow struct {
@@ -31,14 +38,15 @@ type entryRow struct {
 const (
 	accountSQL = `
 	SELECT a.id, a.currency, a.balance, a.held,
-	       coalesce((a.balance::numeric - a.held + a.overdraft_limit)::text, 'no limit')
-	FROM lastseat.accounts a WHERE a.id = $1`
+	       coalesce((a.balance::numeric - a.held + a.overdraft_limit)::text, 'no limit'),
+	       coalesce(c.version, 0), coalesce(c.balance, 0), c.through, c.closed_at
+	FROM lastseat.accounts a LEFT JOIN LATERAL lastseat.closing(a.id) c ON true WHERE a.id = $1`
 
 	// entriesSQL walks back along the primary key, so a page costs the same wherever it is.
 	entriesSQL = `
 	SELECT e.version, e.amount, e.balance_after, e.created_at, t.key,
 	       CASE WHEN t.from_account = e.account_id THEN t.to_account ELSE t.from_account END
-	FROM (SELECT * FROM lastseat.entries e WHERE e.account_id = $1 AND e.version < $2
+	FROM (SELECT * FROM lastseat.entries e WHERE e.account_id = $1 AND e.version < $2 AND e.version > $3
 	      ORDER BY e.version DESC LIMIT 50) e,
 	     LATERAL (SELECT * FROM lastseat.transfers t WHERE t.id = e.transfer_id OFFSET 0) t
 	ORDER BY e.version DESC`
@@ -54,21 +62,21 @@ func (s *Server) account(r *http.Request) (any, error) {
 	page := accountPage{}
 	err := read(ctx, s.options.Pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, accountSQL, r.URL.Query().Get("id")).Scan(&page.ID, &page.Currency, &page.Balance,
-			&page.Held, &page.Available)
+			&page.Held, &page.Available, &page.Closed.Version, &page.Closed.Balance, &page.Closed.Through, &page.Closed.At)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return errNotFound
 		}
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, entriesSQL, page.ID, before)
+		rows, err := tx.Query(ctx, entriesSQL, page.ID, before, page.Closed.Version)
 		if err != nil {
 			return err
 		}
 		page.Entries, err = pgx.CollectRows(rows, pgx.RowToStructByPos[entryRow])
 		return err
 	})
-	if n := len(page.Entries); n > 0 && page.Entries[n-1].Version > 1 {
+	if n := len(page.Entries); n > 0 && page.Entries[n-1].Version > page.Closed.Version+1 {
 		page.Older = page.Entries[n-1].Version
 	}
 	return page, err

@@ -18,7 +18,8 @@ type paymentPage struct {
 	InFlight                            int64
 	Machine                             machine
 	Moves                               []moveRow
-	More                                bool // entries after those that were looked at may belong to it
+	Closed                              *time.Time // money that moved up to then is not looked at; nil: all is
+	More                                bool       // entries after those that were looked at may belong to it
 }
 
 // moveRow is money that moved for a payment.
@@ -40,6 +41,7 @@ const (
 	movesSQL = `
 	SELECT s.at, s.key, coalesce(s.kind, ''), s.amount, s.payment_id IS NOT DISTINCT FROM $3, count(*) OVER ()
 	FROM lastseat.statement($1, $2, 'infinity', 0, 1000) s ORDER BY s.version`
+	closedSQL = `SELECT (SELECT c.through FROM lastseat.closing($1) c WHERE c.through >= $2)`
 	mostMoves = 1000
 )
 
@@ -55,6 +57,9 @@ func (s *Server) payment(r *http.Request) (any, error) {
 			return errNotFound
 		}
 		if err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, closedSQL, p.From, p.Created).Scan(&p.Closed); err != nil {
 			return err
 		}
 		rows, _ := tx.Query(ctx, movesSQL, p.From, p.Created, p.ID) // ForEachRow has the error

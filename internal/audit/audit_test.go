@@ -293,6 +293,13 @@ func settled(key, kind, status, code, reservation string) string {
 		  now())`, key, kind, status, code, reservation)
 }
 
+// closingOf closes the first account at its first entry, with figures that are given.
+func closingOf(through, balance string) string {
+	return `ALTER TABLE lastseat.closings DROP CONSTRAINT IF EXISTS closings_version_check;
+		INSERT INTO lastseat.closings SELECT account_id, version, ` + balance + `, transfer_id, ` + through + `
+		FROM lastseat.entries WHERE account_id = 'ada' AND version = 1`
+}
+
 // openCall makes a call that was to send {}.
 func openCall(key, kind string, step int, body string) string {
 	return fmt.Sprintf(`INSERT INTO lastseat.calls (key, step, kind, target, operation, call_key, body, body_hash, job_id)
@@ -571,6 +578,17 @@ var moneyCorruptions = []corruption{
 		"call 1 of request waiting"},
 	{"requests.job", nil, "a settled request's job waits", `UPDATE lastseat.river_job SET state = 'available',
 		finalized_at = NULL WHERE args ->> 'key' = 'cancelled'`, "request cancelled is failed"},
+	{"closings.entries", nil, "another time", closingOf("created_at - interval '1 second'", "balance_after"),
+		"closing of account ada at entry 1"},
+	{"closings.entries", []string{"accounts.balance"}, "another balance", closingOf("created_at", "balance_after + 1"),
+		"the entry has balance 500"},
+	{"closings.entries", nil, "of no account", `INSERT INTO lastseat.closings VALUES ('nobody', 1, 0, 1, now())`,
+		"closing of account nobody at entry 1: balance 0 after transfer 1"},
+	{"closings.entries", []string{"accounts.balance"}, "of an entry that never was",
+		`INSERT INTO lastseat.closings VALUES ('idle', 1, 0, 1, now())`, "the account has 0 entries"},
+	{"closings.entries", nil, "against the order of time", closingOf("created_at", "balance_after") + `;
+		INSERT INTO lastseat.closings SELECT 'ada', 0, 0, 0, created_at + interval '1 second' FROM lastseat.entries
+		WHERE account_id = 'ada' AND version = 1`, "closing of account ada at entry 1: balance 500"},
 	{"removed.ids", nil, "an id that was not removed", `INSERT INTO lastseat.removed_ids VALUES ('payments', 'gone')`,
 		"payment gone: its id may not be used again, and it was not removed"},
 	{"removed.ids", nil, "an id that may be used again", `INSERT INTO lastseat.history

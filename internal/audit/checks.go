@@ -61,30 +61,68 @@ var moneyChecks = []Check{
 	{
 		Name: "entries.chain",
 		Rule: "an account's entries are numbered 1, 2, 3 ... and in the order of time, and each balance_after is the one " +
-			"before plus the amount",
+			"before plus the amount; after a closing they go on from it, and up to it some may be gone",
 		sql: `
 		SELECT format('entry %s of account %s: after entry %s with balance %s comes amount %s, balance %s; %s after %s',
 		              e.version, e.account_id, e.last_version, e.last_balance, e.amount, e.balance_after, e.created_at,
 		                coalesce(e.last_time::text, 'none'))
-		FROM (SELECT account_id, version, amount, balance_after, created_at,
-		  lag(version, 1, 0::bigint) OVER w AS last_version,
-		             lag(balance_after, 1, 0::bigint) OVER w AS last_balance, lag(created_at) OVER w AS last_time
-		      FROM lastseat.entries WINDOW w AS (PARTITION BY account_id ORDER BY version)) e
-		WHERE e.version <> e.last_version + 1 OR e.balance_after::numeric <> e.last_balance::numeric + e.amount
-		  OR e.created_at < e.last_time`,
+		FROM (SELECT n.account_id, n.version, n.amount, n.balance_after, n.created_at, coalesce(c.version, 0) AS closed,
+		             CASE WHEN n.first THEN c.version ELSE n.last_version END AS last_version,
+		             CASE WHEN n.first THEN c.balance ELSE n.last_balance END AS last_balance,
+		             CASE WHEN n.first THEN c.through ELSE n.last_time END AS last_time
+		      FROM (SELECT b.*, b.last_version < c.version AND b.version > c.version AS first
+		            FROM (SELECT account_id, version, amount, balance_after, created_at,
+		                         lag(version, 1, 0::bigint) OVER w AS last_version,
+		                         lag(balance_after, 1, 0::bigint) OVER w AS last_balance,
+		                         lag(created_at) OVER w AS last_time
+		                  FROM lastseat.entries WINDOW w AS (PARTITION BY account_id ORDER BY version)) b
+		            LEFT JOIN ` + lastClosings + ` c USING (account_id)) n
+		      LEFT JOIN ` + lastClosings + ` c USING (account_id)) e
+		WHERE e.version <> e.last_version + 1 AND e.version > e.closed
+		   OR e.version = e.last_version + 1 AND e.balance_after::numeric <> e.last_balance::numeric + e.amount
+		   OR e.created_at < e.last_time`,
 	},
 	{
 		Name: "accounts.balance",
-		Rule: "an account's balance is the sum of its entries and the last balance_after, and entry_count the last version",
+		Rule: "an account's balance is that of its last closing plus its later entries, and the last balance_after, and " +
+			"entry_count the last version",
 		sql: `
 		SELECT format('account %s: balance %s, entries sum to %s; %s entries, entry_count %s',
-		              coalesce(a.id, e.account_id), a.balance, coalesce(e.total, 0), coalesce(e.entries, 0), a.entry_count)
+		              coalesce(a.id, e.account_id), a.balance, coalesce(c.balance, 0) + coalesce(e.total, 0),
+		                greatest(e.entries, c.version, 0), a.entry_count)
 		FROM lastseat.accounts a
-		FULL JOIN (SELECT account_id, sum(amount) AS total, max(version) AS entries FROM lastseat.entries
-		  GROUP BY account_id) e ON e.account_id = a.id
+		FULL JOIN (SELECT n.account_id, sum(n.amount) FILTER (WHERE n.version > coalesce(c.version, 0)) AS total,
+		             max(n.version) AS entries
+		           FROM lastseat.entries n LEFT JOIN ` + lastClosings + ` c USING (account_id)
+		           GROUP BY n.account_id) e ON e.account_id = a.id
+		LEFT JOIN ` + lastClosings + ` c ON c.account_id = a.id
 		LEFT JOIN lastseat.entries l ON l.account_id = a.id AND l.version = a.entry_count
-		WHERE a.id IS NULL OR a.balance <> coalesce(e.total, 0) OR a.balance <> coalesce(l.balance_after, 0)
-		   OR a.entry_count <> coalesce(e.entries, 0) OR a.version < a.entry_count`,
+		WHERE a.id IS NULL OR a.balance <> coalesce(c.balance, 0) + coalesce(e.total, 0)
+		   OR a.balance <> coalesce(l.balance_after, CASE WHEN c.version = a.entry_count THEN c.balance END, 0)
+		   OR a.entry_count <> greatest(e.entries, c.version, 0) OR a.version < a.entry_count`,
+	},
+	{
+		Name: "closings.entries",
+		Rule: "an account is closed at entries that it has had, in their order, and a closing is what its entry says if " +
+			"that is still there",
+		sql: `
+		SELECT format('closing of account %s at entry %s: balance %s after transfer %s at %s; %s', c.account_id, c.version,
+		              c.balance, c.transfer_id, c.through,
+		              CASE WHEN a.id IS NULL THEN 'there is no such account'
+		                   WHEN c.version > a.entry_count THEN 'the account has ' || a.entry_count || ' entries'
+		                   WHEN e.version IS NOT NULL AND (e.balance_after, e.transfer_id, e.created_at)
+		                     IS DISTINCT FROM (c.balance, c.transfer_id, c.through)
+		                     THEN format('the entry has balance %s, transfer %s at %s', e.balance_after, e.transfer_id,
+		                       e.created_at)
+		                   ELSE format('the closing before has transfer %s at %s', c.last_transfer, c.last_time) END)
+		FROM (SELECT *, lag(transfer_id) OVER w AS last_transfer, lag(through) OVER w AS last_time
+		      FROM lastseat.closings WINDOW w AS (PARTITION BY account_id ORDER BY version)) c
+		LEFT JOIN lastseat.accounts a ON a.id = c.account_id
+		LEFT JOIN lastseat.entries e ON e.account_id = c.account_id AND e.version = c.version
+		WHERE a.id IS NULL OR c.version > a.entry_count
+		   OR e.version IS NOT NULL AND (e.balance_after, e.transfer_id, e.created_at)
+		     IS DISTINCT FROM (c.balance, c.transfer_id, c.through)
+		   OR c.transfer_id <= c.last_transfer OR c.through < c.last_time`,
 	},
 	{
 		Name: "accounts.limit",
@@ -376,6 +414,9 @@ var requestChecks = []Check{
 		WHERE l.times IS DISTINCT FROM 1 AND r.settled_at >= (SELECT min(settled_at) FROM lastseat.outcome_log)`,
 	},
 }
+
+// lastClosings are the closings from which the accounts go on.
+const lastClosings = `(SELECT DISTINCT ON (account_id) * FROM lastseat.closings ORDER BY account_id, version DESC)`
 
 // requestsGone is the time before which retention may have removed requests. What they have left behind may then stand
 // alone: the checks of the history prove that each of them was removed on record.

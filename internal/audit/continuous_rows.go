@@ -19,7 +19,7 @@ import (
 var newRows = []table{
 	withoutRemovals(requestRows), transferRows, withoutRemovals(paymentRows), withoutRemovals(reservationRows),
 	withoutRemovals(itemRows),
-	accountRows, currencyRows, limitRows, retentionRows, removedRows, resourceRows,
+	closingRows, accountRows, currencyRows, limitRows, retentionRows, removedRows, resourceRows,
 }
 
 // Their places in newRows.
@@ -29,6 +29,7 @@ const (
 	_
 	_
 	itemTable
+	closingTable
 )
 
 func withoutRemovals(t table) table {
@@ -124,7 +125,7 @@ func (r *round) rows(ctx context.Context, number int) error {
 		return nil
 	}
 	for _, id := range ids {
-		if t.order != "" { // an item is looked up by its reservation
+		if t.order != "" { // an item is looked up by its reservation, a closing by its account
 			id = id[:max(0, strings.LastIndexByte(id, '#'))]
 		}
 		asked = append(asked, id)
@@ -223,5 +224,5 @@ func final(key openKey, notes []note, row *kept) bool {
 	case last.version > 0:
 		return row.version <= last.version
 	}
-	return key.table == itemTable
+	return key.table == itemTable || key.table == closingTable
 }

@@ -43,7 +43,7 @@ var leftToTheAudit = []string{
 	"the schema given to somebody else",
 	"a made-up request", "a made-up transfer, with all that belongs to it", "an account from nowhere",
 	"a currency without decimals", "a record of what ran out", "a retention from nowhere", "a removal from nowhere",
-	"a resource from nowhere", "the end of the history cut off",
+	"a closing from nowhere", "a resource from nowhere", "the end of the history cut off",
 }
 
 // A round finds whatever was changed among the rows that were settled since the last one, and names the row.

@@ -112,6 +112,10 @@ func (r *round) transfer(key openKey, t *history.Transfer, books map[string]*boo
 	}
 	name := fmt.Sprintf("transfer %d (key %s)", t.ID, t.Key)
 	taken, given := books[t.From].entry(t.ID), books[t.To].entry(t.ID)
+	if taken == nil && books[t.From].closed.transfer >= t.ID || given == nil && books[t.To].closed.transfer >= t.ID {
+		delete(r.open, key) // closed already, and not read so far back; worker audit proves it
+		return
+	}
 	if taken == nil || given == nil || taken.amount != -t.Amount || given.amount != t.Amount {
 		r.violation("%s: its two entries are not there as it says", name)
 		return
@@ -161,6 +165,7 @@ func (r *round) madeUp(ctx context.Context) error {
 // book is an account, and its entries from a little before the first that was noted.
 type book struct {
 	balance, entries int64
+	closed           entry // its last closing; up to there entries may be gone
 	first, last      int64 // transfers that were noted
 	noted            int64
 	read             []entry // by their version
@@ -185,8 +190,11 @@ func (b *book) entry(transfer int64) *entry {
 
 const (
 	booksSQL = `
-	SELECT a.id, a.balance, a.entry_count FROM unnest($1::text[]) AS asked(id), LATERAL (
-		SELECT * FROM lastseat.accounts a WHERE a.id = asked.id COLLATE "C" OFFSET 0) a`
+	SELECT a.id, a.balance, a.entry_count, coalesce(c.version, 0), coalesce(c.transfer_id, 0), coalesce(c.balance, 0)
+	FROM unnest($1::text[]) AS asked(id), LATERAL (
+		SELECT * FROM lastseat.accounts a WHERE a.id = asked.id COLLATE "C" OFFSET 0) a
+	LEFT JOIN LATERAL (
+		SELECT * FROM lastseat.closings n WHERE n.account_id = a.id ORDER BY n.version DESC LIMIT 1) c ON true`
 
 	entriesSQL = `
 	SELECT e.account_id, e.version, e.transfer_id, e.amount, e.balance_after, e.created_at
@@ -194,10 +202,11 @@ const (
 		SELECT * FROM lastseat.entries e WHERE e.account_id = asked.id COLLATE "C"
 		  AND e.version BETWEEN asked.first AND asked.last ORDER BY e.version OFFSET 0) e`
 
-	// The first entry of an account whose transfer is not before $3: an account's entries are in the order of transfers.
+	// The first entry of an account whose transfer is not before $3, after that with the version $4: an account's entries
+	// are in the order of transfers.
 	searchSQL = `
 	WITH RECURSIVE s(low, high) AS (
-		SELECT 1::bigint, $2::bigint
+		SELECT $4::bigint + 1, $2::bigint
 		UNION ALL
 		SELECT CASE WHEN e.transfer_id < $3 THEN (s.low + s.high) / 2 + 1 ELSE s.low END,
 		       CASE WHEN e.transfer_id < $3 THEN s.high ELSE (s.low + s.high) / 2 END
@@ -229,10 +238,13 @@ func (r *round) readBooks(ctx context.Context, transfers map[int64]*history.Tran
 	}
 	var account string
 	var balance, entries int64
-	_, err = pgx.ForEachRow(rows, []any{&account, &balance, &entries}, func() error {
-		books[account].balance, books[account].entries = balance, entries
-		return nil
-	})
+	var closed entry
+	_, err = pgx.ForEachRow(rows, []any{&account, &balance, &entries, &closed.version, &closed.transfer, &closed.after},
+		func() error {
+			b := books[account]
+			b.balance, b.entries, b.closed = balance, entries, closed
+			return nil
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +259,7 @@ func (r *round) readBooks(ctx context.Context, transfers map[int64]*history.Tran
 	var deeper []string
 	for _, account := range accounts {
 		b := books[account]
-		if len(b.read) > 0 && b.read[0].version > 1 && b.read[0].transfer >= b.first {
+		if len(b.read) > 0 && b.read[0].version > b.closed.version+1 && b.read[0].transfer >= b.first {
 			deeper = append(deeper, account)
 		}
 	}
@@ -264,10 +276,10 @@ func (r *round) readDeeper(ctx context.Context, books map[string]*book, accounts
 	for _, account := range accounts {
 		b := books[account]
 		var start, end int64
-		if err := r.tx.QueryRow(ctx, searchSQL, account, b.entries, b.first).Scan(&start); err != nil {
+		if err := r.tx.QueryRow(ctx, searchSQL, account, b.entries, b.first, b.closed.version).Scan(&start); err != nil {
 			return err
 		}
-		if err := r.tx.QueryRow(ctx, searchSQL, account, b.entries, b.last).Scan(&end); err != nil {
+		if err := r.tx.QueryRow(ctx, searchSQL, account, b.entries, b.last, b.closed.version).Scan(&end); err != nil {
 			return err
 		}
 		first, last = append(first, start-1), append(last, end)
@@ -298,20 +310,38 @@ func (r *round) readEntries(
 	return err
 }
 
-// prove says what is wrong with an account, if anything is: each entry goes on from the one before it, and the account
-// from the last.
+// prove says what is wrong with an account, if anything is: each entry goes on from the one before it or from the last
+// closing, and the account from the last.
 func (b *book) prove(account string) {
+	last := b.closed
 	for i, e := range b.read {
-		if i == 0 {
-			continue
-		}
-		before := b.read[i-1]
-		if e.version != before.version+1 || e.after != before.after+e.amount || e.transfer <= before.transfer {
+		if !b.goesOn(i) {
 			b.wrong = fmt.Sprintf("entry %d of account %s does not continue the one before it", e.version, account)
 			return
 		}
+		if e.version > b.closed.version {
+			last = e
+		}
 	}
-	if n := len(b.read); n > 0 && !b.part && (b.read[n-1].version != b.entries || b.read[n-1].after != b.balance) {
+	if last.version > 0 && !b.part && (last.version != b.entries || last.after != b.balance) {
 		b.wrong = fmt.Sprintf("account %s: its balance is not what its last entry says", account)
 	}
+}
+
+// goesOn tells whether an entry continues what comes before it. Up to the closing entries may be gone. What comes before
+// the first that was read may not be known.
+func (b *book) goesOn(i int) bool {
+	e, before := b.read[i], b.closed
+	if i > 0 && (e.version <= b.closed.version || b.read[i-1].version > b.closed.version) {
+		before = b.read[i-1]
+	}
+	switch {
+	case e.version == b.closed.version && (e.after != b.closed.after || e.transfer != b.closed.transfer):
+		return false
+	case e.version <= b.closed.version && (i == 0 || e.version != before.version+1):
+		return true
+	case i == 0 && e.version != before.version+1:
+		return true
+	}
+	return e.version == before.version+1 && e.after == before.after+e.amount && e.transfer > before.transfer
 }

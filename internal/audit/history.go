@@ -51,6 +51,11 @@ var historyChecks = []Check{
 		run:  compare(accountRows),
 	},
 	{
+		Name: "history.closings",
+		Rule: "every closing is as it was made, and none is made up or missing",
+		run:  compare(closingRows),
+	},
+	{
 		Name: "history.currencies",
 		Rule: "every currency is as it was defined, and none is made up or missing",
 		run:  compare(currencyRows),
@@ -347,7 +352,8 @@ func what(t table) string {
 	names := map[string]string{
 		history.Requests: "request", history.Transfers: "transfer", history.Payments: "payment",
 		history.Reservations: "reservation", history.Items: "item", "accounts": "account", "currencies": "currency",
-		"limit_groups": "limit group", "resources": "resource", "retention": "retention of", "removed": "removal of",
+		history.Closings: "closing",
+		"limit_groups":   "limit group", "resources": "resource", "retention": "retention of", "removed": "removal of",
 	}
 	return names[t.relations[0]]
 }

@@ -100,6 +100,17 @@ var itemRows = table{
 	},
 }
 
+var closingRows = table{
+	relations: []string{history.Closings}, id: "k.key", version: "0",
+	sql: `SELECT ` + history.ClosingColumns + ` FROM lastseat.closings c`,
+	key: "c.account_id", order: `(c.account_id || '#' || c.version) COLLATE "C"`,
+	scan: func(rows pgx.Rows) (kept, error) {
+		c, err := history.ScanClosing(rows)
+		name := fmt.Sprintf("of account %s at entry %d", c.Account, c.Version)
+		return kept{id: history.ClosingKey(c.Account, c.Version), name: name, digest: c.Digest()}, err
+	},
+}
+
 // definitionRows are read as lastseat.note_definition writes them. The first column is the key.
 func definitionRows(name string, columns ...string) table {
 	texts := make([]string, len(columns))

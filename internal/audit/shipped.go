@@ -23,7 +23,8 @@ var schemaChecks = []Check{
 		sql: `
 		SELECT format('sequence %s: it comes to %s next, and %s is in use', name, next, used)
 		FROM (SELECT 'transfers_id_seq' AS name, (SELECT last_value + is_called::int FROM lastseat.transfers_id_seq) AS next,
-		             (SELECT max(id) FROM lastseat.transfers) AS used
+		             greatest((SELECT max(id) FROM lastseat.transfers),
+		               (SELECT max(transfer_id) FROM lastseat.closings)) AS used
 		      UNION ALL
 		      SELECT 'river_job_id_seq', (SELECT last_value + is_called::int FROM lastseat.river_job_id_seq),
 		             greatest((SELECT max(job_id) FROM lastseat.requests), (SELECT max(id) FROM lastseat.river_job))
@@ -46,13 +47,14 @@ var schemaChecks = []Check{
 	},
 	{
 		Name: "entries.order",
-		Rule: "an account's entries are in the order of their transfers",
+		Rule: "an account's entries are in the order of their transfers, and its closings among them",
 		sql: `
 		SELECT format('entry %s of account %s: transfer %s comes after transfer %s', version, account_id, transfer_id,
 		              last_transfer)
 		FROM (SELECT account_id, version, transfer_id,
 		             lag(transfer_id) OVER (PARTITION BY account_id ORDER BY version) AS last_transfer
-		      FROM lastseat.entries) e
+		      FROM (SELECT account_id, version, transfer_id FROM lastseat.entries
+		            UNION SELECT account_id, version, transfer_id FROM lastseat.closings) l) e
 		WHERE transfer_id < last_transfer`,
 	},
 }

@@ -132,6 +132,9 @@ var moreTamperings = []tampering{
 		UPDATE lastseat.entries e SET balance_after = (SELECT sum(amount) FROM lastseat.entries b
 		  WHERE b.account_id = 'card' AND b.version <= e.version) WHERE account_id = 'card'`, "of account card"},
 	{"a retention from nowhere", `INSERT INTO lastseat.retention VALUES ('requests', 0)`, "retention of requests"},
+	{"a closing from nowhere", `INSERT INTO lastseat.closings
+		SELECT account_id, version, balance_after, transfer_id, created_at FROM lastseat.entries
+		WHERE account_id = 'ada' AND version = 1`, "closing of account ada at entry 1 is not in the history"},
 	{"a removal from nowhere", `INSERT INTO lastseat.removed (what, before) VALUES ('requests', now())`,
 		"removal of requests"},
 	{"an item deleted", `DELETE FROM lastseat.reservation_items WHERE reservation_id = 'let-go' AND position = 2`,

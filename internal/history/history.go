@@ -25,6 +25,7 @@ const (
 	Payments     = "payments"     // the key is ID@VERSION: every version is noted
 	Reservations = "reservations" // likewise
 	Items        = "reservation_items"
+	Closings     = "closings"
 )
 
 // Removal is the chain in which retention notes what it removes, and Removed what it adds to the name of the table:

@@ -224,6 +224,31 @@ func (l *Log) Item(i *Item) {
 	}
 }
 
+// Closing is a row of closings.
+type Closing struct {
+	Account           string
+	Version           int64 // of the last entry that was closed
+	Balance, Transfer int64 // of that entry
+	Through, ClosedAt time.Time
+}
+
+// Digest is the digest of the row.
+func (c *Closing) Digest() []byte { return digestOf(c) }
+
+func (c *Closing) fields(r *row) {
+	r.text(c.Account)
+	r.number(c.Version)
+	r.number(c.Balance)
+	r.number(c.Transfer)
+	r.time(c.Through)
+	r.time(c.ClosedAt)
+}
+
+// ClosingKey names a closing.
+func ClosingKey(account string, version int64) string {
+	return account + "#" + strconv.FormatInt(version, 10)
+}
+
 // VersionKey names a version of a row.
 func VersionKey(id string, version int64) string { return id + "@" + strconv.FormatInt(version, 10) }
 

@@ -53,6 +53,16 @@ func ScanItem(rows pgx.Rows) (*Item, error) {
 	return i, err
 }
 
+// ClosingColumns are the columns of a row c of closings, as [ScanClosing] reads them.
+const ClosingColumns = `c.account_id, c.version, c.balance, c.transfer_id, c.through, c.closed_at`
+
+// ScanClosing reads a row of closings; more are the destinations of the columns that follow.
+func ScanClosing(rows pgx.Rows, more ...any) (*Closing, error) {
+	c := &Closing{}
+	into := []any{&c.Account, &c.Version, &c.Balance, &c.Transfer, &c.Through, &c.ClosedAt}
+	return c, rows.Scan(append(into, more...)...)
+}
+
 // ScanRequest reads a row of requests; more are the destinations of the columns that follow.
 func ScanRequest(rows pgx.Rows, more ...any) (*Request, error) {
 	q := &Request{}

@@ -38,6 +38,8 @@ type Removed struct {
 	Payments int64 `json:"payments"`
 	// Reservations are counted without their items.
 	Reservations int64 `json:"reservations"`
+	// Closings are accounts that were closed up to some entry, from which they go on.
+	Closings int64 `json:"closings"`
 	// HeldBy is a relay that has yet to deliver what is too old; empty: none.
 	HeldBy string `json:"held_by,omitempty"`
 }
@@ -81,6 +83,9 @@ func (k *Keeper) Pass(ctx context.Context) (Removed, error) {
 	}
 	if err == nil {
 		err = k.reservations(ctx)
+	}
+	if err == nil {
+		err = k.closings(ctx)
 	}
 	if err == nil {
 		err = k.events(ctx)

@@ -172,12 +172,12 @@ id: the account''s id.';
 GRANT EXECUTE ON FUNCTION lastseat.account TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
 -- An account's entries are in the order of time, so a binary search finds the version at a time, without an index
--- that every entry would have to maintain.
+-- that every entry would have to maintain. Up to the last closing entries may be missing.
 CREATE OR REPLACE FUNCTION lastseat.first_entry(account text, at timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 DECLARE
-    low  bigint := 1;
+    low  bigint := 1 + coalesce((SELECT max(c.version) FROM closings c WHERE c.account_id = first_entry.account), 0);
     high bigint := (SELECT a.entry_count + 1 FROM accounts a WHERE a.id = first_entry.account);
     mid  bigint;
 BEGIN
@@ -192,7 +192,7 @@ BEGIN
     END LOOP;
     RETURN low;
 END $$;
-COMMENT ON FUNCTION lastseat.first_entry IS 'The version of an account''s first entry at or after a time.
+COMMENT ON FUNCTION lastseat.first_entry IS 'The version of an account''s first entry at or after a time, of those that are not closed.
 
 account: the account''s id.
 at: the time.';
@@ -208,7 +208,7 @@ RETURNS TABLE (
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    first bigint := 1;
+    first bigint := 1 + coalesce((SELECT max(c.version) FROM closings c WHERE c.account_id = statement.account), 0);
     last  bigint;
 BEGIN
     PERFORM check_account(statement.account);
@@ -235,7 +235,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION lastseat.statement IS
 'An account''s entries in their order, with the balance after each. Amounts in minor units; negative: taken from the '
-'account.
+'account. They begin after the last entry that was closed: lastseat.closing says which, and what the account had then.
 
 account: the account''s id.
 from: from this time, included.
@@ -249,20 +249,48 @@ GRANT EXECUTE ON FUNCTION lastseat.statement TO lastseat_producer, lastseat_work
 CREATE OR REPLACE FUNCTION lastseat.balance_at(account text, at timestamptz)
 RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+DECLARE
+    last    record;
+    goes_to bigint;
 BEGIN
     PERFORM check_account(balance_at.account);
     IF balance_at.at IS NULL THEN
         RAISE EXCEPTION 'the time is null'
             USING ERRCODE = 'LS002', HINT = 'Give a time. The balance now is in lastseat.account.';
     END IF;
+    SELECT * INTO last FROM closing(balance_at.account);
+    IF balance_at.at <= last.through THEN
+        RAISE EXCEPTION 'account "%" is closed up to %', balance_at.account,
+            to_char(last.through AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+            USING ERRCODE = 'LS002', COLUMN = 'at',
+                  HINT = 'Its older entries are no longer kept. Give a time after that.';
+    END IF;
+    goes_to := first_entry(balance_at.account, balance_at.at) - 1;
     RETURN coalesce((SELECT e.balance_after FROM entries e
-                     WHERE e.account_id = balance_at.account
-                       AND e.version = first_entry(balance_at.account, balance_at.at) - 1), 0);
+                     WHERE e.account_id = balance_at.account AND e.version = goes_to),
+                    CASE WHEN goes_to = last.version THEN last.balance END, 0);
 END $$;
 COMMENT ON FUNCTION lastseat.balance_at IS 'An account''s balance just before a time, in minor units.
 
 account: the account''s id.
 at: the time.
 
-Errors: LS002, LS003 no such account.';
+Errors: LS002, also for a time up to which the account is closed; LS003 no such account.';
 GRANT EXECUTE ON FUNCTION lastseat.balance_at TO lastseat_producer, lastseat_worker, lastseat_viewer;
+
+CREATE OR REPLACE FUNCTION lastseat.closing(account text)
+RETURNS TABLE (version bigint, balance bigint, through timestamptz, closed_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT c.version, c.balance, c.through, c.closed_at FROM closings c
+        WHERE c.account_id = closing.account ORDER BY c.version DESC LIMIT 1;
+END $$;
+COMMENT ON FUNCTION lastseat.closing IS
+'Where an account was last closed: one row, or none. Its entries up to that version are no longer shown, and may be '
+'gone; the account had that balance then, and its statement goes on from there. Minor units. through: when the last of '
+'these entries was settled.
+
+account: the account''s id.';
+GRANT EXECUTE ON FUNCTION lastseat.closing TO lastseat_producer, lastseat_worker, lastseat_viewer;

@@ -6,12 +6,13 @@ CREATE OR REPLACE FUNCTION lastseat.keep(what text, days integer)
 RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
-    IF keep.what IS NULL OR keep.what NOT IN ('requests', 'outcome_log', 'taken_events', 'payments', 'reservations')
+    IF keep.what IS NULL
+       OR keep.what NOT IN ('requests', 'outcome_log', 'taken_events', 'payments', 'reservations', 'transfers')
        AND keep.what !~ '^requests:.{1,127}$' THEN
         RAISE EXCEPTION 'there is no retention of %', coalesce('"' || left(keep.what, 150) || '"', 'null')
             USING ERRCODE = 'LS002', COLUMN = 'what',
-                  HINT = 'requests, requests:KIND (requests:payment.transfer), outcome_log, taken_events, payments or '
-                         'reservations.';
+                  HINT = 'requests, requests:KIND (requests:payment.transfer), outcome_log, taken_events, payments, '
+                         'reservations or transfers.';
     ELSIF keep.days NOT BETWEEN 0 AND 36500 THEN
         RAISE EXCEPTION 'it is to be kept for % days', keep.days
             USING ERRCODE = 'LS002', COLUMN = 'days', HINT = '0 to 36500 days; null: for ever.';
@@ -49,7 +50,7 @@ RETURNS timestamptz
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 BEGIN
     RETURN (SELECT now() - make_interval(hours => 24 * min(r.days)) FROM retention r
-            WHERE r.what NOT IN ('taken_events', 'payments', 'reservations'));
+            WHERE r.what = 'outcome_log' OR starts_with(r.what, 'requests'));
 END $$;
 COMMENT ON FUNCTION lastseat.log_cutoff IS 'Rows of outcome_log from before this are too old; null: none is.';
 

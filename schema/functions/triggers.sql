@@ -124,7 +124,8 @@ END $$;
 COMMENT ON FUNCTION lastseat.check_transfer_accounts IS
 'Trigger: both accounts of a transfer exist, and are in its currency.';
 
--- Every entry continues its account's chain: version one up, balance_after the balance before plus the amount.
+-- Every entry continues its account's chain: version one up, balance_after the balance before plus the amount. The entry
+-- before may be gone if its account was closed there.
 CREATE OR REPLACE FUNCTION lastseat.check_entry_chain()
 RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
@@ -139,7 +140,12 @@ BEGIN
         SELECT e.version, e.balance_after FROM entries e
         WHERE e.account_id = n.account_id AND e.version = n.version - 1 OFFSET 0
     ) p ON true
-    WHERE n.version <> coalesce(p.version, 0) + 1 OR n.balance_after - n.amount <> coalesce(p.balance_after, 0)
+    LEFT JOIN LATERAL (
+        SELECT c.version, c.balance FROM closings c
+        WHERE p.version IS NULL AND c.account_id = n.account_id AND c.version = n.version - 1 OFFSET 0
+    ) c ON true
+    WHERE n.version <> coalesce(p.version, c.version, 0) + 1
+       OR n.balance_after - n.amount <> coalesce(p.balance_after, c.balance, 0)
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'entry % of account "%" does not continue the account''s chain of versions and balances',

@@ -412,12 +412,13 @@ CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.calls
 -- long; lastseat_keeper removes what is older, and nothing else.
 CREATE TABLE lastseat.retention (
     what text COLLATE "C" PRIMARY KEY
-         CHECK (what IN ('requests', 'outcome_log', 'taken_events', 'payments', 'reservations') OR what ~ '^requests:.{1,127}$'),
+         CHECK (what IN ('requests', 'outcome_log', 'taken_events', 'payments', 'reservations', 'transfers')
+                OR what ~ '^requests:.{1,127}$'),
     days integer CHECK (days >= 0)
 );
 COMMENT ON TABLE lastseat.retention IS 'How long what is settled is kept. What has no row is kept for ever.';
 COMMENT ON COLUMN lastseat.retention.what IS
-    'requests, requests:KIND for one kind, outcome_log, taken_events, payments, reservations.';
+    'requests, requests:KIND for one kind, outcome_log, taken_events, payments, reservations, transfers.';
 COMMENT ON COLUMN lastseat.retention.days IS
     'How many days after it was settled or last changed, or an event was taken in; null: for ever.';
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.retention

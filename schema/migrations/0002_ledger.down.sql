@@ -4,5 +4,5 @@ DO $$ BEGIN
             USING HINT = 'Dump it, then DROP SCHEMA lastseat CASCADE, if that is what you want.';
     END IF;
 END $$;
-DROP TABLE lastseat.entries, lastseat.transfers, lastseat.accounts, lastseat.currencies;
+DROP TABLE lastseat.closings, lastseat.entries, lastseat.transfers, lastseat.accounts, lastseat.currencies;
 DROP FUNCTION lastseat.check_entry_chain(), lastseat.check_transfer_accounts();

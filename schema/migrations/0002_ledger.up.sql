@@ -107,6 +107,27 @@ COMMENT ON COLUMN lastseat.entries.created_at IS 'When it was settled.';
 -- The worker inserts into the ledger and can't rewrite it: no UPDATE, no DELETE.
 GRANT INSERT ON lastseat.entries TO lastseat_worker;
 
+-- From here on an account is reckoned (docs/decisions/022-closing.md). A closing is a copy of an entry, which never changes.
+CREATE TABLE lastseat.closings (
+    account_id  text COLLATE "C" NOT NULL,
+    version     bigint NOT NULL CHECK (version > 0),
+    balance     bigint NOT NULL,
+    transfer_id bigint NOT NULL,
+    through     timestamptz NOT NULL,
+    closed_at   timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, version)
+);
+COMMENT ON TABLE lastseat.closings IS
+    'Where accounts were closed: entries up to there may be gone, and the balance goes on from there. Append-only.';
+COMMENT ON COLUMN lastseat.closings.account_id IS 'The account.';
+COMMENT ON COLUMN lastseat.closings.version IS 'The version of the last entry that was closed.';
+COMMENT ON COLUMN lastseat.closings.balance IS 'The account''s balance right after that entry. Minor units.';
+COMMENT ON COLUMN lastseat.closings.transfer_id IS 'The transfer of that entry.';
+COMMENT ON COLUMN lastseat.closings.through IS 'When that entry was settled.';
+COMMENT ON COLUMN lastseat.closings.closed_at IS 'When it was closed.';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.closings
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('The balance goes on from a closing.');
+
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.transfers
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('A transfer never changes. Ask for a reversal.');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.entries
