@@ -103,6 +103,8 @@ func TestPages(t *testing.T) {
 		"/style.css": {200, []string{"prefers-color-scheme: dark"}},
 		"/request?key=" + url.QueryEscape(odd): {200, []string{"order 7 &amp; &lt;b&gt;", "payment.transfer",
 			"<strong>applied</strong>", "1250 EUR", `account?id=bank`, "worker explain"}},
+		"/request?key=wait":          {200, []string{"What it is about", `reservation?id=late`}},
+		"/request?key=authorize":     {200, []string{"What it is about", `payment?id=pay-1`}},
 		"/request?key=nothing":       {404, []string{"no request has the key"}},
 		"/request?key=%ff":           {404, nil},
 		"/request?key=%00":           {404, nil},

@@ -221,8 +221,8 @@ func TestRiverUIWithHiddenArguments(t *testing.T) {
 	}
 }
 
-// With the arguments hidden, the page of a request tells a viewer nothing that repeats them: no text of an error, and
-// not which row is locked. An operator sees both.
+// With the arguments hidden, the page of a request tells a viewer neither the arguments nor what repeats them: no text of
+// an error, and not which row is locked. An operator sees it all.
 func TestRequestPageWithHiddenArguments(t *testing.T) {
 	t.Parallel()
 	dbURL := testdb.New(t)
@@ -246,7 +246,7 @@ func TestRequestPageWithHiddenArguments(t *testing.T) {
 		if !strings.Contains(page, "Attempt 1 of ") || !strings.Contains(page, "has locked") {
 			t.Errorf("the page does not say why: %s", page)
 		}
-		for _, argument := range []string{"4242", "ada"} {
+		for _, argument := range []string{"4242", "ada", "Arguments", "amount"} {
 			if strings.Contains(page, argument) != sees {
 				t.Errorf("%s sees %s: %t, want %t: %s", token, argument, !sees, sees, page)
 			}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"html/template"
 	"log/slog"
@@ -188,8 +189,11 @@ func (s *Server) now(r *http.Request) (any, error) {
 
 type requestPage struct {
 	inspect.Explanation
-	Detail    string
-	Transfers []transferRow
+	Detail      string
+	Args        string
+	Transfers   []transferRow
+	Payment     string // that it made, or that its arguments name; empty: none
+	Reservation string
 }
 
 // Full tells whether Ahead was counted no further.
@@ -211,6 +215,11 @@ const transfersSQL = `
 	FROM lastseat.transfers t
 	WHERE t.key = $1 ORDER BY t.leg LIMIT 100`
 
+// madeSQL has the payment and the reservation that a request made.
+const madeSQL = `
+	SELECT coalesce((SELECT p.id FROM lastseat.payments p WHERE p.key = $1 LIMIT 1), ''),
+	       coalesce((SELECT r.id FROM lastseat.reservations r WHERE r.key = $1 LIMIT 1), '')`
+
 func (s *Server) request(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
 	defer cancel()
@@ -222,13 +231,22 @@ func (s *Server) request(r *http.Request) (any, error) {
 		return nil, err
 	}
 	found := requestPage{Explanation: explained, Detail: string(explained.Detail)}
+	named := struct{ Payment, Reservation string }{}
+	if explained.Job != nil && explained.Job.Args != nil {
+		found.Args = string(explained.Job.Args)
+		_ = json.Unmarshal(explained.Job.Args, &named) // arguments that are wrong name nothing
+	}
 	err = read(ctx, s.options.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, transfersSQL, key)
 		if err != nil {
 			return err
 		}
-		found.Transfers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[transferRow])
-		return err
+		if found.Transfers, err = pgx.CollectRows(rows, pgx.RowToStructByPos[transferRow]); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, madeSQL, key).Scan(&found.Payment, &found.Reservation)
 	})
+	found.Payment = cmp.Or(found.Payment, named.Payment)
+	found.Reservation = cmp.Or(found.Reservation, named.Reservation)
 	return found, err
 }

@@ -37,15 +37,15 @@ type Explanation struct {
 
 // Job is the job of a request, as River has it.
 type Job struct {
-	ID          int64     `json:"id"`
-	State       string    `json:"state"`
-	Queue       string    `json:"queue"`
-	Attempt     int       `json:"attempt"`
-	MaxAttempts int       `json:"max_attempts"`
-	ScheduledAt time.Time `json:"scheduled_at"`
-	Errors      []string  `json:"errors,omitempty"` // of its attempts, in order
+	ID          int64           `json:"id"`
+	State       string          `json:"state"`
+	Queue       string          `json:"queue"`
+	Attempt     int             `json:"attempt"`
+	MaxAttempts int             `json:"max_attempts"`
+	ScheduledAt time.Time       `json:"scheduled_at"`
+	Errors      []string        `json:"errors,omitempty"` // of its attempts, in order
+	Args        json.RawMessage `json:"args,omitempty"`   // what was asked for
 
-	args     []byte
 	priority int
 }
 
@@ -112,7 +112,7 @@ type Bounds struct {
 	Ahead int // of those that come first, so many are counted
 	Jobs  int // a job that was inserted directly is looked for among so many, the newest
 
-	HideArgs bool // nothing is told that may repeat the arguments: errors, and which rows are locked
+	HideArgs bool // neither the arguments are told, nor what may repeat them: errors, and which rows are locked
 }
 
 // Explain tells why the request with this key waits, or what became of it.
@@ -158,6 +158,7 @@ func (e *Explanation) hideArgs() {
 		e.Locks[i].Row = "a row of " + table
 	}
 	if e.Job != nil {
+		e.Job.Args = nil
 		for i := range e.Job.Errors {
 			e.Job.Errors[i] = hidden
 		}
@@ -170,7 +171,7 @@ func (e *Explanation) hideArgs() {
 func (e *Explanation) readJob(ctx context.Context, tx pgx.Tx, id int64) error {
 	job := &Job{}
 	err := tx.QueryRow(ctx, jobSQL, id).Scan(&job.ID, &job.State, &job.Queue, &job.Attempt, &job.MaxAttempts,
-		&job.ScheduledAt, &job.args, &job.priority, &job.Errors)
+		&job.ScheduledAt, (*[]byte)(&job.Args), &job.priority, &job.Errors)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
@@ -192,7 +193,7 @@ func (e *Explanation) readWait(ctx context.Context, tx pgx.Tx) (err error) {
 	if err != nil {
 		return fmt.Errorf("count what comes first: %w", err)
 	}
-	if e.Locks, err = locks(ctx, tx, e.Job.args); err != nil {
+	if e.Locks, err = locks(ctx, tx, e.Job.Args); err != nil {
 		return err
 	}
 	call := &Call{}

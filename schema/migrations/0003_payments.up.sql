@@ -44,6 +44,8 @@ CREATE TABLE lastseat.payments (
 -- For the worker's search for expired authorizations; a payment leaves the index when it is settled, and while its
 -- processor is asked.
 CREATE INDEX payments_expiring ON lastseat.payments (expires_at, id) WHERE status = 'authorized' AND calling IS NULL;
+-- For those who look up what a request made.
+CREATE INDEX payments_key ON lastseat.payments USING hash (key);
 -- For those who look at what is under way.
 CREATE INDEX payments_calling ON lastseat.payments (processor, currency) WHERE calling IS NOT NULL;
 COMMENT ON TABLE lastseat.payments IS 'A payment that is authorized first and captured later. Amounts in minor units.';

@@ -89,6 +89,8 @@ CREATE TABLE lastseat.reservations (
 CREATE INDEX reservations_expiring ON lastseat.reservations (expires_at, id) WHERE status IN ('held', 'waiting');
 CREATE INDEX reservations_waiting ON lastseat.reservations (customer)
     WHERE status = 'waiting' AND customer IS NOT NULL;
+-- For those who look up what a request made.
+CREATE INDEX reservations_key ON lastseat.reservations USING hash (key);
 COMMENT ON TABLE lastseat.reservations IS 'A reservation of one or more resources, all or nothing.';
 COMMENT ON COLUMN lastseat.reservations.id IS 'The reservation''s id, chosen by the caller.';
 COMMENT ON COLUMN lastseat.reservations.key IS 'The idempotency key of the request that holds or books it.';
