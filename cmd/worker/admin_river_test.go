@@ -221,8 +221,8 @@ func TestRiverUIWithHiddenArguments(t *testing.T) {
 	}
 }
 
-// With the arguments hidden, the page of a request tells a viewer neither the arguments nor what repeats them: no text of
-// an error, and not which row is locked. An operator sees it all.
+// With the arguments hidden, the page of a request tells a viewer neither the arguments nor what repeats them: no text
+// of an error, and not which row is locked. An operator sees it all.
 func TestRequestPageWithHiddenArguments(t *testing.T) {
 	t.Parallel()
 	dbURL := testdb.New(t)

@@ -231,7 +231,10 @@ func (s *Server) request(r *http.Request) (any, error) {
 		return nil, err
 	}
 	found := requestPage{Explanation: explained, Detail: string(explained.Detail)}
-	named := struct{ Payment, Reservation string }{}
+	named := struct {
+		Payment     string `json:"payment"`
+		Reservation string `json:"reservation"`
+	}{}
 	if explained.Job != nil && explained.Job.Args != nil {
 		found.Args = string(explained.Job.Args)
 		_ = json.Unmarshal(explained.Job.Args, &named) // arguments that are wrong name nothing
