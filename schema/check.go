@@ -18,12 +18,13 @@ type versions struct {
 	own, river, functions int
 	digest                string // of the set of functions
 	unreleased            bool   // the schema has the migrations from before the first release
+	hidden                bool   // the functions are missing, and this role may not read the tables that have the rest
 }
 
 // Newer tells whether the database is ahead of the binary: the functions that the binary calls are still there, but a
 // worker must not settle.
 func (e *VersionError) Newer() bool {
-	return !e.have.unreleased &&
+	return !e.have.unreleased && !e.have.hidden &&
 		(e.have.own > e.want.own || e.have.river > e.want.river || e.have.functions > e.want.functions)
 }
 
@@ -36,6 +37,8 @@ func (e *VersionError) Error() string {
 			`DROP SCHEMA lastseat CASCADE, run "worker migrate up" and restore the data`, e.have.own, e.want)
 	case e.have == versions{}:
 		return `the database has no schema "lastseat": run "worker migrate up"`
+	case e.have.hidden:
+		return `the database's schema "lastseat" has no functions: run "worker migrate up"`
 	case e.Newer():
 		return fmt.Sprintf("the database's schema is newer (%v) than this program (%v): run a newer release of it",
 			e.have, e.want)
@@ -84,10 +87,11 @@ const (
 	SELECT EXISTS (SELECT FROM pg_attribute
 	               WHERE attrelid = to_regclass('lastseat.schema_migrations') AND attname = 'version_id'),
 	       to_regprocedure('lastseat.schema_version()') IS NOT NULL,
-	       to_regclass('lastseat.schema_migrations') IS NOT NULL, to_regclass('lastseat.river_migration') IS NOT NULL`
+	       to_regclass('lastseat.schema_migrations') IS NOT NULL, to_regclass('lastseat.river_migration') IS NOT NULL,
+	       NOT coalesce(has_table_privilege(to_regclass('lastseat.schema_migrations'), 'SELECT'), true)`
 	versionsSQL = `SELECT coalesce(own, 0), coalesce(river, 0), coalesce(functions, 0), coalesce(digest, '')
 	               FROM lastseat.schema_version()`
-	// Where the functions are missing, those can tell who may read the tables.
+	// Where the functions are missing, only a role that may read the tables can tell the rest.
 	unreleasedSQL   = `SELECT coalesce(own, 0) FROM lastseat.schema_version()`
 	ownVersionSQL   = `SELECT coalesce(max(version), 0) FROM lastseat.schema_migrations`
 	riverVersionSQL = `SELECT coalesce(max(version), 0) FROM lastseat.river_migration WHERE line = 'main'`
@@ -95,8 +99,8 @@ const (
 
 func readVersions(ctx context.Context, db Querier) (versions, error) {
 	var have versions
-	var function, own, river bool
-	err := db.QueryRow(ctx, findVersionsSQL).Scan(&have.unreleased, &function, &own, &river)
+	var function, own, river, closed bool
+	err := db.QueryRow(ctx, findVersionsSQL).Scan(&have.unreleased, &function, &own, &river, &closed)
 	switch {
 	case err != nil:
 	case have.unreleased && function:
@@ -104,6 +108,8 @@ func readVersions(ctx context.Context, db Querier) (versions, error) {
 	case have.unreleased:
 	case function:
 		err = db.QueryRow(ctx, versionsSQL).Scan(&have.own, &have.river, &have.functions, &have.digest)
+	case closed:
+		have.hidden = true
 	default:
 		if own {
 			err = db.QueryRow(ctx, ownVersionSQL).Scan(&have.own)

@@ -55,6 +55,10 @@ func TestCheckTellsVersionsApart(t *testing.T) {
 			if test.make != "" {
 				exec(t, pool, test.make)
 			}
+			producers := testdb.Pool(t, testdb.As(t, pool, "lastseat_producer"))
+			if err := schema.Check(t.Context(), producers); test.down < ours && !errors.As(err, new(*schema.VersionError)) {
+				t.Errorf("check as a producer: %v, want a VersionError: another role would not help", err)
+			}
 			err := schema.Check(t.Context(), pool)
 			if !errors.As(err, new(*schema.VersionError)) {
 				t.Fatalf("check: %v, want an VersionError", err)

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "d5fffb89772360b483126c1a017ca6ee1eabc1b9ff3581d1dc279f9f84590d49"
+	functionsDigest  = "a469c4f614c304b3103012096f09b1f24ccae29cb4936f692cd3646561af7867"
 )
 
 //go:embed migrations/*.sql functions/*.sql

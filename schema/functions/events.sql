@@ -4,12 +4,14 @@ CREATE OR REPLACE FUNCTION lastseat.take_event(source text, id text)
 RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    named CONSTANT boolean := coalesce(char_length(take_event.source), 0) BETWEEN 1 AND 200;
 BEGIN
-    IF coalesce(char_length(take_event.source), 0) NOT BETWEEN 1 AND 200
-       OR coalesce(char_length(take_event.id), 0) NOT BETWEEN 1 AND 200 THEN
-        RAISE EXCEPTION 'the event "%" of "%"', left(take_event.id, 50), left(take_event.source, 50)
+    IF NOT named OR coalesce(char_length(take_event.id), 0) NOT BETWEEN 1 AND 200 THEN
+        RAISE EXCEPTION 'the event''s % is %', CASE WHEN named THEN 'id' ELSE 'source' END,
+                coalesce('"' || left(CASE WHEN named THEN take_event.id ELSE take_event.source END, 50) || '"', 'null')
             USING ERRCODE = 'LS002', HINT = 'A source and an id have 1 to 200 characters each.',
-                  COLUMN = CASE WHEN char_length(take_event.source) BETWEEN 1 AND 200 THEN 'id' ELSE 'source' END;
+                  COLUMN = CASE WHEN named THEN 'id' ELSE 'source' END;
     END IF;
     INSERT INTO taken_events (source, id) VALUES (take_event.source, take_event.id)
     ON CONFLICT DO NOTHING;

@@ -154,6 +154,10 @@ RETURNS TABLE (
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
+    IF max_rows < 0 THEN
+        RAISE EXCEPTION '"max_rows" is %', max_rows
+            USING ERRCODE = 'LS002', HINT = 'Give 0 or more, or null for all.', COLUMN = 'max_rows';
+    END IF;
     RETURN QUERY
         SELECT r.id, r.capacity + r.overbook - r.held - r.confirmed, r.capacity, r.overbook,
                r.held, r.confirmed, r.waiting
@@ -167,7 +171,9 @@ COMMENT ON FUNCTION lastseat.availability(text, text, bigint) IS
 
 prefix: the beginning of the ids.
 after: only ids after this one: the last of the previous page.
-max_rows: at most so many; null: all.';
+max_rows: at most so many; null: all.
+
+Errors: LS002.';
 GRANT EXECUTE ON FUNCTION lastseat.availability(text, text, bigint)
 TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
