@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/fakestripe"
@@ -30,36 +31,70 @@ func TestDocsRun(t *testing.T) {
 			url := testdb.New(t)
 			pool := testdb.Pool(t, url)
 			reads := newReader(t, url)
-			processor := httptest.NewServer(fakestripe.New(fakestripe.Options{})) // for docs/payments.md
-			t.Cleanup(processor.Close)
-			worker := start(t, on(url, "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_docs",
-				"LASTSEAT_PROCESSOR_STRIPE_URL="+processor.URL), "worker", "run")
-			clitest.Eventually(t, "the worker to take its lane", func() bool {
-				return strings.Contains(worker.errs.String(),
-					"lane taken")
-			})
+			worker := docsWorker(t, url)
 
 			var asked [2]int
 			for round := range asked {
 				for _, block := range blocks {
 					reads.block(t, block[1], block[2])
 				}
-				clitest.Eventually(t, "every request to be settled", func() bool {
-					return testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = 'pending'`) == 0
-				})
+				allApplied(t, pool)
 				asked[round] = testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE key NOT LIKE 'lastseat:%'`)
 			}
 			if asked[0] != asked[1] {
 				t.Errorf("%d requests after the first round, %d after the second", asked[0], asked[1])
 			}
-			if refused := testdb.Scalar[string](t, pool, `
-				SELECT coalesce(string_agg(concat_ws(' ', key, status, code, detail), E'\n'), '')
-				FROM lastseat.requests WHERE status <> 'applied'`); refused != "" {
-				t.Errorf("not applied:\n%s", refused)
-			}
 			worker.signal(t, syscall.SIGTERM)
 			worker.exits(t, 0)
 		})
+	}
+}
+
+// TestDocsRunTogether runs the guides that a newcomer reads first, one after the other on one database, as they are
+// read beside one worker dev.
+func TestDocsRunTogether(t *testing.T) {
+	t.Parallel()
+	url := testdb.New(t)
+	pool := testdb.Pool(t, url)
+	reads := newReader(t, url)
+	worker := docsWorker(t, url)
+	for _, name := range []string{"README", "docs/quickstart", "docs/payments", "docs/reservations", "docs/outcomes",
+		"docs/checkout", "docs/command-line"} {
+		for _, block := range fence.FindAllStringSubmatch(document(t, name+".md"), -1) {
+			reads.block(t, block[1], block[2])
+		}
+		allApplied(t, pool)
+		if t.Failed() {
+			t.Fatalf("%s.md can't be run after the guides before it", name)
+		}
+	}
+	worker.signal(t, syscall.SIGTERM)
+	worker.exits(t, 0)
+}
+
+// docsWorker starts the worker of the guides, and waits until it works.
+func docsWorker(t *testing.T, url string) *process {
+	t.Helper()
+	processor := httptest.NewServer(fakestripe.New(fakestripe.Options{})) // for docs/payments.md
+	t.Cleanup(processor.Close)
+	worker := start(t, on(url, "LASTSEAT_PROCESSOR_STRIPE_KEY=sk_test_docs",
+		"LASTSEAT_PROCESSOR_STRIPE_URL="+processor.URL), "worker", "run")
+	clitest.Eventually(t, "the worker to take its lane", func() bool {
+		return strings.Contains(worker.errs.String(), "lane taken")
+	})
+	return worker
+}
+
+// allApplied waits until every request is settled, and fails the test if one was not applied.
+func allApplied(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	clitest.Eventually(t, "every request to be settled", func() bool {
+		return testdb.Scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests WHERE status = 'pending'`) == 0
+	})
+	if refused := testdb.Scalar[string](t, pool, `
+		SELECT coalesce(string_agg(concat_ws(' ', key, status, code, detail), E'\n'), '')
+		FROM lastseat.requests WHERE status <> 'applied'`); refused != "" {
+		t.Errorf("not applied:\n%s", refused)
 	}
 }
 
