@@ -69,6 +69,7 @@ func (w *Worker) lanes(stop context.Context, drain bool) error {
 
 // keep runs a lane, on one connection after the other.
 func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
+	var told repeated
 	for connected := false; stop.Err() == nil; {
 		err := w.connect(ctx, l)
 		if err == nil {
@@ -84,7 +85,13 @@ func (w *Worker) keep(ctx, stop context.Context, l *lane, drain bool) error {
 		case !connected || permanent(err) && !l.admitted || drain && !jobsDoing(err):
 			return err
 		}
-		l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))
+		switch {
+		case !lacks(err):
+			l.log.ErrorContext(ctx, "lane lost its connection", slog.String("error", err.Error()))
+		case told.anew(time.Now(), err):
+			l.log.ErrorContext(ctx, "lane can't work: worker doctor says what the database lacks",
+				slog.String("error", err.Error()))
+		}
 		_ = retry.Sleep(stop, longestPause/2)
 	}
 	return nil
@@ -133,6 +140,24 @@ func (w *Worker) borrow(ctx context.Context, l *lane, why error) (*pgx.Conn, err
 // before, they may: somebody restores the database, or its rights.
 func permanent(err error) bool {
 	return slices.Contains([]string{"42501", "42P01", "3F000", "3D000", "28P01", "28000"}, retry.SQLState(err))
+}
+
+// lacks tells whether the database lacks something that a lane needs: a right, a table, a function.
+func lacks(err error) bool { return permanent(err) || retry.SQLState(err) == "42883" }
+
+// repeated keeps an error that comes with every attempt to one line a minute.
+type repeated struct {
+	text string
+	at   time.Time
+}
+
+// anew tells whether the error is another one than the last, or was told a minute ago.
+func (r *repeated) anew(now time.Time, err error) bool {
+	if err.Error() == r.text && now.Sub(r.at) < time.Minute {
+		return false
+	}
+	r.text, r.at = err.Error(), now
+	return true
 }
 
 // jobsDoing tells whether a lost connection may be the doing of a job, or of a COMMIT in flight: another one mends it.

@@ -142,7 +142,7 @@ func parseAmount(text, currency string) (int64, error) {
 		return 0, cli.BadData("--amount: %w", err)
 	}
 	if amount <= 0 {
-		return 0, cli.BadData("--amount is %s: more than 0; to move money the other way, swap the accounts", text)
+		return 0, cli.BadData("--amount is %s: give more than 0; to move money the other way, swap the accounts", text)
 	}
 	return amount, nil
 }

@@ -26,7 +26,7 @@ func (e *expiring) flags(cmd *cobra.Command, in, at string) {
 // check finds usage errors that cobra can't find.
 func (e *expiring) check(cmd *cobra.Command) error {
 	if e.in <= 0 && cmd.Flags().Changed("expires-in") {
-		return cli.Usage("--expires-in is %v: longer than 0s", e.in)
+		return cli.Usage("--expires-in is %v: give a time longer than 0s", e.in)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,8 @@ type list struct {
 	json  io.Writer // or
 	csv   *csvList  // or
 	table *table
+	// detail is the column of JSON. It is on one line already, and quotes around it would make it something else.
+	detail int
 }
 
 // newList writes the names of the columns first, except in JSON. right tells which columns are numbers.
@@ -55,6 +58,7 @@ func (p *program) newList(format listFormat, out io.Writer, right []bool, column
 		return l, l.csv.write(columns)
 	default:
 		l := &list{table: &table{out: out, right: right, width: cli.Width(p.streams.Out)}}
+		l.detail = slices.Index(columns, "detail")
 		for i, column := range columns {
 			columns[i] = strings.ToUpper(column)
 		}
@@ -90,7 +94,9 @@ func (l *list) add(value any, cells ...string) error {
 		return l.csv.write(cells)
 	}
 	for i, cell := range cells {
-		cells[i] = cli.OneLine(cell)
+		if cells[i] = cli.OneLine(cell); i == l.detail {
+			cells[i] = cli.Cell(cell)
+		}
 	}
 	return l.table.add(cells...)
 }

@@ -92,7 +92,7 @@ func mistakes(t *testing.T, s *shop) map[string]mistake {
 		"negative amount":    {"transfer --key k --from bank --to ada --amount=-1 --currency EUR", "", "", 65, []string{"--amount is -1", "swap the accounts"}},
 		"amount zero":        {"transfer --key k --from bank --to ada --amount 0 --currency EUR", "", "", 65, []string{"--amount is 0", "more than 0"}},
 		"yen with sen":       {"transfer --key k --from tokyo --to ada --amount 1.50 --currency JPY", "", "", 65, []string{`"1.50"`, "JPY has no decimals"}},
-		"currency small":     {"transfer --key k --from bank --to ada --amount 1 --currency eur", "", "", 65, []string{`"eur"`, "upper case: EUR"}},
+		"currency small":     {"transfer --key k --from bank --to ada --amount 1 --currency eur", "", "", 65, []string{`"eur"`, "upper case: write EUR"}},
 		"currency a sign":    {"transfer --key k --from bank --to ada --amount 1 --currency €", "", "", 65, []string{`"€"`, "such as EUR"}},
 		"currency unknown":   {"transfer --key k --from bank --to ada --amount 1 --currency EURO", "", "", 65, []string{`"EURO"`, "such as EUR"}},
 		"swapped":            {"transfer --key k --from bank --to ada --amount EUR --currency 12.50", "", "", 65, []string{`"12.50"`, `"EUR"`, "swap them"}},
@@ -104,6 +104,9 @@ func mistakes(t *testing.T, s *shop) map[string]mistake {
 		"resource unknown":   {"hold --key k --reservation r --item hall/A9", "", "", 65, []string{`"hall/A9"`, "enqueue resource --id hall/A9 --capacity 1"}},
 		"group unknown":      {"resource --id r --capacity 1 --group hall", "", "", 65, []string{`"hall"`, "enqueue limit --group hall --per-customer 4"}},
 		"key unknown":        {"outcome order-9999", "", "", 65, []string{`"order-9999"`, "check the key"}},
+		"key of a wait":      {"wait order-9999", "", "", 65, []string{`no request has the key "order-9999"`, "check the name"}},
+		"account of none":    {"balance adda", "", "", 65, []string{`there is no account "adda"`, "check the name"}},
+		"expired at once":    {"hold --key k --reservation r --item seat --expires-in -5m", "", "", 64, []string{"--expires-in is -5m0s", "give a time longer than 0s"}},
 		"metadata no JSON":   {pay + "--metadata order=7", "", "", 65, []string{`"order=7"`, `'{"order": 7}'`}},
 		"metadata a list":    {pay + "--metadata [7]", "", "", 65, []string{"--metadata is [7]", "a JSON object"}},
 		"quantity none":      {"hold --key k --reservation r --item seat=0", "", "", 65, []string{`"seat=0"`, "from 1"}},
@@ -206,6 +209,9 @@ func (m mistake) try(t *testing.T, s *shop, asJSON bool) {
 	got := runIn(t, url, nil, args...)
 	if got.Code != m.code {
 		t.Errorf("exit code %d, want %d", got.Code, m.code)
+	}
+	if strings.Contains(got.Err, "unknown object") { // the words of Go's sentinel
+		t.Errorf("stderr is %q", got.Err)
 	}
 	if got.Out != "" && !strings.HasPrefix(m.args, "import") {
 		t.Errorf("stdout is %q, want nothing", got.Out)

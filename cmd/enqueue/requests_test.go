@@ -86,7 +86,7 @@ func TestList(t *testing.T) {
 	}
 
 	got := s.enqueue(t, "list", "--status", "rejected", "--since", "1h")
-	if got.Succeeds(t); strings.Count(got.Out, "\n") != 2 || !strings.Contains(got.Out, "insufficient_funds") ||
+	if got.Succeeds(t); strings.Count(got.Out, "\n") != 2 || !strings.Contains(got.Out, `insufficient_funds  {"asked": `) ||
 		!strings.HasPrefix(got.Out, "SETTLED_AT") {
 		t.Errorf("as text it is\n%s", got.Out)
 	}

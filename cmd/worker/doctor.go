@@ -67,7 +67,7 @@ func forDoctor(config *pgxpool.Config) {
 // examine prints all findings before it returns the error about those that are wrong.
 func (p *program) examine(ctx context.Context, pool *pgxpool.Pool, options doctor.Options, relays string) error {
 	findings, err := doctor.Examine(ctx, pool, options)
-	if err == nil && len(findings) > 1 { // the schema is there
+	if err == nil && !slices.ContainsFunc(findings, essential) {
 		var relayed []doctor.Finding
 		relayed, err = targets.Examine(ctx, pool, relays)
 		findings = append(findings, relayed...)
@@ -94,6 +94,11 @@ func (p *program) examine(ctx context.Context, pool *pgxpool.Pool, options docto
 	return err
 }
 
+// essential tells whether a finding leaves nothing to look at: there is no schema, or this role may not read it.
+func essential(f doctor.Finding) bool {
+	return f.Severity == doctor.Wrong && (f.Check == "schema" || f.Check == "role")
+}
+
 func (p *program) print(f doctor.Finding) error {
 	return p.output.Print(p.streams.Out, f, describeDiagnosis(f))
 }
@@ -112,8 +117,8 @@ func describeDiagnosis(f doctor.Finding) string {
 // checkRights looks for one right of each kind that a worker needs.
 func checkRights(ctx context.Context, pool *pgxpool.Pool) error {
 	var role string
-	var works, probes, sees bool
-	err := pool.QueryRow(ctx, doctor.RightsSQL).Scan(&role, &works, &probes, &sees)
+	var works, looks, probes, sees bool
+	err := pool.QueryRow(ctx, doctor.RightsSQL).Scan(&role, &works, &looks, &probes, &sees)
 	if err == nil && !works {
 		err = &cli.Error{Code: cli.ExitNoRight, Err: fmt.Errorf("%s may not work: connect as lastseat_worker, or as a "+
 			"member of it", role)}

@@ -39,7 +39,9 @@ Exit codes:
   0   done
   1   audit, doctor or reconcile found a problem, or an error without a code of its own
   64  wrong usage
+  65  bad data: a file, a key, a name
   69  the database can't be reached
+  75  not known, or not done in time: run it again
   77  the role lacks a right
   78  wrong configuration or schema version`,
 		Example: "  worker demo\n  DATABASE_URL=postgres://lastseat_worker@localhost/shop worker run",

@@ -4,7 +4,9 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/lastseat/lastseat/internal/audit"
@@ -39,12 +41,15 @@ func (p *program) readSeal(loaded config.Config, file string) (*audit.Seal, erro
 		return nil, nil
 	}
 	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.BadData("there is no file %q: check the name", file)
+	}
 	if err != nil {
-		return nil, err
+		return nil, cli.BadData("%w", err)
 	}
 	seal, err := audit.ParseSeal(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, cli.BadData("%q: %w: give a file that worker audit --seal has written", file, err)
 	}
 	var public ed25519.PublicKey
 	switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/lastseat/lastseat/internal/config"
 	"github.com/lastseat/lastseat/internal/importfile"
 	"github.com/lastseat/lastseat/internal/jsonsafe"
+	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/schema"
 )
 
@@ -44,7 +45,8 @@ func failureOf(err error, exit int) failure {
 	coded, file := (*Error)(nil), (*importfile.Error)(nil)
 	if errors.As(err, &coded) || errors.As(err, &file) || errors.As(err, new(*config.Error)) ||
 		errors.As(err, new(*schema.VersionError)) || errors.As(err, new(*SilenceError)) ||
-		errors.As(err, new(*pgconn.ConnectError)) || exit == ExitNoRight || exit == ExitUnknown {
+		errors.As(err, new(*pgconn.ConnectError)) || exit == ExitNoRight || exit == ExitUnknown ||
+		errors.Is(err, outbox.ErrUnknown) {
 		f.Message, f.Hint = splitHint(f.Message)
 	}
 	return f

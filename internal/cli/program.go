@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -50,6 +51,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string, streams St
 	if err == nil {
 		return ExitOK
 	}
+	err = contract(err)
 	if !ran {
 		message, try := printable(usageError(cmd, args, err).Error()), cmd.CommandPath()+" --help"
 		f := failure{Code: exitNames[ExitUsage]}
@@ -63,6 +65,16 @@ func Execute(ctx context.Context, root *cobra.Command, args []string, streams St
 		failureOf(err, ExitCode(err)).print(streams.Err, root.Name(), asJSON, Line(err))
 	}
 	return ExitCode(err)
+}
+
+// contract gives an error of our SQL functions one line of text and its exit code, whichever command it comes from.
+func contract(err error) error {
+	refused, coded := (*pgconn.PgError)(nil), (*Error)(nil)
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Code, "LS") || errors.As(err, &coded) ||
+		ExitCode(err) == ExitData {
+		return err
+	}
+	return outbox.ContractError(err)
 }
 
 // markRun notes when a command's own code begins: an earlier error is a usage error.
@@ -108,8 +120,7 @@ func line(err error) string {
 		return fmt.Sprintf("%s can't be reached (%s): is it up, and is DATABASE_URL right?", where, whyUnreachable(err))
 	}
 	if refused := (*pgconn.PgError)(nil); errors.As(err, &refused) && refused.Code == "42501" {
-		return refused.Message + ": connect as a role that has the right (lastseat_producer makes requests, " +
-			"lastseat_worker settles them, lastseat_viewer reads; worker migrate needs CREATEROLE, and CREATE on the database)"
+		return refused.Message + ": " + whoMay(refused.Message)
 	}
 	switch silence := (*SilenceError)(nil); {
 	case errors.Is(err, outbox.ErrCommitUnknown):
@@ -123,7 +134,30 @@ func line(err error) string {
 	case connectionLost(err):
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())
 	}
-	return strings.TrimSpace(err.Error())
+	text := strings.TrimSpace(err.Error())
+	if missing, found := strings.CutPrefix(text, outbox.ErrUnknown.Error()+": "); found {
+		return missing + ": check the name, it is compared to the letter"
+	}
+	return text
+}
+
+var ofTheKeeper = regexp.MustCompile(`for function (remove_[a-z]+|kept_since|log_held_by)$`)
+
+// whoMay says which role has the right that Postgres has missed. The message names what it is a right to.
+func whoMay(message string) string {
+	switch {
+	case strings.Contains(message, `"lastseat_owner"`):
+		return "connect as an administrator who is a member of lastseat_owner, as the one that ran worker migrate up is"
+	case ofTheKeeper.MatchString(message):
+		return "connect as lastseat_keeper, or as a member of it"
+	case strings.HasPrefix(message, "permission denied for table "):
+		return "connect as a member of lastseat_viewer to read, of lastseat_worker to change something"
+	case strings.HasPrefix(message, "permission denied to create role"),
+		strings.HasPrefix(message, "permission denied for database "):
+		return "worker migrate needs CREATEROLE, and CREATE on the database"
+	}
+	return "connect as a member of the role that has the right: lastseat_producer makes requests, lastseat_worker " +
+		"settles them, lastseat_viewer reads, lastseat_keeper removes what is too old"
 }
 
 func whyUnreachable(err error) string {

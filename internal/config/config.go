@@ -135,10 +135,25 @@ func parse(config *Config, variables map[string]string) map[string]string {
 			}
 			field, _ := reflect.TypeFor[Config]().FieldByName(parse.Name)
 			name := field.Tag.Get("env")
-			mistakes[name] = fmt.Sprintf("is %q: %v", variables[name], parse.Err)
+			mistakes[name] = fmt.Sprintf("is %q: %s", variables[name], wanted(field.Type, parse.Err))
 		}
 	}
 	return mistakes
+}
+
+// wanted is what a variable of this type takes, in place of the words of Go's parsers.
+func wanted(kind reflect.Type, err error) string {
+	switch {
+	case kind == reflect.TypeFor[time.Duration]():
+		return "a duration with its unit, like 10s, 15m or 24h"
+	case kind == reflect.TypeFor[slog.Level]():
+		return "debug, info, warn or error"
+	case kind.Kind() == reflect.Bool:
+		return "true or false"
+	case kind.Kind() == reflect.Int:
+		return "a whole number"
+	}
+	return err.Error()
 }
 
 func (c *Config) mistakes(needDatabase bool) map[string]string {
@@ -171,7 +186,7 @@ func (c *Config) mistakes(needDatabase bool) map[string]string {
 	check("LASTSEAT_TX_RETRIES", c.TxRetries >= 1 && c.TxRetries <= 100, "is %d: 1 to 100", c.TxRetries)
 	check("LASTSEAT_KEEP_COMPLETED", c.KeepCompleted >= 0, "is %v: 0s or longer", c.KeepCompleted)
 	check("LASTSEAT_POLL", c.Poll >= 10*time.Millisecond, "is %v: 10ms or longer", c.Poll)
-	check("LASTSEAT_STOP_TIMEOUT", c.StopTimeout > 0, "is %v: longer than 0s", c.StopTimeout)
+	check("LASTSEAT_STOP_TIMEOUT", c.StopTimeout > 0, "is %v: give a time longer than 0s", c.StopTimeout)
 	check("LASTSEAT_HOLD_LIMIT", c.HoldLimit >= 100*time.Millisecond, "is %v: 100ms or longer", c.HoldLimit)
 	check("LASTSEAT_REPLY_LIMIT", c.ReplyLimit >= 100*time.Millisecond, "is %v: 100ms or longer", c.ReplyLimit)
 	for name, key := range map[string]string{"LASTSEAT_SEAL_KEY": c.SealKey, "LASTSEAT_SEAL_PUBLIC_KEY": c.SealPublicKey} {

@@ -104,16 +104,16 @@ func TestEveryVariableIsRead(t *testing.T) {
 var bad = map[string][]string{
 	"DATABASE_URL":            {"postgres://u:hunter2@host:port/shop", "can't be read"},
 	"LASTSEAT_LANES":          {"65", "is 65: 1 to 64"},
-	"LASTSEAT_BATCH":          {"many", `is "many"`},
+	"LASTSEAT_BATCH":          {"many", `is "many": a whole number`},
 	"LASTSEAT_TX_RETRIES":     {"0", "is 0: 1 to 100"},
 	"LASTSEAT_ISOLATION":      {"repeatable read", `"serializable" or "read committed"`},
 	"LASTSEAT_KEEP_COMPLETED": {"-1s", "0s or longer"},
-	"LASTSEAT_TRACE_KEYS":     {"maybe", `is "maybe"`},
-	"LASTSEAT_POLL":           {"1", `is "1"`}, // no unit
+	"LASTSEAT_TRACE_KEYS":     {"maybe", `is "maybe": true or false`},
+	"LASTSEAT_POLL":           {"1", `is "1": a duration with its unit`}, // no unit
 	"LASTSEAT_STOP_TIMEOUT":   {"0s", "longer than 0s"},
 	"LASTSEAT_HOLD_LIMIT":     {"99ms", "100ms or longer"},
 	"LASTSEAT_REPLY_LIMIT":    {"0s", "100ms or longer"},
-	"LASTSEAT_LOG_LEVEL":      {"loud", `is "loud"`},
+	"LASTSEAT_LOG_LEVEL":      {"loud", `is "loud": debug, info, warn or error`},
 	"LASTSEAT_LOG_FORMAT":     {"xml", `"text" or "json"`},
 
 	"LASTSEAT_RETAIN_URL":      {"postgres://u:hunter2@host:port/shop", "can't be read"},

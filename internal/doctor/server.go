@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/lastseat/lastseat/internal/pgsession"
 )
 
@@ -89,28 +91,36 @@ func judgeServer(s server) (found []Finding) {
 type role struct {
 	Name   string
 	Works  bool // all that a worker needs
+	Looks  bool // read the tables
 	Probes bool // insert a job, and delete it again
 	Sees   bool // other sessions' states and statements
 }
 
-// checkRole looks for one right of each kind that a worker needs. Somebody who may only look is no fault.
+// checkRole looks for one right of each kind that a worker needs. Somebody who may only look is no fault. Somebody who
+// may not look learns that once, and not from each check that follows.
 var checkRole = look("role", RightsSQL, func(e *exam, rows []role) []Finding {
 	e.role = rows[0]
 	return judgeRole(e.role)
 })
 
-// RightsSQL tells what the role may do: work, send a probe, see other sessions.
+// RightsSQL tells what the role may do: work, look, send a probe, see other sessions.
 const RightsSQL = `
 	SELECT current_user::text,
 	       has_table_privilege('lastseat.river_job', 'DELETE') AND has_table_privilege('lastseat.transfers', 'INSERT')
 	         AND has_column_privilege('lastseat.requests', 'status', 'UPDATE')
 	         AND has_sequence_privilege('lastseat.transfers_id_seq', 'USAGE'),
+	       has_table_privilege('lastseat.lanes', 'SELECT') AND has_table_privilege('lastseat.river_job', 'SELECT'),
 	       has_table_privilege('lastseat.river_job', 'INSERT') AND has_table_privilege('lastseat.river_job', 'DELETE')
 	         AND has_sequence_privilege('lastseat.river_job_id_seq', 'USAGE'),
 	       pg_has_role('pg_read_all_stats', 'USAGE')`
 
 func judgeRole(r role) []Finding {
 	switch {
+	case !r.Looks:
+		found := wrong("GRANT lastseat_viewer TO "+pgx.Identifier{r.Name}.Sanitize()+", or connect as lastseat_worker",
+			"role %s may not look: permission denied for the tables of the schema lastseat", r.Name)
+		found.Cause = Right
+		return []Finding{found}
 	case !r.Probes:
 		return []Finding{note("", "role %s may look, not work: no probe is sent", r.Name)}
 	case !r.Works:

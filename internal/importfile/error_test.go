@@ -131,7 +131,7 @@ func TestErrorsOfRows(t *testing.T) {
 			`"... (201 characters) is too long: give it 1 to 200 characters`},
 		{transfersHeader + "k1,a,a,1,EUR,\n", 2, `from_account and to_account are both "a": a transfer needs two accounts`},
 		{transfersHeader + "k1,a,b,1,ZZZ,\n", 2, `currency "ZZZ" is not an ISO 4217 code: write three letters, such as EUR`},
-		{transfersHeader + "k1,a,b,1,eur,\n", 2, `currency "eur": write it in upper case: EUR`},
+		{transfersHeader + "k1,a,b,1,eur,\n", 2, `currency "eur" is not in upper case: write EUR`},
 		{transfersHeader + "k1,a,b,\"1,50\",EUR,\n", 2,
 			`amount "1,50" is not a plain decimal: write digits and at most one '.' between them, such as 12.50 for EUR`},
 		{transfersHeader + "k1,a,b,0.00,EUR,\n", 2,

@@ -33,7 +33,7 @@ func Digits(code string) (int, error) {
 	}
 	if upper := strings.ToUpper(code); upper != code {
 		if _, err := Digits(upper); err == nil {
-			return 0, fmt.Errorf("currency %s: write it in upper case: %s", quote(code), upper)
+			return 0, fmt.Errorf("currency %s is not in upper case: write %s", quote(code), upper)
 		}
 	}
 	return 0, fmt.Errorf("currency %s is not an ISO 4217 code: write three letters, such as EUR", quote(code))

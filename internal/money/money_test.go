@@ -63,8 +63,8 @@ func TestParseRefuses(t *testing.T) {
 			`amount "-9223372036854775809" JPY is out of range: write one between -9223372036854775808 and 9223372036854775807`},
 		{strings.Repeat("9", 1000), "JPY", `amount "` + strings.Repeat("9", 60) +
 			`"... (1000 bytes) JPY is out of range: write one between -9223372036854775808 and 9223372036854775807`},
-		{"1", "eur", `currency "eur": write it in upper case: EUR`},
-		{"1", "Eur", `currency "Eur": write it in upper case: EUR`},
+		{"1", "eur", `currency "eur" is not in upper case: write EUR`},
+		{"1", "Eur", `currency "Eur" is not in upper case: write EUR`},
 		{"1", "EURO", `currency "EURO" is not an ISO 4217 code: write three letters, such as EUR`},
 		{"1", " EUR", `currency " EUR" is not an ISO 4217 code: write three letters, such as EUR`},
 		{"1", "", `currency "" is not an ISO 4217 code: write three letters, such as EUR`},
