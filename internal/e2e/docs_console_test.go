@@ -14,7 +14,8 @@ var consoles = map[string]string{
 	"README.md: make demo": "TestDemo and TestDemoCrash run it",
 	"docs/deploy.md: DATABASE_URL=$ADMIN_URL worker migrate up": "the roles belong to the server, and not to a database " +
 		"of the test; scripts/rehearse makes the same ones on a server of its own",
-	`docs/deploy.md: echo "DATABASE_URL=postgres://`: "it takes systemd, as root; scripts/release-check installs the deb",
+	`docs/deploy.md: psql $ADMIN_URL -c "CREATE SCHEMA shop"`: "its role is that of the block before it",
+	`docs/deploy.md: echo "DATABASE_URL=postgres://`:          "it takes systemd, as root; scripts/release-check installs the deb",
 	"docs/monitoring.md: OTEL_EXPORTER_OTLP_ENDPOINT=": "it takes a collector, and runs until it is stopped: TestTraces " +
 		"(cmd/worker)",
 	"docs/operations.md: DATABASE_URL=$ADMIN_URL bin/worker migrate up": "worker run runs until it is stopped: " +
