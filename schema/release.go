@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "a469c4f614c304b3103012096f09b1f24ccae29cb4936f692cd3646561af7867"
+	functionsDigest  = "286718eaadb3a02a17beba58454a3b7e3352c6c848688000be879682e553c3ad"
 )
 
 //go:embed migrations/*.sql functions/*.sql

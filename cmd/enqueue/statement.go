@@ -104,7 +104,8 @@ func (p *program) sayClosed(ctx context.Context, tx pgx.Tx, id, currency string,
 		return err
 	}
 	_, err = fmt.Fprintf(p.streams.Err,
-		"entries up to %d, of %s, were closed on %s and are not shown; the balance was %s\n", closing.Version, closing.Through.Format(time.DateTime), closing.ClosedAt.Format(time.DateOnly),
+		"entries up to %d, of %s, were closed on %s and are not shown; the balance was %s\n", closing.Version,
+		closing.Through.Format(time.DateTime), closing.ClosedAt.Format(time.DateOnly),
 		money.Format(closing.Balance, currency))
 	return err
 }

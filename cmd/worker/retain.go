@@ -43,11 +43,11 @@ func (p *program) retainRunCommand() *cobra.Command {
 remove what is too old and nothing else. Each transaction notes in the history what it removes, so worker audit tells
 retention from tampering.
 
-With --archive DIR the requests of each transaction go to a file there first, CSV or Parquet. It is on disk and was
-read again before anything is removed. "worker audit --archive DIR" proves the files.
+With --archive DIR the requests or transfers of each transaction go to a file there first, CSV or Parquet. It is on
+disk and was read again before anything is removed. "worker audit --archive DIR" proves the files.
 
 A key whose request is gone is free again: asking for it is a new request. Keep requests longer than anybody repeats
-them. Requests alone are archived, not payments and reservations. docs/operations.md has the rest.`,
+them. Payments and reservations are not archived. docs/operations.md has the rest.`,
 		Example: "  worker retain run\n  worker retain run --archive /srv/archive --format parquet",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,7 +71,7 @@ them. Requests alone are archived, not payments and reservations. docs/operation
 	}
 	cmd.Flags().IntVar(&settings.Rows, "rows", 1000, "how many rows a transaction removes, at most")
 	cmd.Flags().DurationVar(&settings.Pause, "pause", 50*time.Millisecond, "how long to wait after each transaction")
-	cmd.Flags().StringVar(&settings.Archive, "archive", "", "write requests to files in this directory first")
+	cmd.Flags().StringVar(&settings.Archive, "archive", "", "write requests, transfers to files in this directory first")
 	cmd.Flags().StringVar(&settings.Format, "format", archive.Formats[0], "of the files: csv.gz or parquet")
 	return cmd
 }
@@ -93,8 +93,8 @@ func describeRemoved(r retention.Removed) string {
 	text := fmt.Sprintf("removed %s, %s, %s, %s of the feed of outcomes, and %s of webhooks",
 		counted(r.Requests, "request"), counted(r.Payments, "payment"), counted(r.Reservations, "reservation"),
 		counted(r.Outcomes, "row"), counted(r.Events, "id"))
-	if r.Closings > 0 {
-		text += ", and closed " + counted(r.Closings, "account")
+	if r.Closings+r.Transfers > 0 {
+		text += fmt.Sprintf("; closed %s and removed %s", counted(r.Closings, "account"), counted(r.Transfers, "transfer"))
 	}
 	if r.HeldBy != "" {
 		text += fmt.Sprintf("\nThe relay %s has yet to deliver what is too old: it stays until then, with its requests.",
@@ -115,7 +115,8 @@ func (p *program) retainSetCommand() *cobra.Command {
   taken_events    the ids of webhooks that were taken in; one whose id is gone is taken in again
   payments        those that were declined, voided, expired or captured, since they last changed
   reservations    those that were rejected, cancelled or expired, or whose time is over
-  transfers       accounts are closed up to there: statements and the audit go on from the closing
+  transfers       with their entries, once their requests and payments are gone. Accounts are closed before: statements
+                  and the audit go on from there
 
 It takes the rights of lastseat_owner, as worker migrate does.`,
 		Example: "  worker retain set requests 90\n  worker retain set requests:payment.refund forever\n" +
@@ -244,7 +245,7 @@ func (p *program) retainAlways(ctx context.Context, pool *pgxpool.Pool, loaded c
 			logger.InfoContext(ctx, "retention", slog.Int64("requests", removed.Requests),
 				slog.Int64("outcome_log", removed.Outcomes), slog.Int64("taken_events", removed.Events),
 				slog.Int64("payments", removed.Payments), slog.Int64("reservations", removed.Reservations),
-				slog.Int64("closings", removed.Closings),
+				slog.Int64("closings", removed.Closings), slog.Int64("transfers", removed.Transfers),
 				slog.String("held_by", removed.HeldBy),
 				slog.Duration("duration", time.Since(began)))
 		}

@@ -24,18 +24,44 @@ import (
 // Formats are the kinds of files, by the ends of their names.
 var Formats = []string{"csv.gz", "parquet"}
 
-// Name is the name of the file for a link of the chain of removals.
-func Name(link int64, format string) string { return fmt.Sprintf("requests-%012d.%s", link, format) }
+// Name is the name of the file for a link of the chain of removals, which has rows of a table.
+func Name(table string, link int64, format string) string {
+	return fmt.Sprintf("%s-%012d.%s", table, link, format)
+}
 
 // find is the path of a link's file, in whatever format.
-func find(dir string, link int64) (string, error) {
+func find(dir, table string, link int64) (string, error) {
 	for _, format := range Formats {
-		path := filepath.Join(dir, Name(link, format))
+		path := filepath.Join(dir, Name(table, link, format))
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is missing", filepath.Join(dir, Name(link, "*")))
+	return "", fmt.Errorf("%s is missing", filepath.Join(dir, Name(table, link, "*")))
+}
+
+// table is how rows of a table stand in a file, and what the history has of them.
+type table[R, H any] struct {
+	name, one string
+	columns   []string // of a CSV file
+	cells     func(*R) []string
+	parse     func(cells []string) (R, error)
+	from      func(H) R
+	to        func(*R) H
+	key       func(H) string
+	digest    func(H) []byte
+}
+
+var requests = table[request, *history.Request]{
+	name: history.Requests, one: "request", columns: columns, cells: (*request).cells, parse: parseCells,
+	from: fromHistory, to: (*request).toHistory,
+	key: func(q *history.Request) string { return q.Key }, digest: (*history.Request).Digest,
+}
+
+var transfers = table[transfer, *history.Transfer]{
+	name: history.Transfers, one: "transfer", columns: transferColumns, cells: (*transfer).cells, parse: parseTransfer,
+	from: fromTransfer, to: (*transfer).toHistory,
+	key: (*history.Transfer).RemovedKey, digest: (*history.Transfer).Digest,
 }
 
 // request is a row of requests in a file. Times are UTC.
@@ -76,12 +102,21 @@ func (r *request) toHistory() *history.Request {
 
 // Write writes the rows of a link to its file in dir. When it returns, the file is on disk, whole, under its name: a
 // crash leaves a file of another name at most.
-func Write(dir, format string, link int64, requests []*history.Request) (err error) {
-	rows := make([]request, len(requests))
-	for i, q := range requests {
-		rows[i] = fromHistory(q)
+func Write(dir, format string, link int64, rows []*history.Request) error {
+	return write(dir, format, link, requests, rows)
+}
+
+// WriteTransfers is [Write] for transfers.
+func WriteTransfers(dir, format string, link int64, rows []*history.Transfer) error {
+	return write(dir, format, link, transfers, rows)
+}
+
+func write[R, H any](dir, format string, link int64, t table[R, H], noted []H) (err error) {
+	rows := make([]R, len(noted))
+	for i, row := range noted {
+		rows[i] = t.from(row)
 	}
-	path := filepath.Join(dir, Name(link, format))
+	path := filepath.Join(dir, Name(t.name, link, format))
 	// What is left of a crash goes, and a link that leads elsewhere.
 	if err := os.Remove(path + ".part"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -91,11 +126,12 @@ func Write(dir, format string, link int64, requests []*history.Request) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, ignoreClosed(file.Close())) }()
-	write := writeCSV
 	if format == "parquet" {
-		write = writeParquet
+		err = writeParquet(file, rows)
+	} else {
+		err = writeCSV(file, t, rows)
 	}
-	if err := write(file, rows); err != nil {
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
@@ -114,12 +150,20 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// Leftover returns the requests of a link's files that are there before the link is. They are of a transaction that was
-// rolled back; or of another database, or of this one before it was restored, and then nobody else may have these rows.
-func Leftover(dir string, link int64) (keys []string, paths []string, err error) {
+// Leftover returns the rows of a link's files that are there before the link is, as the history names them. They are of
+// a transaction that was rolled back; or of another database, or of this one before it was restored, and then nobody else
+// may have these rows.
+func Leftover(dir, of string, link int64) (keys []string, paths []string, err error) {
+	if of == history.Transfers {
+		return leftover(dir, link, transfers)
+	}
+	return leftover(dir, link, requests)
+}
+
+func leftover[R, H any](dir string, link int64, t table[R, H]) (keys []string, paths []string, err error) {
 	for _, format := range Formats {
-		path := filepath.Join(dir, Name(link, format))
-		requests, err := Read(path)
+		path := filepath.Join(dir, Name(t.name, link, format))
+		rows, err := read(path, t)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
@@ -127,8 +171,8 @@ func Leftover(dir string, link int64) (keys []string, paths []string, err error)
 			return nil, nil, err
 		}
 		paths = append(paths, path)
-		for _, q := range requests {
-			keys = append(keys, q.Key)
+		for _, row := range rows {
+			keys = append(keys, t.key(row))
 		}
 	}
 	return keys, paths, nil
@@ -146,72 +190,83 @@ func syncDir(dir string) error {
 // Prove proves that a link's file has the rows of the link, as they were settled, in their order. The error names the
 // file.
 func Prove(dir string, link *history.Link) error {
-	path, err := find(dir, link.Number)
+	if link.Relation == history.Transfers+history.Archived {
+		return prove(dir, link, transfers)
+	}
+	return prove(dir, link, requests)
+}
+
+func prove[R, H any](dir string, link *history.Link, t table[R, H]) error {
+	path, err := find(dir, t.name, link.Number)
 	if err != nil {
 		return err
 	}
-	requests, err := Read(path)
+	rows, err := read(path, t)
 	if err != nil {
 		return err
 	}
-	if len(requests) != len(link.Keys) {
-		return fmt.Errorf("%s was changed: it has %d requests, and %d were removed", path, len(requests), len(link.Keys))
+	if len(rows) != len(link.Keys) {
+		return fmt.Errorf("%s was changed: it has %d %ss, and %d were removed", path, len(rows), t.one, len(link.Keys))
 	}
-	for i, q := range requests {
-		if q.Key != link.Keys[i] || !bytes.Equal(q.Digest(), link.Digests[i]) {
-			return fmt.Errorf("%s was changed: row %d is not request %s as it was settled", path, i+1, link.Keys[i])
+	for i, row := range rows {
+		if t.key(row) != link.Keys[i] || !bytes.Equal(t.digest(row), link.Digests[i]) {
+			return fmt.Errorf("%s was changed: row %d is not %s %s as it was settled", path, i+1, t.one, link.Keys[i])
 		}
 	}
 	return nil
 }
 
-func writeCSV(file io.Writer, rows []request) error {
+func writeCSV[R, H any](file io.Writer, t table[R, H], rows []R) error {
 	zipped := gzip.NewWriter(file)
 	lines := csv.NewWriter(zipped)
-	_ = lines.Write(columns) // Flush keeps the error
-	for _, r := range rows {
-		detail := "" // no JSON is empty
-		if r.Detail != nil {
-			detail = *r.Detail
-		}
-		_ = lines.Write([]string{r.Key, r.Kind, hex.EncodeToString(r.Fingerprint), strconv.FormatInt(r.JobID, 10),
-			r.RequestedAt.Format(time.RFC3339Nano), r.Status, r.Code, detail, strconv.FormatInt(r.Attempts, 10),
-			r.SettledAt.Format(time.RFC3339Nano)})
+	_ = lines.Write(t.columns) // Flush keeps the error
+	for i := range rows {
+		_ = lines.Write(t.cells(&rows[i]))
 	}
 	lines.Flush()
 	return errors.Join(lines.Error(), zipped.Close())
 }
 
-func writeParquet(file io.Writer, rows []request) error {
-	writer := parquet.NewGenericWriter[request](file, parquet.Compression(&parquet.Zstd))
+func (r *request) cells() []string {
+	detail := "" // no JSON is empty
+	if r.Detail != nil {
+		detail = *r.Detail
+	}
+	return []string{r.Key, r.Kind, hex.EncodeToString(r.Fingerprint), strconv.FormatInt(r.JobID, 10),
+		r.RequestedAt.Format(time.RFC3339Nano), r.Status, r.Code, detail, strconv.FormatInt(r.Attempts, 10),
+		r.SettledAt.Format(time.RFC3339Nano)}
+}
+
+func writeParquet[R any](file io.Writer, rows []R) error {
+	writer := parquet.NewGenericWriter[R](file, parquet.Compression(&parquet.Zstd))
 	_, err := writer.Write(rows)
 	return errors.Join(err, writer.Close())
 }
 
-// Read reads a file that [Write] has written.
-func Read(path string) ([]*history.Request, error) {
+// read reads a file that write has written.
+func read[R, H any](path string, t table[R, H]) ([]H, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	var rows []request
+	var rows []R
 	if filepath.Ext(path) == ".parquet" {
-		rows, err = readParquet(file)
+		rows, err = readParquet[R](file)
 	} else {
-		rows, err = readCSV(file)
+		rows, err = readCSV(file, t)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s can't be read: %w", path, err)
 	}
-	requests := make([]*history.Request, len(rows))
+	noted := make([]H, len(rows))
 	for i := range rows {
-		requests[i] = rows[i].toHistory()
+		noted[i] = t.to(&rows[i])
 	}
-	return requests, nil
+	return noted, nil
 }
 
-func readParquet(file *os.File) (rows []request, err error) {
+func readParquet[R any](file *os.File) (rows []R, err error) {
 	// The library panics at some damaged files.
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -222,16 +277,16 @@ func readParquet(file *os.File) (rows []request, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return parquet.Read[request](file, info.Size())
+	return parquet.Read[R](file, info.Size())
 }
 
-func readCSV(file io.Reader) ([]request, error) {
+func readCSV[R, H any](file io.Reader, t table[R, H]) ([]R, error) {
 	unzipped, err := gzip.NewReader(file)
 	if err != nil {
 		return nil, err
 	}
 	lines := csv.NewReader(unzipped)
-	lines.FieldsPerRecord = len(columns)
+	lines.FieldsPerRecord = len(t.columns)
 	all, err := lines.ReadAll()
 	if err != nil {
 		return nil, err
@@ -239,9 +294,9 @@ func readCSV(file io.Reader) ([]request, error) {
 	if len(all) == 0 {
 		return nil, errors.New("it has no line of names")
 	}
-	rows := make([]request, 0, len(all)-1)
+	rows := make([]R, 0, len(all)-1)
 	for i, cells := range all[1:] {
-		r, err := parseCells(cells)
+		r, err := t.parse(cells)
 		if err != nil {
 			return nil, fmt.Errorf("row %d: %w", i+1, err)
 		}

@@ -14,11 +14,12 @@ import (
 func archived(dir string) Check {
 	return Check{
 		Name: "archive.files",
-		Rule: "every request that was archived is in the file of its link of the history, as it was settled",
+		Rule: "every request and transfer that was archived is in the file of its link of the history, as it was settled",
 		run: func(ctx context.Context, tx pgx.Tx, _ *Seal) ([]string, error) {
 			links, err := read(ctx, tx, "archived", linkPage, scanLink, `
 				SELECT h.chain, h.number, h.at, h.relation, h.keys, h.digests, h.hash FROM lastseat.history h
-				WHERE h.chain = '`+history.Removal+`' AND h.relation = '`+history.Requests+history.Archived+`'
+				WHERE h.chain = '`+history.Removal+`' AND h.relation IN ('`+history.Requests+history.Archived+`',
+				  '`+history.Transfers+history.Archived+`')
 				ORDER BY h.number`)
 			if err != nil {
 				return nil, err

@@ -17,8 +17,8 @@ import (
 // newRows are the tables whose rows a round looks up by their keys. Transfers have a way of their own, but are among
 // them for their notes.
 var newRows = []table{
-	withoutRemovals(requestRows), transferRows, withoutRemovals(paymentRows), withoutRemovals(reservationRows),
-	withoutRemovals(itemRows),
+	withoutRemovals(requestRows), withoutRemovals(transferRows), withoutRemovals(paymentRows),
+	withoutRemovals(reservationRows), withoutRemovals(itemRows),
 	closingRows, accountRows, currencyRows, limitRows, retentionRows, removedRows, resourceRows,
 }
 

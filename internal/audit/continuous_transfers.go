@@ -328,8 +328,8 @@ func (b *book) prove(account string) {
 	}
 }
 
-// goesOn tells whether an entry continues what comes before it. Up to the closing entries may be gone. What comes before
-// the first that was read may not be known.
+// goesOn tells whether an entry continues what comes before it. Up to the closing entries may be gone. What comes
+// before the first that was read may not be known.
 func (b *book) goesOn(i int) bool {
 	e, before := b.read[i], b.closed
 	if i > 0 && (e.version <= b.closed.version || b.read[i-1].version > b.closed.version) {

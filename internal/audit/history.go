@@ -77,13 +77,16 @@ var historyChecks = []Check{
 	},
 	{
 		Name: "removed.ids",
-		Rule: "the ids that are not used again are those of the payments and reservations that the history has as removed, " +
-			"and none of them was used again",
+		Rule: "the ids and keys that are not used again are those of the payments, reservations and transfers that the " +
+			"history has as removed, and none of them was used again",
 		sql: `
 		WITH noted AS MATERIALIZED (
-			SELECT DISTINCT split_part(h.relation, '.', 1) AS what, regexp_replace(k.key, '@[0-9]+$', '') AS id
+			SELECT DISTINCT split_part(h.relation, '.', 1) AS what,
+			       CASE WHEN starts_with(h.relation, 'transfers') THEN substr(k.key, strpos(k.key, ' ') + 1)
+			            ELSE regexp_replace(k.key, '@[0-9]+$', '') END AS id
 			FROM lastseat.history h, unnest(h.keys) AS k(key)
-			WHERE h.chain = 'retention' AND h.relation IN ('payments.removed', 'reservations.removed'))
+			WHERE h.chain = 'retention'
+			  AND h.relation IN ('payments.removed', 'reservations.removed', 'transfers.removed', 'transfers.archived'))
 		SELECT format('%s %s: ', rtrim(what, 's'), id) || CASE
 		         WHEN r.known IS NULL THEN 'it was removed, and its id may be used again'
 		         ELSE 'its id may not be used again, and it was not removed' END
@@ -93,6 +96,9 @@ var historyChecks = []Check{
 		UNION ALL
 		SELECT format('payment %s: it was removed, and its id was used again', p.id)
 		FROM noted n JOIN lastseat.payments p ON p.id = n.id WHERE n.what = 'payments'
+		UNION ALL
+		SELECT format('transfer %s (key %s): it was removed, or another one of its key was', t.id, t.key)
+		FROM noted n JOIN lastseat.transfers t ON t.key = n.id WHERE n.what = 'transfers'
 		UNION ALL
 		SELECT format('reservation %s: it was removed, and its id was used again', v.id)
 		FROM noted n JOIN lastseat.reservations v ON v.id = n.id WHERE n.what = 'reservations'`,

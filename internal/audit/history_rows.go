@@ -26,7 +26,8 @@ var requestRows = table{
 }
 
 var transferRows = table{
-	relations: []string{history.Transfers}, id: "lpad(k.key, 19, '0')", version: "0",
+	relations: []string{history.Transfers, history.Transfers + history.Removed, history.Transfers + history.Archived},
+	id:        "lpad(split_part(k.key, ' ', 1), 19, '0')", version: "0",
 	sql: `
 	SELECT t.id, t.key, t.leg, t.from_account, t.to_account, t.amount, t.currency, coalesce(t.payment_id, ''),
 	       coalesce(t.reverses_id, 0), t.description, t.metadata::text, t.created_at, e.taken, e.given

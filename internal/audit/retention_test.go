@@ -202,7 +202,7 @@ func TestArchiveIsNotOverwritten(t *testing.T) {
 		t.Errorf("%d of %d requests are left", left, all)
 	}
 	leave(here)
-	part := filepath.Join(dir, archive.Name(1, "parquet")+".part")
+	part := filepath.Join(dir, archive.Name("requests", 1, "parquet")+".part")
 	if err := os.Symlink(filepath.Join(dir, "elsewhere"), part); err != nil {
 		t.Fatal(err)
 	}

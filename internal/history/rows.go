@@ -244,6 +244,9 @@ func (c *Closing) fields(r *row) {
 	r.time(c.ClosedAt)
 }
 
+// RemovedKey names a transfer that was removed: the key under which it moved money is never used again.
+func (t *Transfer) RemovedKey() string { return strconv.FormatInt(t.ID, 10) + " " + t.Key }
+
 // ClosingKey names a closing.
 func ClosingKey(account string, version int64) string {
 	return account + "#" + strconv.FormatInt(version, 10)

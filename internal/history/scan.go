@@ -53,6 +53,19 @@ func ScanItem(rows pgx.Rows) (*Item, error) {
 	return i, err
 }
 
+// TransferColumns are the columns of a row t of transfers and its entries from and to, as [ScanTransfer] reads them.
+const TransferColumns = `t.id, t.key, t.leg, t.from_account, t.to_account, t.amount, t.currency,
+	coalesce(t.payment_id, ''), coalesce(t.reverses_id, 0), coalesce(t.description, ''), t.metadata::text, t.created_at,
+	taken.created_at, given.created_at`
+
+// ScanTransfer reads a row of transfers; more are the destinations of the columns that follow.
+func ScanTransfer(rows pgx.Rows, more ...any) (*Transfer, error) {
+	t := &Transfer{}
+	into := []any{&t.ID, &t.Key, &t.Leg, &t.From, &t.To, &t.Amount, &t.Currency, &t.Payment, &t.Reverses, &t.Description,
+		&t.Metadata, &t.CreatedAt, &t.TakenAt, &t.GivenAt}
+	return t, rows.Scan(append(into, more...)...)
+}
+
 // ClosingColumns are the columns of a row c of closings, as [ScanClosing] reads them.
 const ClosingColumns = `c.account_id, c.version, c.balance, c.transfer_id, c.through, c.closed_at`
 

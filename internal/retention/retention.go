@@ -40,6 +40,8 @@ type Removed struct {
 	Reservations int64 `json:"reservations"`
 	// Closings are accounts that were closed up to some entry, from which they go on.
 	Closings int64 `json:"closings"`
+	// Transfers are counted without their entries.
+	Transfers int64 `json:"transfers"`
 	// HeldBy is a relay that has yet to deliver what is too old; empty: none.
 	HeldBy string `json:"held_by,omitempty"`
 }
@@ -86,6 +88,9 @@ func (k *Keeper) Pass(ctx context.Context) (Removed, error) {
 	}
 	if err == nil {
 		err = k.closings(ctx)
+	}
+	if err == nil {
+		err = k.transfers(ctx)
 	}
 	if err == nil {
 		err = k.events(ctx)
@@ -251,35 +256,52 @@ func collect[R any](rows pgx.Rows, scan func() (*R, error)) (all []*R, err error
 	return all, rows.Err()
 }
 
-// remove continues the chain with a link of these requests, and removes them. With an archive their file is on disk
-// before, and was read again.
+// remove continues the chain with a link of these requests, and removes them.
 func (k *Keeper) remove(ctx context.Context, tx pgx.Tx, old []*history.Request, now time.Time) error {
+	log := &history.Log{}
+	for _, request := range old {
+		log.Add(k.relation(history.Requests), request.Key, request.Digest())
+	}
+	how := removing{history.Requests, removeRequestsSQL, stillHereSQL}
+	return k.archived(ctx, tx, how, log, now, func(link int64) error {
+		return archive.Write(k.settings.Archive, k.settings.Format, link, old)
+	})
+}
+
+// relation is what the history calls the rows of a table that are removed.
+func (k *Keeper) relation(table string) string {
+	if k.settings.Archive != "" {
+		return table + history.Archived
+	}
+	return table + history.Removed
+}
+
+// removing is how rows of a table are removed, and how to find out whether they are still here.
+type removing struct{ table, removeSQL, stillHereSQL string }
+
+// archived has the database remove the rows of the log's link. With an archive their file is on disk before, and was
+// read again.
+func (k *Keeper) archived(
+	ctx context.Context, tx pgx.Tx, how removing, log *history.Log, now time.Time, write func(link int64) error,
+) error {
 	head, err := lastLink(ctx, tx)
 	if err != nil {
 		return err
 	}
-	relation := history.Requests + history.Removed
-	if k.settings.Archive != "" {
-		relation = history.Requests + history.Archived
-	}
-	log := &history.Log{}
-	for _, request := range old {
-		log.Add(relation, request.Key, request.Digest())
-	}
 	links, hashes, _ := log.Take(history.Removal, now, head)
 	link := links[0] // one table, one link
 	if k.settings.Archive != "" {
-		if err := k.makeRoom(ctx, tx, link.Number); err != nil {
+		if err := k.makeRoom(ctx, tx, how, link.Number); err != nil {
 			return err
 		}
-		if err := archive.Write(k.settings.Archive, k.settings.Format, link.Number, old); err != nil {
+		if err := write(link.Number); err != nil {
 			return err
 		}
 		if err := archive.Prove(k.settings.Archive, link); err != nil {
 			return err
 		}
 	}
-	_, err = tx.Exec(ctx, removeRequestsSQL, pgx.NamedArgs{
+	_, err = tx.Exec(ctx, how.removeSQL, pgx.NamedArgs{
 		"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hashes[0],
 		"archived": k.settings.Archive != "",
 	})
@@ -290,20 +312,20 @@ const stillHereSQL = `
 	SELECT count(*) = cardinality($1::text[]) FROM unnest($1::text[]) AS a(key)
 	WHERE EXISTS (SELECT FROM lastseat.requests r WHERE r.key = a.key AND r.status <> 'pending')`
 
-// makeRoom removes a file of a transaction that was rolled back. A file whose requests are not all here stays: it may
-// be the only place that has them.
-func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, link int64) error {
-	keys, paths, err := archive.Leftover(k.settings.Archive, link)
+// makeRoom removes a file of a transaction that was rolled back. A file whose rows are not all here stays: it may be
+// the only place that has them.
+func (k *Keeper) makeRoom(ctx context.Context, tx pgx.Tx, how removing, link int64) error {
+	keys, paths, err := archive.Leftover(k.settings.Archive, how.table, link)
 	if err != nil || len(paths) == 0 {
 		return err
 	}
 	var here bool
-	if err := tx.QueryRow(ctx, stillHereSQL, keys).Scan(&here); err != nil {
+	if err := tx.QueryRow(ctx, how.stillHereSQL, keys).Scan(&here); err != nil {
 		return err
 	}
 	if !here {
-		return fmt.Errorf("%s is there already, with requests that this database does not have: it is of another "+
-			"one, or of before a restore. Give this database a directory of its own, or move the file away", paths[0])
+		return fmt.Errorf("%s is there already, with %s that this database does not have: it is of another "+
+			"one, or of before a restore. Give this database a directory of its own, or move the file away", paths[0], how.table)
 	}
 	for _, path := range paths {
 		err = errors.Join(err, os.Remove(path))
@@ -326,7 +348,7 @@ const stepSQL = `
 func (k *Keeper) step(ctx context.Context, work func(pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		before := k.removed
-		err := pgx.BeginFunc(ctx, k.conn, func(tx pgx.Tx) error {
+		err := pgx.BeginTxFunc(ctx, k.conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, stepSQL, fmt.Sprintf("%dms", k.settings.LockTimeout.Milliseconds())); err != nil {
 				return err
 			}

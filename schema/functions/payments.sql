@@ -113,6 +113,10 @@ BEGIN
                                       AND t.reverses_id IS NULL) THEN
         RETURN;
     END IF;
+    IF asked IS NULL AND EXISTS (SELECT FROM removed_ids r WHERE r.what = 'transfers' AND r.id = transfer_key) THEN
+        RAISE EXCEPTION 'the transfer with the key "%" is no longer kept', transfer_key
+            USING ERRCODE = 'LS003', COLUMN = 'transfer', HINT = 'It can''t be reversed. Ask for a transfer back.';
+    END IF;
     RAISE EXCEPTION 'no transfer was asked for with the key "%"%', transfer_key, coalesce(': it is a ' || asked, '')
         USING ERRCODE = 'LS003', COLUMN = 'transfer',
               HINT = 'A reversal names the key of a payment.transfer or booking.book request. A captured payment '

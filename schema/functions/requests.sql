@@ -148,7 +148,9 @@ BEGIN
         WHERE EXISTS (SELECT FROM accounts a WHERE a.id = enqueue.args ->> 'from'
                         AND a.currency = enqueue.args ->> 'currency')
           AND EXISTS (SELECT FROM accounts a WHERE a.id = enqueue.args ->> 'to')
-          AND NOT (EXISTS (SELECT FROM removed) AND EXISTS (SELECT FROM transfers t WHERE t.key = enqueue.key))
+          AND NOT (EXISTS (SELECT FROM removed)
+                   AND (EXISTS (SELECT FROM transfers t WHERE t.key = enqueue.key)
+                        OR EXISTS (SELECT FROM removed_ids g WHERE g.what = 'transfers' AND g.id = enqueue.key)))
         ON CONFLICT (key) DO NOTHING;
     END IF;
     IF NOT plain OR NOT FOUND THEN

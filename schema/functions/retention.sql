@@ -25,7 +25,7 @@ COMMENT ON FUNCTION lastseat.keep IS
 
 what: requests; requests:KIND for one kind, instead of what requests says; outcome_log, the feed of outcomes_since, '
 'which goes no later than the first requests; taken_events, the ids of the events of others; payments and '
-'reservations, those that have ended.
+'reservations, those that have ended; transfers, with their entries, which are closed first.
 days: how many days after it was settled or last changed, or the event was taken in; null: for ever.
 
 Errors: LS002.';
@@ -243,6 +243,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp SET
 #variable_conflict use_column
 DECLARE
     moved transfers;
+    gone  record;
 BEGIN
     IF NOT EXISTS (SELECT FROM removed) THEN
         RETURN;
@@ -257,9 +258,18 @@ BEGIN
                 moved.currency, moved.from_account, moved.to_account),
                   HINT = 'If this is the same request, it is done. Take a new key for a new one.';
     END IF;
+    -- after the transfers: what goes in this moment is seen here or there
+    SELECT r.* INTO gone
+    FROM unnest(check_expired.keys) AS a(key)
+    JOIN LATERAL (SELECT q.id FROM removed_ids q WHERE q.what = 'transfers' AND q.id = a.key OFFSET 0) r ON true LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'key "%" has moved money, and its request is no longer kept', gone.id
+            USING ERRCODE = 'LS001', COLUMN = 'key', DETAIL = 'Its transfer is no longer kept either.',
+                  HINT = 'If this is the same request, it is done. Take a new key for a new one.';
+    END IF;
 END $$;
 COMMENT ON FUNCTION lastseat.check_expired IS
-'Refuses a key whose request is no longer kept if the ledger still has what it moved.
+'Refuses a key whose request is no longer kept if it has moved money.
 
 keys: keys that are in no request but the caller''s own.
 

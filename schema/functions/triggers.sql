@@ -119,10 +119,55 @@ BEGIN
             bad.to_account, coalesce(bad.to_currency, '(no such account)')
             USING ERRCODE = 'foreign_key_violation', TABLE = 'transfers', CONSTRAINT = 'transfers_one_currency';
     END IF;
+    -- What is reversed stays: retention passes by the lock, or was quicker.
+    FOR bad IN SELECT n.id, n.reverses_id FROM new_transfers n WHERE n.reverses_id IS NOT NULL ORDER BY n.reverses_id LOOP
+        PERFORM FROM transfers t WHERE t.id = bad.reverses_id FOR KEY SHARE;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'transfer % was removed in this moment, for it is no longer kept', bad.reverses_id
+                USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
+        END IF;
+    END LOOP;
+    IF EXISTS (SELECT FROM removed e WHERE e.what = 'transfers') THEN
+        SELECT n.id, n.key INTO bad FROM new_transfers n
+        JOIN LATERAL (SELECT FROM removed_ids r WHERE r.what = 'transfers' AND r.id = n.key
+                      UNION ALL -- for a snapshot from before it was removed
+                      SELECT FROM transfers o WHERE o.key = n.key AND o.leg = n.leg AND o.id <> n.id OFFSET 0) r ON true
+        LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'key "%" has moved money, and its transfer is no longer kept', bad.key
+                USING ERRCODE = 'unique_violation', TABLE = 'transfers', CONSTRAINT = 'transfers_key_leg_key';
+        END IF;
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION lastseat.check_transfer_accounts IS
-'Trigger: both accounts of a transfer exist, and are in its currency.';
+'Trigger: both accounts of a transfer exist, and are in its currency; what it reverses is there, and its key moves money '
+'once, whether the first transfer is still kept or not.';
+
+-- An entry goes with its transfer, which the same transaction has noted in the history.
+CREATE OR REPLACE FUNCTION lastseat.check_entry_removal()
+RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_hashjoin = on AS $$
+DECLARE
+    noted CONSTANT text[] := ARRAY(
+        SELECT split_part(k.key, ' ', 1)
+        FROM (SELECT h.keys, h.relation, h.xmin AS writer FROM history h WHERE h.chain = 'retention'
+              ORDER BY h.number DESC LIMIT 8) h, unnest(h.keys) AS k(key)
+        WHERE h.writer = pg_current_xact_id()::xid AND h.relation IN ('transfers.removed', 'transfers.archived'));
+    other record;
+BEGIN
+    SELECT g.account_id, g.version INTO other FROM gone g
+    WHERE NOT EXISTS (SELECT FROM unnest(noted) AS n(id) WHERE n.id = g.transfer_id::text) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% of lastseat.entries is not allowed', TG_OP
+            USING ERRCODE = 'integrity_constraint_violation',
+                  DETAIL = format('The transfer of entry %s of account %s is not noted as removed.', other.version, other.account_id),
+                  HINT = 'An entry stays as long as its transfer. worker retain run removes what is too old.';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION lastseat.check_entry_removal IS
+'Trigger: an entry is deleted only if the history notes in the same transaction that its transfer is removed.';
 
 -- Every entry continues its account's chain: version one up, balance_after the balance before plus the amount. The entry
 -- before may be gone if its account was closed there.

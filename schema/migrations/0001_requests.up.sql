@@ -455,9 +455,9 @@ CREATE TABLE lastseat.removed_ids (
     PRIMARY KEY (what, id)
 );
 COMMENT ON TABLE lastseat.removed_ids IS
-    'The ids of payments and reservations that retention has removed: they are never used again.';
-COMMENT ON COLUMN lastseat.removed_ids.what IS 'payments or reservations.';
-COMMENT ON COLUMN lastseat.removed_ids.id IS 'The id.';
+    'The ids of payments and reservations, and the keys of transfers, that retention has removed: they are never used again.';
+COMMENT ON COLUMN lastseat.removed_ids.what IS 'payments, reservations or transfers.';
+COMMENT ON COLUMN lastseat.removed_ids.id IS 'The id; of a transfer the key under which it moved money.';
 CREATE TRIGGER kept BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.removed_ids
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('What is gone does not come back.');
 

@@ -5,4 +5,4 @@ DO $$ BEGIN
     END IF;
 END $$;
 DROP TABLE lastseat.closings, lastseat.entries, lastseat.transfers, lastseat.accounts, lastseat.currencies;
-DROP FUNCTION lastseat.check_entry_chain(), lastseat.check_transfer_accounts();
+DROP FUNCTION lastseat.check_entry_chain(), lastseat.check_transfer_accounts(), lastseat.check_entry_removal();

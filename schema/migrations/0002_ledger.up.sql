@@ -128,11 +128,16 @@ COMMENT ON COLUMN lastseat.closings.closed_at IS 'When it was closed.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.closings
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('The balance goes on from a closing.');
 
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.transfers
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON lastseat.transfers
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('A transfer never changes. Ask for a reversal.');
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON lastseat.entries
+CREATE TRIGGER removed AFTER DELETE ON lastseat.transfers REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION lastseat.check_removal('A transfer stays. Ask for a reversal.', 'g.id || '' '' || g.key');
+CREATE TRIGGER append_only BEFORE UPDATE OR TRUNCATE ON lastseat.entries
     FOR EACH STATEMENT
     EXECUTE FUNCTION lastseat.refuse_change('An entry never changes. Ask for a transfer that corrects it.');
+CREATE TRIGGER removed AFTER DELETE ON lastseat.entries REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION lastseat.check_entry_removal();
 CREATE TRIGGER kept BEFORE DELETE OR TRUNCATE ON lastseat.accounts
     FOR EACH STATEMENT EXECUTE FUNCTION lastseat.refuse_change('Entries refer to accounts for ever.');
 CREATE TRIGGER renamed AFTER UPDATE OF id, currency ON lastseat.accounts
