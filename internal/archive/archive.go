@@ -151,8 +151,8 @@ func ignoreClosed(err error) error {
 }
 
 // Leftover returns the rows of a link's files that are there before the link is, as the history names them. They are of
-// a transaction that was rolled back; or of another database, or of this one before it was restored, and then nobody else
-// may have these rows.
+// a transaction that was rolled back; or of another database, or of this one before it was restored, and then nobody
+// else may have these rows.
 func Leftover(dir, of string, link int64) (keys []string, paths []string, err error) {
 	if of == history.Transfers {
 		return leftover(dir, link, transfers)
