@@ -94,7 +94,7 @@ func (r *run) startPooler(ctx context.Context, mode string) (address string, end
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // for nobody
 		return "", nil, err
 	}
-	host, port, _ := net.SplitHostPort(r.server.network.side.Listen)
+	host, port, _ := net.SplitHostPort(r.server.network.side.address)
 	_, own, _ := net.SplitHostPort(address)
 	ini := fmt.Sprintf("[databases]\n* = host=%s port=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\n"+
 		"unix_socket_dir =\nauth_type = plain\nauth_file = %s\npool_mode = %s\ndefault_pool_size = 20\n"+

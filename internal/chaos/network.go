@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"syscall"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/Shopify/toxiproxy/v2/toxics"
@@ -23,10 +25,25 @@ type network struct {
 // proxy is one of toxiproxy's, which may be led to another port.
 type proxy struct {
 	*toxiproxy.Proxy
+	address string // where it listens
+	second  *proxy // the second host of the same address: it leads to a standby that was promoted, or nowhere
+
 	mu     sync.Mutex
-	second *proxy // the second host of the same address: it leads to a standby that was promoted, or nowhere
 	server string // where it leads without a pooler
 	pooler string // where it leads instead, if anywhere
+}
+
+// startProxy starts a proxy below the ports that the kernel gives to whoever asks for any: nobody else is given its
+// port while it refuses connections.
+func startProxy(api *toxiproxy.ApiServer, name, upstream string) (p *proxy, err error) {
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
+		p = &proxy{address: address, server: upstream, Proxy: toxiproxy.NewProxy(api, name, address, upstream)}
+		if err = p.Start(); !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return p, err
 }
 
 func newNetwork(upstream string) (*network, error) {
@@ -36,14 +53,17 @@ func newNetwork(upstream string) (*network, error) {
 	for name, p := range map[string]**proxy{
 		"workers": &n.workers, "clients": &n.clients, "side": &n.side, "standby": &n.standby,
 	} {
-		*p = &proxy{server: upstream, Proxy: toxiproxy.NewProxy(api, name, "127.0.0.1:0", upstream)}
-		if err := (*p).Start(); err != nil {
+		var err error
+		if *p, err = startProxy(api, name, upstream); err != nil {
 			return nil, err
 		}
 	}
 	for _, p := range []*proxy{n.workers, n.clients} {
-		p.second = &proxy{server: upstream, Proxy: toxiproxy.NewProxy(api, p.Name+" 2", "127.0.0.1:0", upstream)}
-		if err := errors.Join(p.second.Start(), p.second.set("", false)); err != nil {
+		var err error
+		if p.second, err = startProxy(api, p.Name+" 2", upstream); err != nil {
+			return nil, err
+		}
+		if err := p.second.set("", false); err != nil {
 			return nil, err
 		}
 	}
@@ -92,14 +112,11 @@ func (p *proxy) through(pooler string) error {
 }
 
 func (p *proxy) update(enabled bool) error {
-	p.Lock()
-	listen := p.Listen
-	p.Unlock()
 	upstream := p.server
 	if p.pooler != "" {
 		upstream = p.pooler
 	}
-	return p.Update(&toxiproxy.Proxy{Listen: listen, Upstream: upstream, Enabled: enabled})
+	return p.Update(&toxiproxy.Proxy{Listen: p.address, Upstream: upstream, Enabled: enabled})
 }
 
 // poison adds a toxic, and returns how to take it away.

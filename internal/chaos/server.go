@@ -107,9 +107,9 @@ func (s *server) urlOf(p *proxy, user, password string) string {
 	if err != nil {
 		panic(err) // localpg made it
 	}
-	at.Host = p.Listen
+	at.Host = p.address
 	if p.second != nil && s.twoHosts {
-		at.Host += "," + p.second.Listen
+		at.Host += "," + p.second.address
 	}
 	if user != "" {
 		at.User = url.UserPassword(user, password)
