@@ -24,6 +24,7 @@ import (
 type server struct {
 	dir     string
 	network *network
+	login   string // the address of the database, as whoever may do all: of its first port
 
 	tables    string   // the directory of the tablespace bench; empty: there is none
 	data      string   // the directory in dir that is the server's: another one after a failover
@@ -53,6 +54,7 @@ func newServer(ctx context.Context) (*server, error) {
 		s.running, err = s.launch(ctx)
 	}
 	if err == nil {
+		s.login = localpg.WithDatabase(s.running.URL(), database)
 		err = s.miniaturize(ctx)
 	}
 	if err == nil {
@@ -103,7 +105,7 @@ func (s *server) log() string {
 
 // urlOf is the address of the database through a proxy.
 func (s *server) urlOf(p *proxy, user, password string) string {
-	at, err := url.Parse(localpg.WithDatabase(s.running.URL(), database))
+	at, err := url.Parse(s.login)
 	if err != nil {
 		panic(err) // localpg made it
 	}
