@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "286718eaadb3a02a17beba58454a3b7e3352c6c848688000be879682e553c3ad"
+	functionsDigest  = "9d9387ce9b47d275a0b79892ebb6db098c1c57fbf675b479c2d70055ed64d41c"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -156,6 +156,33 @@ func oneTransfer(t *testing.T) *pgxpool.Pool {
 	return pool
 }
 
+// A lane whose snapshot is from before the first removal ever does not move money again under a key that goes meanwhile.
+func TestKeyOfWhatIsRemovedNow(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	drain(t, pool)
+	drop(t, pool, "requests", "payments")
+	forgotten(t, pool)
+	drop(t, pool, "transfers")
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		tx, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+		if _, err := tx.Exec(t.Context(), `SELECT FROM lastseat.accounts`); err != nil {
+			t.Fatal(err)
+		}
+		defer refusedWith(t, tx, "23505", `key "t1" has moved money`, `
+			INSERT INTO lastseat.transfers (id, key, from_account, to_account, amount, currency)
+			VALUES (nextval('lastseat.transfers_id_seq'), 't1', 'bank', 'ada', 500, 'EUR') RETURNING id`)
+	}
+	removeOld(t, pool, 1000)
+	if got := text(t, pool, `SELECT count(*) FROM lastseat.removed_ids WHERE id = 't1'`); got != "1" {
+		t.Fatal("t1 was not removed")
+	}
+}
+
 // A reversal that a lane has written keeps what it reverses, though nobody else sees it yet.
 func TestReversalKeepsItsTransfer(t *testing.T) {
 	t.Parallel()

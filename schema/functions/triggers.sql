@@ -127,7 +127,8 @@ BEGIN
                 USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
         END IF;
     END LOOP;
-    IF EXISTS (SELECT FROM removed e WHERE e.what = 'transfers') THEN
+    -- Not by what was removed: a snapshot from before the first removal has no row of that.
+    IF EXISTS (SELECT FROM retention k WHERE k.what = 'transfers') THEN
         SELECT n.id, n.key INTO bad FROM new_transfers n
         JOIN LATERAL (SELECT FROM removed_ids r WHERE r.what = 'transfers' AND r.id = n.key
                       UNION ALL -- for a snapshot from before it was removed
