@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "9d9387ce9b47d275a0b79892ebb6db098c1c57fbf675b479c2d70055ed64d41c"
+	functionsDigest  = "b40727b5698477c165ee16d06d1ecde91cffda56e6d9f442f6973a3532dcd793"
 )
 
 //go:embed migrations/*.sql functions/*.sql

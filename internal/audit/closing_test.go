@@ -239,4 +239,15 @@ func TestStatementFromClosing(t *testing.T) {
 			t.Errorf("at %s: %v", at, err)
 		}
 	}
+	// A page that goes on from the closing is whole; one that goes on from before it would pass over what was closed.
+	for _, after := range []string{"1", "2"} {
+		_, err := pool.Exec(t.Context(), `SELECT lastseat.statement('ada', after_version => `+after+`)`)
+		if err == nil || !strings.Contains(err.Error(), `account "ada" is closed up to entry 3`) ||
+			!strings.Contains(err.Error(), "(SQLSTATE LS002)") {
+			t.Errorf("after entry %s: %v", after, err)
+		}
+	}
+	if got := text(t, pool, statement+`, after_version => 3)`); got != "4 -3 302, 5 4 306" {
+		t.Errorf("after entry 3: %s", got)
+	}
 }

@@ -78,6 +78,9 @@ func TestTransfersAreRemoved(t *testing.T) {
 		FROM lastseat.accounts`); after != before {
 		t.Errorf("the accounts are %s, want %s", after, before)
 	}
+	if got := text(t, pool, `SELECT count(*) FROM lastseat.retention() WHERE removed_before > now()`); got != "0" {
+		t.Errorf("of %s tables what is to come may be gone", got)
+	}
 	wantClean(t, pool)
 	proof := &audit.Continuous{}
 	roundIsClean(t, proof, pool)
@@ -139,8 +142,8 @@ func keysOfRemoved(t *testing.T, pool *pgxpool.Pool) {
 	wantClean(t, pool)
 }
 
-// oneTransfer is a database with one transfer, t, that may go.
-func oneTransfer(t *testing.T) *pgxpool.Pool {
+// oneTransfer is a database with one transfer, t, that may go, and with more of them.
+func oneTransfer(t *testing.T, more ...string) *pgxpool.Pool {
 	t.Helper()
 	pool := filled(t)
 	drain(t, pool)
@@ -148,7 +151,10 @@ func oneTransfer(t *testing.T) *pgxpool.Pool {
 	forgotten(t, pool)
 	drop(t, pool, "transfers")
 	removeOld(t, pool, 1000)
-	call(t, pool, `keep('transfers', NULL)`, `transfer('t', 'bank', 'ada', 5, 'EUR')`)
+	call(t, pool, `keep('transfers', NULL)`)
+	for _, key := range append([]string{"t"}, more...) {
+		call(t, pool, `transfer('`+key+`', 'bank', 'ada', 5, 'EUR')`)
+	}
 	drain(t, pool)
 	forgotten(t, pool)
 	call(t, pool, `keep('requests', NULL)`) // and the feed stays, which the barrier of a lane locks
@@ -209,7 +215,7 @@ func TestReversalKeepsItsTransfer(t *testing.T) {
 }
 
 // held is a pass of retention that has locked what it removes, and can't go on before release is called.
-func held(t *testing.T, pool *pgxpool.Pool) (release func(), ended chan error) {
+func held(t *testing.T, pool *pgxpool.Pool, archive string) (release func(), ended chan error) {
 	t.Helper()
 	barrier, err := pool.Begin(t.Context())
 	if err != nil {
@@ -220,7 +226,7 @@ func held(t *testing.T, pool *pgxpool.Pool) (release func(), ended chan error) {
 	}
 	ended = make(chan error, 1)
 	keeper := retention.New(as(t, pool, "lastseat_keeper"),
-		retention.Settings{Rows: 1000, Pause: 1, LockTimeout: 20 * time.Second})
+		retention.Settings{Rows: 1000, Pause: 1, LockTimeout: 20 * time.Second, Archive: archive})
 	go func() {
 		_, err := keeper.Pass(context.WithoutCancel(t.Context()))
 		ended <- err
@@ -242,7 +248,7 @@ func TestReversalOfWhatIsRemovedNow(t *testing.T) {
 	t.Parallel()
 	pool := oneTransfer(t)
 	call(t, pool, `reverse('back', 't')`)
-	release, ended := held(t, pool)
+	release, ended := held(t, pool, "")
 	settled := make(chan error, 1)
 	w := worker(pool, outbox.Settings{})
 	go func() { settled <- w.Drain(context.WithoutCancel(t.Context())) }()
@@ -268,7 +274,7 @@ func TestReversalOfWhatIsRemovedNow(t *testing.T) {
 func TestKeeperKilledBetweenTheSteps(t *testing.T) {
 	t.Parallel()
 	pool := oneTransfer(t)
-	release, ended := held(t, pool)
+	release, ended := held(t, pool, "")
 	exec(t, pool, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
 		WHERE d.datname = current_database() AND l.relation = 'lastseat.removed_ids'::regclass AND NOT l.granted`)
 	if err := <-ended; err == nil {
@@ -356,6 +362,38 @@ func closeAll(t *testing.T, pool *pgxpool.Pool, keeper *pgx.Conn) {
 	}
 }
 
+// toldWith are the violations that the audit finds with an archive.
+func toldWith(t *testing.T, db audit.Beginner, archive string) string {
+	t.Helper()
+	var told []string
+	if _, err := audit.RunObserved(t.Context(), db, audit.Observer{
+		Archive: archive, Report: func(f audit.Finding) { told = append(told, f.Violations...) },
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(told, "\n")
+}
+
+// A second keeper with the same archive leaves the file alone that the first one is about to need.
+func TestTwoKeepersWithOneArchive(t *testing.T) {
+	t.Parallel()
+	pool := oneTransfer(t, "u")
+	dir := t.TempDir()
+	release, ended := held(t, pool, dir)
+	second := retention.New(as(t, pool, "lastseat_keeper"),
+		retention.Settings{Rows: 1, Pause: 1, LockTimeout: time.Millisecond, Archive: dir})
+	if _, err := second.Pass(t.Context()); err == nil {
+		t.Error("the second keeper was not in the way of the first")
+	}
+	release()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if told := toldWith(t, pool, dir); strings.Contains(told, dir) {
+		t.Error(told)
+	}
+}
+
 // Archived transfers are proven from their files, in both formats; a file that was changed is named.
 func TestArchivedTransfersAreProven(t *testing.T) {
 	t.Parallel()
@@ -375,15 +413,7 @@ func TestArchivedTransfersAreProven(t *testing.T) {
 		call(t, pool, `keep('transfers', NULL)`, `transfer('more-`+format+`', 'bank', 'ada', 1, 'EUR', E'\r', '{}')`)
 		drain(t, pool)
 	}
-	prove := func() string {
-		var told []string
-		if _, err := audit.RunObserved(t.Context(), pool, audit.Observer{
-			Archive: dir, Report: func(f audit.Finding) { told = append(told, f.Violations...) },
-		}); err != nil {
-			t.Fatal(err)
-		}
-		return strings.Join(told, "\n")
-	}
+	prove := func() string { return toldWith(t, pool, dir) }
 	if told := prove(); told != "" {
 		t.Fatal(told)
 	}

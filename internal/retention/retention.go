@@ -344,6 +344,10 @@ const stepSQL = `
 	       set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
 	       set_config('enable_mergejoin', 'off', true)`
 
+// archiveLockSQL keeps keepers from each other's files, until the transaction that a file belongs to has ended for the
+// database, too: one whose keeper was killed may still commit. It comes first, so that the rows are read after it.
+const archiveLockSQL = `SELECT pg_advisory_xact_lock(lastseat.archive_lock())`
+
 // step runs one transaction, again if a row is locked or another keeper was quicker.
 func (k *Keeper) step(ctx context.Context, work func(pgx.Tx) error) error {
 	for try := 1; ; try++ {
@@ -351,6 +355,11 @@ func (k *Keeper) step(ctx context.Context, work func(pgx.Tx) error) error {
 		err := pgx.BeginTxFunc(ctx, k.conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, stepSQL, fmt.Sprintf("%dms", k.settings.LockTimeout.Milliseconds())); err != nil {
 				return err
+			}
+			if k.settings.Archive != "" {
+				if _, err := tx.Exec(ctx, archiveLockSQL); err != nil {
+					return err
+				}
 			}
 			return work(tx)
 		})

@@ -215,6 +215,11 @@ BEGIN
     IF max_entries < 0 THEN
         RAISE EXCEPTION '"max_entries" is %', max_entries
             USING ERRCODE = 'LS002', HINT = 'Give 0 or more, or null for all.';
+    ELSIF after_version > 0 AND after_version < first - 1 THEN
+        RAISE EXCEPTION 'account "%" is closed up to entry %: some entries after % are no longer shown', statement.account,
+            first - 1, after_version
+            USING ERRCODE = 'LS002', COLUMN = 'after_version',
+                  HINT = 'Begin again without it. lastseat.closing says what the account had when it was closed.';
     END IF;
     IF statement."from" > '-infinity' THEN
         first := first_entry(statement.account, statement."from");
@@ -243,7 +248,7 @@ to: to this time, not included.
 after_version: only entries after this one: the version of the last row of the previous page.
 max_entries: at most so many; null: all.
 
-Errors: LS002, LS003 no such account.';
+Errors: LS002, also for an after_version after which entries were closed; LS003 no such account.';
 GRANT EXECUTE ON FUNCTION lastseat.statement TO lastseat_producer, lastseat_worker, lastseat_viewer;
 
 CREATE OR REPLACE FUNCTION lastseat.balance_at(account text, at timestamptz)

@@ -36,7 +36,8 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-        SELECT coalesce(r.what, g.what), r.days, g.before
+        -- What retention notes is a full hour, which may be to come.
+        SELECT coalesce(r.what, g.what), r.days, least(g.before, now())
         FROM retention r FULL JOIN removed g ON g.what = r.what ORDER BY 1;
 END $$;
 COMMENT ON FUNCTION lastseat.retention IS
@@ -53,6 +54,17 @@ BEGIN
             WHERE r.what = 'outcome_log' OR starts_with(r.what, 'requests'));
 END $$;
 COMMENT ON FUNCTION lastseat.log_cutoff IS 'Rows of outcome_log from before this are too old; null: none is.';
+
+-- Two keepers would write files of the same name.
+CREATE OR REPLACE FUNCTION lastseat.archive_lock()
+RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
+BEGIN
+    RETURN hashtextextended('lastseat archive', 0);
+END $$;
+COMMENT ON FUNCTION lastseat.archive_lock IS
+'The advisory lock of whoever writes what is removed to files. For worker retain run.';
+GRANT EXECUTE ON FUNCTION lastseat.archive_lock TO lastseat_keeper;
 
 -- Where the slowest relay stands: what it has yet to deliver stays. One that was given up on holds nothing back.
 CREATE OR REPLACE FUNCTION lastseat.log_held_by()
