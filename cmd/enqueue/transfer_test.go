@@ -42,7 +42,7 @@ func TestTransferBadInput(t *testing.T) {
 		"zeros beyond EUR's":        {[]string{"--amount", "1.500"}, "3 decimals"},
 		"a decimal of JPY":          {[]string{"--from", "tokyo", "--amount", "1.5", "--currency", "JPY"}, "no decimals"},
 		"unknown currency":          {[]string{"--currency", "XQQ"}, `"XQQ"`},
-		"currency in lower case":    {[]string{"--currency", "eur"}, "upper case: EUR"},
+		"currency in lower case":    {[]string{"--currency", "eur"}, "not in upper case: write EUR"},
 		"empty currency":            {[]string{"--currency", ""}, `currency ""`},
 		"empty key":                 {[]string{"--key", ""}, "the key is empty"},
 		"long key":                  {[]string{"--key", strings.Repeat("k", 201)}, "201 characters"},
