@@ -1,7 +1,6 @@
 package audit_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -9,8 +8,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/lastseat/lastseat/internal/audit"
-	"github.com/lastseat/lastseat/internal/clitest"
-	"github.com/lastseat/lastseat/outbox"
 )
 
 // told are the violations that the audit finds.
@@ -89,34 +86,6 @@ func TestClosing(t *testing.T) {
 	}
 }
 
-// settling is a lane that has written its batch, and can't commit it before release is called.
-func settling(t *testing.T, pool *pgxpool.Pool) (release func()) {
-	t.Helper()
-	barrier, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The lane adds to the log of outcomes; nobody else does.
-	if _, err := barrier.Exec(t.Context(), `LOCK TABLE lastseat.outcome_log IN EXCLUSIVE MODE`); err != nil {
-		t.Fatal(err)
-	}
-	settled := make(chan error, 1)
-	go func() { settled <- worker(pool, outbox.Settings{}).Drain(context.WithoutCancel(t.Context())) }()
-	clitest.Eventually(t, "the lane waits at the barrier", func() bool {
-		return text(t, pool, `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-			WHERE d.datname = current_database() AND l.relation = 'lastseat.outcome_log'::regclass AND NOT l.granted`) == "1"
-	})
-	return func() {
-		t.Helper()
-		if err := barrier.Rollback(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if err := <-settled; err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // A lane that has written entries and not committed them is no obstacle: its entries are older than the closing, which
 // is made meanwhile, and come after it all the same.
 func TestClosingBesideALane(t *testing.T) {
@@ -136,7 +105,6 @@ func TestClosingBesideALane(t *testing.T) {
 	if got := text(t, pool, closed); got != before {
 		t.Errorf("closed at %s, want %s", got, before)
 	}
-	// Their times are before the closing, unless the lane has lost patience at the barrier and settled them anew.
 	if got := text(t, pool, `SELECT count(*) FROM lastseat.entries e JOIN lastseat.closings c USING (account_id)
 		WHERE e.version > c.version AND e.account_id = 'ada'`); got != "2" {
 		t.Errorf("%s entries come after the closing, want 2", got)
