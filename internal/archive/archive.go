@@ -196,6 +196,15 @@ func Prove(dir string, link *history.Link) error {
 	return prove(dir, link, requests)
 }
 
+// Transfers are the transfers in a link's file.
+func Transfers(dir string, link int64) ([]*history.Transfer, error) {
+	path, err := find(dir, transfers.name, link)
+	if err != nil {
+		return nil, err
+	}
+	return read(path, transfers)
+}
+
 func prove[R, H any](dir string, link *history.Link, t table[R, H]) error {
 	path, err := find(dir, t.name, link.Number)
 	if err != nil {

@@ -69,7 +69,7 @@ func RunObserved(ctx context.Context, db Beginner, o Observer) (ok bool, err err
 	ok = true
 	checks := Checks
 	if o.Archive != "" {
-		checks = append(slices.Clone(Checks), archived(o.Archive))
+		checks = append(slices.Clone(Checks), archived(o.Archive), archivedBalances(o.Archive))
 	}
 	for _, check := range checks {
 		if o.Announce != nil {

@@ -435,3 +435,36 @@ func TestArchivedTransfersAreProven(t *testing.T) {
 		}
 	}
 }
+
+// Whoever raises a balance, and the last entry with it, is found by the archive when the entries have gone.
+func TestArchiveAddsUpToTheClosings(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	drain(t, pool)
+	drop(t, pool, "requests", "payments")
+	forgotten(t, pool)
+	const closing = "closing of account tom at entry 1: balance 901; 1 entries are in the archive or there, with the sum 900"
+	exec(t, pool, `ALTER TABLE lastseat.entries DISABLE TRIGGER USER; ALTER TABLE lastseat.accounts DISABLE TRIGGER USER;
+		UPDATE lastseat.entries e SET balance_after = e.balance_after + CASE e.account_id WHEN 'tom' THEN 1 ELSE -1 END
+		FROM lastseat.accounts a WHERE a.id = e.account_id AND e.version = a.entry_count AND a.id IN ('tom', 'mint');
+		UPDATE lastseat.accounts SET balance = balance + CASE id WHEN 'tom' THEN 1 ELSE -1 END WHERE id IN ('tom', 'mint');
+		ALTER TABLE lastseat.entries ENABLE TRIGGER USER; ALTER TABLE lastseat.accounts ENABLE TRIGGER USER`)
+	drop(t, pool, "transfers")
+	dir := t.TempDir()
+	_, err := retention.New(as(t, pool, "lastseat_keeper"),
+		retention.Settings{Rows: 3, Pause: 1, Archive: dir}).Pass(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := toldWith(t, pool, dir); !strings.Contains(found, closing) {
+		t.Errorf("%q is not named: %s", closing, found)
+	}
+	for _, c := range []tampering{
+		{"no closing", `DELETE FROM lastseat.closings WHERE account_id = 'tom'`, "account tom: it has transfers in the archive"},
+		{"a lower version", `UPDATE lastseat.closings SET version = 2 WHERE account_id = 'tom'`, "tom at entry 2: balance 901; 1"},
+	} {
+		if found := toldWith(t, past{pool, c.sql}, dir); !strings.Contains(found, c.row) {
+			t.Errorf("%s: %q is not named: %s", c.name, c.row, found)
+		}
+	}
+}
