@@ -100,8 +100,8 @@ const statementSQL = `
 	                        nullif($5::bigint, 0))`
 
 // Statement calls each for every entry of an account, in order, and stops at its first error. It begins after the last
-// closing ([ClosingOf]). An account that is not there is an [outbox.ErrUnknown], an AfterVersion after which entries were
-// closed an [outbox.ErrInvalid].
+// closing ([ClosingOf]). An account that is not there is an [outbox.ErrUnknown], an AfterVersion after which entries
+// were closed an [outbox.ErrInvalid].
 func Statement(ctx context.Context, db outbox.Querier, account string, period Period, each func(Entry) error) error {
 	rows, err := db.Query(ctx, statementSQL,
 		account, bound(period.From), bound(period.To), period.AfterVersion, period.MaxEntries)

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "b40727b5698477c165ee16d06d1ecde91cffda56e6d9f442f6973a3532dcd793"
+	functionsDigest  = "dd74ee8bcc9fc8972d0a80e87e7f15872ebbf1f8b0a7d593f086ee1ffc6cd91d"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -22,7 +22,8 @@ const (
 	// Without a file what an account had is not known to the last entry.
 	unarchivedSQL = `
 	SELECT EXISTS (SELECT FROM lastseat.history h
-	               WHERE h.chain = '` + history.Removal + `' AND h.relation = '` + history.Transfers + history.Removed + `')`
+	               WHERE h.chain = '` + history.Removal + `'
+	                 AND h.relation = '` + history.Transfers + history.Removed + `')`
 
 	closedSQL = `
 	SELECT c.account_id, c.version, c.balance, count(e.version), coalesce(sum(e.amount), 0)::text

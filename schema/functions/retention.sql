@@ -37,7 +37,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp AS 
 BEGIN
     RETURN QUERY
         -- What retention notes is a full hour, which may be to come.
-        SELECT coalesce(r.what, g.what), r.days, least(g.before, now())
+        SELECT coalesce(r.what, g.what), r.days, CASE WHEN g.before > now() THEN now() ELSE g.before END
         FROM retention r FULL JOIN removed g ON g.what = r.what ORDER BY 1;
 END $$;
 COMMENT ON FUNCTION lastseat.retention IS
