@@ -162,7 +162,7 @@ func oneTransfer(t *testing.T, more ...string) *pgxpool.Pool {
 	return pool
 }
 
-// A lane whose snapshot is from before the first removal ever does not move money again under a key that goes meanwhile.
+// A lane whose snapshot is from before the first removal ever moves no money again under a key that goes meanwhile.
 func TestKeyOfWhatIsRemovedNow(t *testing.T) {
 	t.Parallel()
 	pool := filled(t)
@@ -293,6 +293,23 @@ func TestKeeperKilledBetweenTheSteps(t *testing.T) {
 		t.Errorf("left are %s", got)
 	}
 	wantClean(t, pool)
+}
+
+// A pass looks at no transfer whose request is there for sure: of all of them, or of those since the last that is gone.
+func TestPassEndsWhereRequestsAreKept(t *testing.T) {
+	t.Parallel()
+	pool := filled(t)
+	drain(t, pool)
+	drop(t, pool, "transfers")
+	exec(t, pool, `REVOKE EXECUTE ON FUNCTION lastseat.removable FROM lastseat_keeper`) // or it is refused
+	removeOld(t, pool, 1000)
+	exec(t, pool, `INSERT INTO lastseat.removed (what, before) VALUES ('requests', '2020-01-01Z')`)
+	removeOld(t, pool, 1000)
+	exec(t, pool, `UPDATE lastseat.removed SET before = now() WHERE what = 'requests'`)
+	_, err := retention.New(as(t, pool, "lastseat_keeper"), retention.Settings{Rows: 1000}).Pass(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "permission denied for function removable") {
+		t.Errorf("with requests that are gone: %v", err)
+	}
 }
 
 // Whoever may remove can't remove what is not closed, not too old, or needed.
@@ -443,7 +460,7 @@ func TestArchiveAddsUpToTheClosings(t *testing.T) {
 	drain(t, pool)
 	drop(t, pool, "requests", "payments")
 	forgotten(t, pool)
-	const closing = "closing of account tom at entry 1: balance 901; 1 entries are in the archive or there, with the sum 900"
+	const closing = "closing of account tom at entry 1: balance 901; 1 entries are in the archive or there, with the sum 9"
 	exec(t, pool, `ALTER TABLE lastseat.entries DISABLE TRIGGER USER; ALTER TABLE lastseat.accounts DISABLE TRIGGER USER;
 		UPDATE lastseat.entries e SET balance_after = e.balance_after + CASE e.account_id WHEN 'tom' THEN 1 ELSE -1 END
 		FROM lastseat.accounts a WHERE a.id = e.account_id AND e.version = a.entry_count AND a.id IN ('tom', 'mint');

@@ -36,9 +36,13 @@ const (
 	WHERE l.first NOT IN (SELECT o.first FROM looked o WHERE o.taken IS NULL)
 	ORDER BY t.id`
 
+	// None of them is removed if all are of after the last request that is gone: their own requests are still there. They
+	// are in the order of their ids, so no later one is either.
 	lastOfNextSQL = `
-	SELECT coalesce(max(n.id), 0) FROM (
-		SELECT t.id FROM lastseat.transfers t WHERE t.id > @after AND t.id <= @end ORDER BY t.id LIMIT @rows) n`
+	SELECT CASE WHEN min(n.created_at) < (SELECT e.before FROM lastseat.removed e WHERE e.what = 'requests')
+	            THEN max(n.id) ELSE 0 END
+	FROM (
+		SELECT t.id, t.created_at FROM lastseat.transfers t WHERE t.id > @after AND t.id <= @end ORDER BY t.id LIMIT @rows) n`
 
 	removeTransfersSQL = `SELECT lastseat.remove_transfers(@keys, @digests, @number, @at, @hash, @archived)`
 
@@ -78,7 +82,8 @@ func (k *Keeper) transfers(ctx context.Context) error {
 	}
 }
 
-// someTransfers removes what may go of the next ones, and returns the last that it has looked at; 0: there is none.
+// someTransfers removes what may go of the next ones, and returns the last that it has looked at; 0: there is
+// none, or those that follow are needed.
 func (k *Keeper) someTransfers(ctx context.Context, tx pgx.Tx, after, end int64) (removed int, last int64, err error) {
 	args := pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows}
 	if err := tx.QueryRow(ctx, lastOfNextSQL, args).Scan(&last); err != nil || last == 0 {
