@@ -32,6 +32,9 @@ The role lastseat_viewer is enough.`,
 			}
 			defer pool.Close()
 			e, err := inspect.Explain(cmd.Context(), pool, args[0], explainBounds)
+			if errors.Is(err, inspect.ErrRemoved) {
+				return cli.BadData("the key %q has moved money, and its request is no longer kept: it is not used again", args[0])
+			}
 			if errors.Is(err, inspect.ErrNoRequest) {
 				return cli.BadData("no request has the key %q: check the key, it is compared to the letter", args[0])
 			}

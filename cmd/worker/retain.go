@@ -16,6 +16,7 @@ import (
 	"github.com/lastseat/lastseat/internal/archive"
 	"github.com/lastseat/lastseat/internal/cli"
 	"github.com/lastseat/lastseat/internal/config"
+	"github.com/lastseat/lastseat/internal/history"
 	"github.com/lastseat/lastseat/internal/retention"
 	"github.com/lastseat/lastseat/schema"
 )
@@ -137,9 +138,32 @@ It takes the rights of lastseat_owner, as worker migrate does.`,
 				return err
 			}
 			defer pool.Close()
-			return setRetention(cmd.Context(), pool, args[0], days)
+			if err := setRetention(cmd.Context(), pool, args[0], days); err != nil || days == nil {
+				return err
+			}
+			return p.sayFollows(cmd.Context(), pool, args[0], *days)
 		},
 	}
+}
+
+const requestsStaySQL = `
+	SELECT NOT EXISTS (SELECT FROM lastseat.retention() r WHERE starts_with(r.what, 'requests') AND r.days IS NOT NULL)`
+
+// sayFollows says what may surprise whoever has set how long something is kept.
+func (p *program) sayFollows(ctx context.Context, pool *pgxpool.Pool, what string, days int) error {
+	var stay bool
+	if what == history.Transfers {
+		if err := pool.QueryRow(ctx, requestsStaySQL).Scan(&stay); err != nil {
+			return err
+		}
+	}
+	switch {
+	case stay:
+		p.sayWaiting("accounts are closed, and no transfer goes as long as its request is kept: worker retain set requests DAYS")
+	case days == 0:
+		p.sayWaiting("the next pass removes all of " + what + " that may go, whatever its age")
+	}
+	return nil
 }
 
 func setRetention(ctx context.Context, pool *pgxpool.Pool, what string, days *int) error {

@@ -85,6 +85,9 @@ type Locked struct {
 // ErrNoRequest says that no request has the key.
 var ErrNoRequest = errors.New("no request has the key")
 
+// ErrRemoved is an [ErrNoRequest]: the key has moved money, and its request is no longer kept.
+var ErrRemoved = fmt.Errorf("%w any more: it has moved money, and its request is no longer kept", ErrNoRequest)
+
 const (
 	requestSQL = `
 	SELECT r.kind, r.status, coalesce(r.code, ''), r.detail, r.requested_at, r.settled_at, r.job_id, now()
@@ -101,6 +104,9 @@ const (
 	rawJobSQL = `
 	SELECT j.id, j.kind, j.created_at, now() FROM (SELECT * FROM lastseat.river_job ORDER BY id DESC LIMIT $2) j
 	WHERE j.args ->> 'key' = $1 AND j.state NOT IN ('completed', 'cancelled', 'discarded') ORDER BY j.id LIMIT 1`
+	removedSQL = `
+	SELECT EXISTS (SELECT FROM lastseat.removed_ids i WHERE i.what = 'transfers' AND i.id = $1)
+	    OR EXISTS (SELECT FROM lastseat.transfers t WHERE t.key = $1)`
 	aheadSQL = `
 	SELECT count(*) FROM (
 		SELECT FROM lastseat.river_job j WHERE j.state = 'available' AND j.queue = $1 AND j.scheduled_at <= now()
@@ -113,6 +119,17 @@ type Bounds struct {
 	Jobs  int // a job that was inserted directly is looked for among so many, the newest
 
 	HideArgs bool // neither the arguments are told, nor what may repeat them: errors, and which rows are locked
+}
+
+func noRequest(ctx context.Context, tx pgx.Tx, key string) error {
+	var removed bool
+	if err := tx.QueryRow(ctx, removedSQL, key).Scan(&removed); err != nil {
+		return fmt.Errorf("look for the key's transfer: %w", err)
+	}
+	if removed {
+		return ErrRemoved
+	}
+	return ErrNoRequest
 }
 
 // Explain tells why the request with this key waits, or what became of it.
@@ -128,7 +145,7 @@ func Explain(ctx context.Context, db db, key string, bounds Bounds) (e Explanati
 		}
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			return ErrNoRequest
+			return noRequest(ctx, tx, key)
 		case err != nil:
 			return fmt.Errorf("read the request: %w", err)
 		}
