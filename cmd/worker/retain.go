@@ -159,7 +159,8 @@ func (p *program) sayFollows(ctx context.Context, pool *pgxpool.Pool, what strin
 	}
 	switch {
 	case stay:
-		p.sayWaiting("accounts are closed, and no transfer goes as long as its request is kept: worker retain set requests DAYS")
+		p.sayWaiting("accounts are closed, and no transfer goes as long as its request is kept: " +
+			"worker retain set requests DAYS")
 	case days == 0:
 		p.sayWaiting("the next pass removes all of " + what + " that may go, whatever its age")
 	}

@@ -477,8 +477,10 @@ func TestArchiveAddsUpToTheClosings(t *testing.T) {
 		t.Errorf("%q is not named: %s", closing, found)
 	}
 	for _, c := range []tampering{
-		{"no closing", `DELETE FROM lastseat.closings WHERE account_id = 'tom'`, "account tom: it has transfers in the archive"},
-		{"a lower version", `UPDATE lastseat.closings SET version = 2 WHERE account_id = 'tom'`, "tom at entry 2: balance 901; 1"},
+		{"no closing", `DELETE FROM lastseat.closings WHERE account_id = 'tom'`,
+			"account tom: it has transfers in the archive"},
+		{"another version", `UPDATE lastseat.closings SET version = 2 WHERE account_id = 'tom'`,
+			"tom at entry 2: balance 901; 1"},
 	} {
 		if found := toldWith(t, past{pool, c.sql}, dir); !strings.Contains(found, c.row) {
 			t.Errorf("%s: %q is not named: %s", c.name, c.row, found)
