@@ -234,7 +234,11 @@ func TestHorizonAndStandby(t *testing.T) {
 		return slices.ContainsFunc(findings, func(f doctor.Finding) bool { return f.Check == "probe" && !f.OK })
 	})
 	has(t, findings, "standbys", doctor.Wrong, "elsewhere", "0 of 1 are there")
-	has(t, findings, "probe", doctor.Wrong, "waits for SyncRep")
+	// The lane waits for the standby itself, or for the lock of whoever notifies and waits for the standby.
+	if f := has(t, findings, "probe", doctor.Wrong); !strings.Contains(f.Told, "waits for SyncRep") &&
+		!strings.Contains(f.Told, "waits for object") {
+		t.Errorf("the probe says %s", f.Told)
+	}
 	s.exec(`ALTER SYSTEM RESET synchronous_standby_names`)
 	s.exec(`SELECT pg_reload_conf()`)
 	clitest.Eventually(t, "the lane to go on", func() bool {
