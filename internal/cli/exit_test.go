@@ -188,6 +188,9 @@ func TestStoppedWhileConnecting(t *testing.T) {
 	if line := cli.Line(err); line != `stopped before it was connected to database "shop" at `+mute {
 		t.Errorf("the line is %q", line)
 	}
+	if line := cli.Line(fmt.Errorf("remove rows: %w", ctx.Err())); line != "remove rows: stopped before the end" {
+		t.Errorf("the line is %q", line)
+	}
 }
 
 // Without a word from the server, in whatever call the program is: the database can't be reached any more.

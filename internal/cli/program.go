@@ -135,6 +135,9 @@ func line(err error) string {
 		return "the connection to the database was lost: " + strings.TrimSpace(err.Error())
 	}
 	text := strings.TrimSpace(err.Error())
+	if errors.Is(err, context.Canceled) { // by a signal
+		return strings.Replace(text, context.Canceled.Error(), "stopped before the end", 1)
+	}
 	if missing, found := strings.CutPrefix(text, outbox.ErrUnknown.Error()+": "); found {
 		return missing + ": check the name, it is compared to the letter"
 	}
