@@ -26,12 +26,7 @@ const (
 
 // closings closes the accounts whose oldest entries are too old.
 func (k *Keeper) closings(ctx context.Context) error {
-	var limited bool
-	err := k.conn.QueryRow(ctx, `SELECT lastseat.kept_since('transfers') IS NOT NULL`).Scan(&limited)
-	if err != nil || !limited {
-		return err
-	}
-	return k.scan(ctx, "accounts", func(tx pgx.Tx, after, end string) (int, string, error) {
+	return k.whatEnds(ctx, "transfers", "accounts", func(tx pgx.Tx, after, end string) (int, string, error) {
 		rows, err := tx.Query(ctx, toCloseSQL, pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows})
 		if err != nil {
 			return 0, "", err
@@ -41,15 +36,11 @@ func (k *Keeper) closings(ctx context.Context) error {
 		if err != nil || len(old) == 0 {
 			return 0, "", err
 		}
-		head, err := lastLink(ctx, tx)
-		if err != nil {
-			return 0, "", err
-		}
 		log := &history.Log{}
 		for _, c := range old {
 			log.Add(history.Closings, history.ClosingKey(c.Account, c.Version), c.Digest())
 		}
-		if err := k.note(ctx, tx, closeSQL, log, old[0].ClosedAt, head); err != nil {
+		if err := note(ctx, tx, closeSQL, log, old[0].ClosedAt); err != nil {
 			return 0, "", err
 		}
 		k.removed.Closings += int64(len(old))
@@ -58,12 +49,11 @@ func (k *Keeper) closings(ctx context.Context) error {
 }
 
 // note has sql write the one link of the log.
-func (k *Keeper) note(
-	ctx context.Context, tx pgx.Tx, sql string, log *history.Log, now time.Time, head history.Head,
-) error {
-	links, hashes, _ := log.Take(history.Removal, now, head)
-	_, err := tx.Exec(ctx, sql, pgx.NamedArgs{
-		"keys": links[0].Keys, "digests": links[0].Digests, "number": links[0].Number, "at": now, "hash": hashes[0],
-	})
+func note(ctx context.Context, tx pgx.Tx, sql string, log *history.Log, now time.Time) error {
+	links, hashes, err := nextLinks(ctx, tx, log, now)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, sql, linkArgs(links[0], hashes[0]))
 	return err
 }

@@ -24,12 +24,12 @@ const (
 	removePaymentsSQL = `SELECT lastseat.remove_payments(@keys, @digests, @number, @at, @hash)`
 )
 
-// whatEnds goes through a table if something says how long its rows are kept.
+// whatEnds goes through a table if the table retention says how long what is kept.
 func (k *Keeper) whatEnds(
-	ctx context.Context, table string, step func(tx pgx.Tx, after, end string) (removed int, last string, err error),
+	ctx context.Context, what, table string, step func(tx pgx.Tx, after, end string) (removed int, last string, err error),
 ) error {
 	var limited bool
-	err := k.conn.QueryRow(ctx, `SELECT lastseat.kept_since($1) IS NOT NULL`, table).Scan(&limited)
+	err := k.conn.QueryRow(ctx, `SELECT lastseat.kept_since($1) IS NOT NULL`, what).Scan(&limited)
 	if err != nil || !limited {
 		return err
 	}
@@ -37,7 +37,7 @@ func (k *Keeper) whatEnds(
 }
 
 func (k *Keeper) payments(ctx context.Context) error {
-	return k.whatEnds(ctx, "payments", func(tx pgx.Tx, after, end string) (int, string, error) {
+	return k.whatEnds(ctx, "payments", "payments", func(tx pgx.Tx, after, end string) (int, string, error) {
 		rows, err := tx.Query(ctx, oldPaymentsSQL, pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows})
 		if err != nil {
 			return 0, "", err
@@ -47,19 +47,11 @@ func (k *Keeper) payments(ctx context.Context) error {
 		if err != nil || len(old) == 0 {
 			return 0, "", err
 		}
-		head, err := lastLink(ctx, tx)
-		if err != nil {
-			return 0, "", err
-		}
 		log := &history.Log{}
 		for _, p := range old {
 			log.Add(history.Payments+history.Removed, history.VersionKey(p.ID, p.Version), p.Digest())
 		}
-		links, hashes, _ := log.Take(history.Removal, now, head)
-		_, err = tx.Exec(ctx, removePaymentsSQL, pgx.NamedArgs{
-			"keys": links[0].Keys, "digests": links[0].Digests, "number": links[0].Number, "at": now, "hash": hashes[0],
-		})
-		if err != nil {
+		if err := note(ctx, tx, removePaymentsSQL, log, now); err != nil {
 			return 0, "", err
 		}
 		k.removed.Payments += int64(len(old))
@@ -100,7 +92,7 @@ const (
 )
 
 func (k *Keeper) reservations(ctx context.Context) error {
-	return k.whatEnds(ctx, "reservations", func(tx pgx.Tx, after, end string) (int, string, error) {
+	return k.whatEnds(ctx, "reservations", "reservations", func(tx pgx.Tx, after, end string) (int, string, error) {
 		rows, err := tx.Query(ctx, oldReservationsSQL, pgx.NamedArgs{"after": after, "end": end, "rows": k.settings.Rows})
 		if err != nil {
 			return 0, "", err
@@ -173,15 +165,12 @@ func (k *Keeper) removeReservations(
 			log.Add(history.Items+history.Removed, history.ItemKey(i.Reservation, i.Position), i.Digest())
 		}
 	}
-	head, err := lastLink(ctx, tx)
+	links, hashes, err := nextLinks(ctx, tx, log, now)
 	if err != nil {
 		return 0, err
 	}
-	links, hashes, _ := log.Take(history.Removal, now, head)
-	args := pgx.NamedArgs{
-		"keys": links[0].Keys, "digests": links[0].Digests, "number": links[0].Number, "at": now, "hash": hashes[0],
-		"items": []string{}, "item_digests": [][]byte{}, "item_hash": nil,
-	}
+	args := linkArgs(links[0], hashes[0])
+	args["items"], args["item_digests"], args["item_hash"] = []string{}, [][]byte{}, nil
 	if len(links) > 1 {
 		args["items"], args["item_digests"], args["item_hash"] = links[1].Keys, links[1].Digests, hashes[1]
 	}

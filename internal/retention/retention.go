@@ -220,14 +220,11 @@ func (k *Keeper) requests(ctx context.Context) error {
 		if err != nil || n == 0 {
 			return 0, "", err
 		}
-		if n < k.settings.Rows {
-			last = ""
-		}
 		if err := k.remove(ctx, tx, old, now); err != nil {
 			return 0, "", err
 		}
 		k.removed.Requests += int64(n)
-		return n, last, nil
+		return n, k.goOn(n, last), nil
 	})
 }
 
@@ -241,6 +238,24 @@ func lastLink(ctx context.Context, tx pgx.Tx) (head history.Head, err error) {
 		err = nil
 	}
 	return head, err
+}
+
+// nextLinks are the links of the log that continue the chain, and their hashes.
+func nextLinks(
+	ctx context.Context, tx pgx.Tx, log *history.Log, now time.Time,
+) (links []*history.Link, hashes [][]byte, err error) {
+	head, err := lastLink(ctx, tx)
+	if err == nil {
+		links, hashes, _ = log.Take(history.Removal, now, head)
+	}
+	return links, hashes, err
+}
+
+// linkArgs are the arguments of a function that notes a link.
+func linkArgs(link *history.Link, hash []byte) pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hash,
+	}
 }
 
 // collect reads all rows.
@@ -284,11 +299,10 @@ type removing struct{ table, removeSQL, stillHereSQL string }
 func (k *Keeper) archived(
 	ctx context.Context, tx pgx.Tx, how removing, log *history.Log, now time.Time, write func(link int64) error,
 ) error {
-	head, err := lastLink(ctx, tx)
+	links, hashes, err := nextLinks(ctx, tx, log, now)
 	if err != nil {
 		return err
 	}
-	links, hashes, _ := log.Take(history.Removal, now, head)
 	link := links[0] // one table, one link
 	if k.settings.Archive != "" {
 		if err := k.makeRoom(ctx, tx, how, link.Number); err != nil {
@@ -301,10 +315,9 @@ func (k *Keeper) archived(
 			return err
 		}
 	}
-	_, err = tx.Exec(ctx, how.removeSQL, pgx.NamedArgs{
-		"keys": link.Keys, "digests": link.Digests, "number": link.Number, "at": link.At, "hash": hashes[0],
-		"archived": k.settings.Archive != "",
-	})
+	args := linkArgs(link, hashes[0])
+	args["archived"] = k.settings.Archive != ""
+	_, err = tx.Exec(ctx, how.removeSQL, args)
 	return err
 }
 
