@@ -72,7 +72,7 @@ them. Payments and reservations are not archived. docs/operations.md has the res
 	}
 	cmd.Flags().IntVar(&settings.Rows, "rows", 1000, "how many rows a transaction removes, at most")
 	cmd.Flags().DurationVar(&settings.Pause, "pause", 50*time.Millisecond, "how long to wait after each transaction")
-	cmd.Flags().StringVar(&settings.Archive, "archive", "", "write requests and transfers to files in this directory first")
+	cmd.Flags().StringVar(&settings.Archive, "archive", "", "write requests and transfers to files there first")
 	cmd.Flags().StringVar(&settings.Format, "format", archive.Formats[0], "of the files: csv.gz or parquet")
 	return cmd
 }
