@@ -94,8 +94,9 @@ bench-quick: go postgres ## the same with less of everything, in less than two m
 	go run ./internal/bench -quick $(ARGS)
 
 .PHONY: plots
-plots: go ## the pictures of docs/benchmarks.md, from its tables
+plots: go ## the pictures of docs/benchmarks.md and docs/contention.md, from their tables
 	go run ./internal/bench/plots docs/benchmarks.md docs/benchmarks
+	go run ./internal/contention -draw
 
 .PHONY: bench-contention
 bench-contention: go postgres ## locks, versions, SERIALIZABLE and the lane, from 1 to 10,000 accounts; ARGS=-short to try it

@@ -88,6 +88,40 @@ func TestNoNumberForAMistake(t *testing.T) {
 	}
 }
 
+// TestPictureIsTheTables: the picture in the repository is that of the tables in docs/contention.md.
+func TestPictureIsTheTables(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../" + reportFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := svgOf(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile("../../" + plotFile); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the tables say: run make plots (%v)", plotFile, err)
+	}
+	for _, said := range []string{"1 client<", "64 clients<", "p99 in ms, 16 clients", "10,000", "lane, asking"} {
+		if !bytes.Contains(want, []byte(said)) {
+			t.Errorf("nothing in it of %s", said)
+		}
+	}
+}
+
+func TestNothingToDraw(t *testing.T) {
+	t.Parallel()
+	for document, says := range map[string]string{
+		"# No table": "without a table",
+		"## 4 clients\n\n" + tableHead + "\n| --: | --- |\n| 1 | row lock |\n":                    `a row of 2 columns`,
+		"## 4 clients\n\n" + tableHead + "\n| --: | --- |\n| 1 | row lock | many | 0 | 1 | 1 |\n": `"many"`,
+	} {
+		if _, err := svgOf(document); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v, want: %s", err, says)
+		}
+	}
+}
+
 func TestThousands(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1_234_567.4: "1,234,567"} {

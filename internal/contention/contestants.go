@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image/color"
 	"math/rand/v2"
 	"time"
 
@@ -20,7 +21,7 @@ const currency = "EUR"
 // contestant is a mechanism.
 type contestant struct {
 	name   string
-	colour string // of its line in the plot
+	colour color.Color // of its line in the plot
 	// withdraw does one withdrawal, however often it has to try, and tells whether the account had that much.
 	withdraw func(context.Context, *client, withdrawal) (bool, error)
 	lane     bool // asks a lane that settles meanwhile
@@ -34,13 +35,13 @@ const (
 
 // The colours are Okabe and Ito's, which all can tell apart.
 var contestants = []contestant{
-	{name: byRowLock, colour: "#0072B2", withdraw: transaction(pgx.ReadCommitted, lockRow)},
-	{name: "version", colour: "#E69F00", withdraw: optimistic},
-	{name: bySerializable, colour: "#D55E00", withdraw: transaction(pgx.Serializable, look)},
-	{name: "advisory lock", colour: "#56B4E9", withdraw: transaction(pgx.ReadCommitted, lockAdvisory)},
-	{name: "one statement", colour: "#999999", withdraw: oneStatement},
-	{name: "lane, waiting", colour: "#009E73", withdraw: askAndWait, lane: true},
-	{name: "lane, asking", colour: "#CC79A7", withdraw: ask, lane: true, asksOnly: true},
+	{name: byRowLock, colour: rgb(0x0072B2), withdraw: transaction(pgx.ReadCommitted, lockRow)},
+	{name: "version", colour: rgb(0xE69F00), withdraw: optimistic},
+	{name: bySerializable, colour: rgb(0xD55E00), withdraw: transaction(pgx.Serializable, look)},
+	{name: "advisory lock", colour: rgb(0x56B4E9), withdraw: transaction(pgx.ReadCommitted, lockAdvisory)},
+	{name: "one statement", colour: rgb(0x999999), withdraw: oneStatement},
+	{name: "lane, waiting", colour: rgb(0x009E73), withdraw: askAndWait, lane: true},
+	{name: "lane, asking", colour: rgb(0xCC79A7), withdraw: ask, lane: true, asksOnly: true},
 }
 
 // withdrawal is a request; a negative amount is paid in.

@@ -60,6 +60,7 @@ type options struct {
 	rounds            int
 	only              *regexp.Regexp
 	plot, report      string
+	draw              bool
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -87,6 +88,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.plot, "plot", plotFile, "write the plot to this file, as SVG; empty, and with -short: don't")
 	flags.StringVar(&o.report, "report", reportFile,
 		"write the tables to this file, as Markdown; empty, and with -short: to stdout")
+	flags.BoolVar(&o.draw, "draw", false, "measure nothing: draw the plot of the tables that the report has")
 	flags.Func("only", "measure the contestants whose name matches this regular expression",
 		func(text string) (err error) {
 			o.only, err = regexp.Compile(text)
@@ -118,6 +120,13 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	if err != nil {
 		return err
 	}
+	if o.draw {
+		text, err := os.ReadFile(o.report)
+		if err != nil {
+			return err
+		}
+		return o.writePlot(string(text))
+	}
 	server, err := openServer(ctx, databaseURL, o.table)
 	if err != nil {
 		return err
@@ -136,16 +145,25 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		about += fmt.Sprintf(", in %d rounds; the numbers are those of the median", o.rounds)
 	}
 	about += ".\n"
+	text := report(about, results, o)
 	if o.plot != "" {
-		if err := os.WriteFile(o.plot, []byte(plot(results, o)), 0o644); err != nil {
+		if err := o.writePlot(text); err != nil {
 			return err
 		}
 	}
 	if o.report != "" {
-		return os.WriteFile(o.report, []byte(report(about, results, o)), 0o644)
+		return os.WriteFile(o.report, []byte(text), 0o644)
 	}
-	_, err = io.WriteString(stdout, report(about, results, o))
+	_, err = io.WriteString(stdout, text)
 	return err
+}
+
+func (o options) writePlot(report string) error {
+	svg, err := svgOf(report)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.plot, svg, 0o644)
 }
 
 // cell is what is measured: who, and under what contention.

@@ -1,200 +1,227 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"image/color"
 	"math"
+	"regexp"
 	"slices"
-	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
+	"github.com/lastseat/lastseat/internal/picture"
 )
 
-// The plot: a panel of rates for each number of clients, one of what a client waits, and SERIALIZABLE beside the row
-// lock.
+// The picture: a diagram of rates for each number of clients, one of what a client waits, and SERIALIZABLE beside the
+// row lock.
 const (
-	panelWidth, panelHeight = 400, 300
-	left, right, top, below = 58, 26, 34, 46 // margins of a panel
-	columns                 = 3
-	legendHeight            = 40
+	columns      = 3
+	panelWidth   = 13 * vg.Centimeter
+	panelHeight  = 9 * vg.Centimeter
+	gap          = vg.Centimeter / 3 // below each
+	legendHeight = vg.Centimeter
+	legendWidth  = 5 * vg.Centimeter
 )
 
-// line is a curve over the number of accounts; NaN: nothing measured.
-type line struct {
-	name, colour string
-	values       []float64
+// The columns of the tables, as [report] prints them.
+const (
+	tableHead = "| accounts | by |"
+
+	columnAccounts = 0
+	columnBy       = 1
+	columnRate     = 2
+	columnP99      = 5
+)
+
+// section is the table of a number of clients.
+type section struct {
+	clients string // as its heading says: 16 clients
+	rows    [][]string
 }
 
-// panel is one diagram. Both axes are logarithmic, unless it shows percents.
-type panel struct {
-	title   string
-	percent bool
-	lines   []line
-}
+var clientsHeading = regexp.MustCompile(`(?m)^## ([\d,]+ clients?)$`)
 
-func plot(all results, o options) string {
-	var panels []panel
-	for _, clients := range o.clients {
-		panels = append(panels, panel{
-			title: fmt.Sprintf("withdrawals a second, %s", count(clients, "client")),
-			lines: curves(all, o, clients, func(m measurement) float64 { return m.rate }),
-		})
+func sectionsOf(report string) (all []section) {
+	for _, at := range clientsHeading.FindAllStringSubmatchIndex(report, -1) {
+		all = append(all, section{report[at[2]:at[3]], picture.Table(report[at[1]:], tableHead)})
 	}
-	busy := o.clients[min(2, len(o.clients)-1)]
-	panels = append(panels, panel{
-		title: fmt.Sprintf("p99 in ms, %s", count(busy, "client")),
-		lines: curves(all, o, busy, func(m measurement) float64 { return float64(m.p99.Microseconds()) / 1000 }),
-	}, panel{title: "SERIALIZABLE, % of the row lock's rate", percent: true, lines: shares(all, o)})
-	rows := (len(panels) + columns - 1) / columns
-	width, height := columns*panelWidth, rows*panelHeight+legendHeight
-
-	var svg strings.Builder
-	fmt.Fprintf(&svg,
-		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="#222">`+
-			"\n", width, height)
-	fmt.Fprintf(&svg, `<rect width="%d" height="%d" fill="#fff"/>`+"\n", width, height)
-	legend(&svg)
-	for i, p := range panels {
-		fmt.Fprintf(&svg, `<g transform="translate(%d,%d)">`+"\n", i%columns*panelWidth, legendHeight+i/columns*panelHeight)
-		p.draw(&svg, o.accounts)
-		svg.WriteString("</g>\n")
-	}
-	svg.WriteString("</svg>\n")
-	return svg.String()
+	return all
 }
 
-func curves(all results, o options, clients int, of func(measurement) float64) (lines []line) {
-	for _, c := range contestants {
-		l := line{name: c.name, colour: c.colour}
-		for _, accounts := range o.accounts {
-			value := math.NaN()
-			if m, ok := all[cell{c.name, accounts, clients}]; ok {
-				value = of(m)
-			}
-			l.values = append(l.values, value)
+// curve is what one contestant has in a column, over the accounts. A logarithmic axis has no place for 0.
+func (s section) curve(by string, column int) (xys plotter.XYs, err error) {
+	for _, row := range s.rows {
+		if len(row) <= columnP99 {
+			return nil, fmt.Errorf("%s: a row of %d columns", s.clients, len(row))
 		}
-		lines = append(lines, l)
-	}
-	return lines
-}
-
-func shares(all results, o options) (lines []line) {
-	greys := []string{"#bbbbbb", "#f0a070", "#D55E00", "#7a3000"}
-	for i, clients := range o.clients {
-		l := line{name: count(clients, "client"), colour: greys[min(i, len(greys)-1)]}
-		for _, accounts := range o.accounts {
-			share, ok := percent(all, accounts, clients)
-			if !ok {
-				share = math.NaN()
-			}
-			l.values = append(l.values, share)
-		}
-		lines = append(lines, l)
-	}
-	return lines
-}
-
-func legend(svg *strings.Builder) {
-	for i, c := range contestants {
-		x := left + i*160
-		fmt.Fprintf(svg, `<path d="M%d 20h24" stroke="%s" stroke-width="3"/><text x="%d" y="24">%s</text>`+"\n", x, c.colour,
-			x+30, c.name)
-	}
-}
-
-func (p panel) draw(svg *strings.Builder, accounts []int) {
-	low, high := p.bounds()
-	plotWidth, plotHeight := float64(panelWidth-left-right), float64(panelHeight-top-below)
-	x := func(i int) float64 {
-		from, to := math.Log10(float64(accounts[0])), math.Log10(float64(accounts[len(accounts)-1]))
-		if to == from {
-			return left + plotWidth/2
-		}
-		return left + plotWidth*(math.Log10(float64(accounts[i]))-from)/(to-from)
-	}
-	y := func(v float64) float64 {
-		if !p.percent {
-			low, high, v := math.Log10(low), math.Log10(high), math.Log10(v)
-			return top + plotHeight*(high-v)/(high-low)
-		}
-		return top + plotHeight*(high-v)/(high-low)
-	}
-	fmt.Fprintf(svg, `<text x="%d" y="%d" font-weight="bold">%s</text>`+"\n", left, top-12, p.title)
-	if p.percent { // what is often quoted
-		fmt.Fprintf(svg,
-			`<rect x="%d" y="%.1f" width="%.1f" height="%.1f" fill="#eee"/><text x="%d" y="%.1f" fill="#777" font-size="11">“20 to 50%% slower”</text>`+"\n",
-			left, y(80), plotWidth, y(50)-y(80), left+4, y(50)-4)
-	}
-	for _, tick := range p.ticks(low, high) {
-		fmt.Fprintf(svg, `<path d="M%d %.1fh%.1f" stroke="#ddd"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
-			left, y(tick), plotWidth, left-6, y(tick)+4, label(tick))
-	}
-	for i, n := range accounts {
-		fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x(i), panelHeight-below+16,
-			thousands(float64(n)))
-	}
-	fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="middle">accounts in use</text>`+"\n", left+plotWidth/2,
-		panelHeight-below+32)
-	for n, l := range p.lines {
-		l.draw(svg, x, y)
-		if last := l.values[len(l.values)-1]; p.percent && !math.IsNaN(last) {
-			fmt.Fprintf(svg, `<text x="%.1f" y="%d" text-anchor="end" fill="%s">%s</text>`+"\n", left+plotWidth,
-				panelHeight-below-8-14*(len(p.lines)-1-n), l.colour, l.name)
-		}
-	}
-}
-
-func (l line) draw(svg *strings.Builder, x func(int) float64, y func(float64) float64) {
-	path, pen := "", "M"
-	for i, v := range l.values {
-		if math.IsNaN(v) || v <= 0 {
-			pen = "M"
+		if row[columnBy] != by {
 			continue
 		}
-		path += fmt.Sprintf("%s%.1f %.1f", pen, x(i), y(v))
-		pen = "L"
-		fmt.Fprintf(svg, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`, x(i), y(v), l.colour)
+		accounts, err := picture.Number(row[columnAccounts])
+		if err != nil {
+			return nil, err
+		}
+		value, err := picture.Number(row[column])
+		if err != nil {
+			return nil, err
+		}
+		if value > 0 {
+			xys = append(xys, plotter.XY{X: accounts, Y: value})
+		}
 	}
-	if path != "" {
-		fmt.Fprintf(svg, `<path d="%s" fill="none" stroke="%s" stroke-width="2"><title>%s</title></path>`+"\n", path,
-			l.colour, l.name)
-	}
+	return xys, nil
 }
 
-// bounds are whole powers of ten, or 0 to at least 100 percent.
-func (p panel) bounds() (low, high float64) {
-	var values []float64
-	for _, l := range p.lines {
-		for _, v := range l.values {
-			if !math.IsNaN(v) && v > 0 {
-				values = append(values, v)
+// svgOf is the picture of a report, as SVG.
+func svgOf(report string) ([]byte, error) {
+	sections := sectionsOf(report)
+	if len(sections) == 0 {
+		return nil, errors.New("a report without a table of clients")
+	}
+	var panels []*plot.Plot
+	var errs []error
+	add := func(p *plot.Plot, err error) { panels, errs = append(panels, p), append(errs, err) }
+	for _, s := range sections {
+		add(s.panel("Withdrawals a second, "+s.clients, columnRate))
+	}
+	busy := sections[min(2, len(sections)-1)]
+	add(busy.panel("p99 in ms, "+busy.clients, columnP99))
+	add(shares(sections))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	rows := (len(panels) + columns - 1) / columns
+	return picture.SVG(columns*panelWidth, vg.Length(rows)*panelHeight+legendHeight, func(c draw.Canvas) {
+		legend(draw.Crop(c, vg.Centimeter, 0, c.Max.Y-c.Min.Y-legendHeight, -legendHeight/4))
+		for i, p := range panels {
+			left, top := vg.Length(i%columns)*panelWidth, legendHeight+vg.Length(i/columns)*panelHeight
+			picture.Fit(p, draw.Crop(c, left, left+panelWidth-(c.Max.X-c.Min.X),
+				c.Max.Y-c.Min.Y-top-panelHeight+gap, -top))
+		}
+	})
+}
+
+// panel shows a column of the table for all contestants. Both axes are logarithmic.
+func (s section) panel(title string, column int) (*plot.Plot, error) {
+	p := picture.New(title, "accounts in use", "")
+	var all plotter.XYs
+	for _, c := range contestants {
+		xys, err := s.curve(c.name, column)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := addCurve(p, xys, c.colour); err != nil {
+			return nil, err
+		}
+		all = append(all, xys...)
+	}
+	logarithmic(p, all)
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(oneAndThree)
+	p.Y.Min, p.Y.Max = 1, 10
+	if len(all) > 0 {
+		byValue := func(a, b plotter.XY) int { return int(math.Copysign(1, a.Y-b.Y)) }
+		p.Y.Min = math.Pow(10, math.Floor(math.Log10(slices.MinFunc(all, byValue).Y)))
+		p.Y.Max = math.Pow(10, math.Ceil(math.Log10(slices.MaxFunc(all, byValue).Y)))
+		p.Y.Max = max(p.Y.Max, 10*p.Y.Min)
+	}
+	return p, nil
+}
+
+// shares shows SERIALIZABLE in percent of the row lock, a curve for each number of clients.
+func shares(sections []section) (*plot.Plot, error) {
+	p := picture.New("SERIALIZABLE, % of the row lock's rate", "accounts in use", "")
+	var all plotter.XYs
+	most := 100.0
+	for i, s := range sections {
+		locked, err := s.curve(byRowLock, columnRate)
+		if err != nil {
+			return nil, err
+		}
+		strict, err := s.curve(bySerializable, columnRate)
+		if err != nil {
+			return nil, err
+		}
+		var xys plotter.XYs
+		for _, at := range strict {
+			if of := slices.IndexFunc(locked, func(xy plotter.XY) bool { return xy.X == at.X }); of >= 0 {
+				at.Y *= 100 / locked[of].Y
+				xys, most = append(xys, at), max(most, at.Y)
 			}
 		}
+		drawn, err := addCurve(p, xys, shades[min(i, len(shades)-1)])
+		if err != nil {
+			return nil, err
+		}
+		p.Legend.Add(s.clients, drawn...)
+		all = append(all, xys...)
 	}
-	switch {
-	case p.percent && len(values) > 0:
-		return 0, math.Ceil(max(100, slices.Max(values))/20) * 20
-	case p.percent:
-		return 0, 100
-	case len(values) == 0:
-		return 1, 10
+	logarithmic(p, all)
+	step := 20.0
+	if most > 200 {
+		step = 100
 	}
-	low = math.Pow(10, math.Floor(math.Log10(slices.Min(values))))
-	return low, max(10*low, math.Pow(10, math.Ceil(math.Log10(slices.Max(values)))))
+	p.Y.Max = math.Ceil(most/step) * step
+	var ticks plot.ConstantTicks
+	for v := 0.0; v <= p.Y.Max; v += step {
+		ticks = append(ticks, plot.Tick{Value: v, Label: thousands(v)})
+	}
+	p.Y.Tick.Marker = ticks
+	if len(all) > 0 {
+		if err := quoted(p); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
 }
 
-func (p panel) ticks(low, high float64) (ticks []float64) {
-	if p.percent {
-		step := 20.0
-		if high > 200 {
-			step = 100
-		}
-		for v := low; v <= high; v += step {
-			ticks = append(ticks, v)
-		}
-		return ticks
+// quoted marks what is often said of SERIALIZABLE.
+func quoted(p *plot.Plot) error {
+	area, err := plotter.NewPolygon(plotter.XYs{
+		{X: p.X.Min, Y: 50}, {X: p.X.Max, Y: 50}, {X: p.X.Max, Y: 80}, {X: p.X.Min, Y: 80},
+	})
+	if err != nil {
+		return err
 	}
-	for v := low; v <= high*1.001; v *= 10 {
-		ticks = append(ticks, v)
-		if v*10 <= high*1.001 {
-			ticks = append(ticks, 3*v)
+	area.Color, area.Width = color.NRGBA{A: 20}, 0
+	words, err := plotter.NewLabels(plotter.XYLabels{
+		XYs: plotter.XYs{{X: p.X.Min, Y: 50}}, Labels: []string{"“20 to 50% slower”"},
+	})
+	if err != nil {
+		return err
+	}
+	words.TextStyle[0].Font = p.Legend.TextStyle.Font
+	words.Offset = vg.Point{X: vg.Points(4), Y: vg.Points(4)}
+	p.Add(area, words)
+	return nil
+}
+
+// logarithmic makes the x axis so, from the least to the most accounts.
+func logarithmic(p *plot.Plot, all plotter.XYs) {
+	p.X.Scale = plot.LogScale{}
+	if len(all) == 0 {
+		p.X.Min, p.X.Max = 1, 10
+		return
+	}
+	slices.SortFunc(all, func(a, b plotter.XY) int { return int(a.X - b.X) })
+	p.X.Tick.Marker = picture.Places(slices.CompactFunc(slices.Clone(all),
+		func(a, b plotter.XY) bool { return a.X == b.X }))
+	p.X.Min, p.X.Max = all[0].X, all[len(all)-1].X
+	if p.X.Min == p.X.Max {
+		p.X.Min, p.X.Max = p.X.Min/2, p.X.Max*2
+	}
+}
+
+// oneAndThree marks the powers of ten, and three times each.
+func oneAndThree(least, most float64) (ticks []plot.Tick) {
+	for v := least; v <= most*1.001; v *= 10 {
+		for _, at := range []float64{v, 3 * v} {
+			if at <= most*1.001 {
+				ticks = append(ticks, plot.Tick{Value: at, Label: label(at)})
+			}
 		}
 	}
 	return ticks
@@ -206,3 +233,37 @@ func label(v float64) string {
 	}
 	return thousands(v)
 }
+
+func addCurve(p *plot.Plot, xys plotter.XYs, colour color.Color) ([]plot.Thumbnailer, error) {
+	if len(xys) == 0 {
+		return nil, nil
+	}
+	line, points, err := plotter.NewLinePoints(xys)
+	if err != nil {
+		return nil, err
+	}
+	line.Color, points.Color, points.Shape = colour, colour, draw.CircleGlyph{}
+	line.Width = vg.Points(1.5)
+	p.Add(line, points)
+	return []plot.Thumbnailer{line, points}, nil
+}
+
+// legend is one line with the names of all contestants.
+func legend(c draw.Canvas) {
+	for i, one := range contestants {
+		line := &plotter.Line{LineStyle: draw.LineStyle{Color: one.colour, Width: vg.Points(2)}}
+		names := plot.NewLegend()
+		names.Left, names.Top = true, true
+		names.Add(one.name, line)
+		at := vg.Length(i) * legendWidth
+		names.Draw(draw.Crop(c, at, at+legendWidth-(c.Max.X-c.Min.X), 0, 0))
+	}
+}
+
+// rgb is a colour as one writes it: 0xD55E00.
+func rgb(hex uint32) color.Color {
+	return color.RGBA{R: uint8(hex >> 16), G: uint8(hex >> 8), B: uint8(hex), A: 255} //nolint:gosec // its three bytes
+}
+
+// shades are those of SERIALIZABLE, the darker the more clients.
+var shades = []color.Color{rgb(0xbbbbbb), rgb(0xf0a070), rgb(0xD55E00), rgb(0x7a3000)}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -13,12 +12,12 @@ import (
 	"strings"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/plotutil"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/lastseat/lastseat/internal/picture"
 )
 
 func main() {
@@ -62,13 +61,13 @@ func picturesOf(document string) (map[string][]byte, error) {
 	var errs []error
 	add := func(name string, p *plot.Plot, err error) {
 		if err == nil {
-			pictures[name], err = svgOf(p)
+			pictures[name], err = picture.SVG(20*vg.Centimeter, 9*vg.Centimeter, func(c draw.Canvas) { picture.Fit(p, c) })
 		}
 		errs = append(errs, err)
 	}
 	var order []string
 	curves := make(map[string][][]string)
-	for _, row := range tableOf(document, growthHead) {
+	for _, row := range picture.Table(document, growthHead) {
 		if curves[row[0]] == nil {
 			order = append(order, row[0])
 		}
@@ -78,43 +77,15 @@ func picturesOf(document string) (map[string][]byte, error) {
 		p, err := curveOf(what, curves[what])
 		add(strings.ReplaceAll(what, " ", "-")+".svg", p, err)
 	}
-	if rows := tableOf(document, yearsHead); len(rows) > 0 {
+	if rows := picture.Table(document, yearsHead); len(rows) > 0 {
 		p, err := yearsOf(rows)
 		add("settled.svg", p, err)
 	}
-	if rows := tableOf(document, lanesHead); len(rows) > 0 {
+	if rows := picture.Table(document, lanesHead); len(rows) > 0 {
 		p, err := barsOf(rows)
 		add("settling.svg", p, err)
 	}
 	return pictures, errors.Join(errs...)
-}
-
-// tableOf are the cells of the first table whose heading begins so.
-func tableOf(document, head string) (rows [][]string) {
-	inside := false
-	for line := range strings.Lines(document) {
-		switch {
-		case strings.HasPrefix(line, head):
-			inside = true
-		case inside && !strings.HasPrefix(line, "|"):
-			return rows
-		case inside && !strings.HasPrefix(line, "| ---") && !strings.HasPrefix(line, "| --:"):
-			cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
-			for i := range cells {
-				cells[i] = strings.Trim(cells[i], " *")
-			}
-			rows = append(rows, cells)
-		}
-	}
-	return rows
-}
-
-func number(text string) (float64, error) {
-	n, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSpace(text), ",", ""), 64)
-	if err != nil {
-		return 0, fmt.Errorf("%q in a table is not a number", text)
-	}
-	return n, nil
 }
 
 // spread is a median with the least and the most that was measured.
@@ -126,21 +97,21 @@ type spread struct {
 func curveOf(what string, rows [][]string) (*plot.Plot, error) {
 	var s spread
 	for _, row := range rows {
-		at, err := number(row[1])
+		at, err := picture.Number(row[1])
 		if err != nil {
 			return nil, err
 		}
 		var of [3]float64
 		for i, cell := range strings.SplitN(row[3], ", ", 3) {
-			if of[i], err = number(cell); err != nil {
+			if of[i], err = picture.Number(cell); err != nil {
 				return nil, err
 			}
 		}
 		s.XYs = append(s.XYs, plotter.XY{X: at, Y: of[1]})
 		s.YErrors = append(s.YErrors, struct{ Low, High float64 }{of[1] - of[0], of[2] - of[1]})
 	}
-	p := newPlot("Settled by the lane", what, "jobs/s: least, median, most")
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, places(s.XYs)
+	p := picture.New("Settled by the lane", what, "jobs/s: least, median, most")
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, picture.Places(s.XYs)
 	line, points, err := plotter.NewLinePoints(s.XYs)
 	if err != nil {
 		return nil, err
@@ -156,15 +127,15 @@ func curveOf(what string, rows [][]string) (*plot.Plot, error) {
 }
 
 func yearsOf(rows [][]string) (*plot.Plot, error) {
-	p := newPlot("In one database that grows", "settled before, in millions", "requests/s")
+	p := picture.New("In one database that grows", "settled before, in millions", "requests/s")
 	for i, name := range []string{"enqueue_many, one connection", "lane"} {
 		var xys plotter.XYs
 		for _, row := range rows {
-			at, err := number(row[0])
+			at, err := picture.Number(row[0])
 			if err != nil {
 				return nil, err
 			}
-			rate, err := number(row[1+i])
+			rate, err := picture.Number(row[1+i])
 			if err != nil {
 				return nil, err
 			}
@@ -187,7 +158,7 @@ func barsOf(rows [][]string) (*plot.Plot, error) {
 	var rates plotter.Values
 	for _, row := range slices.Backward(rows) {
 		if row[1] == "spread" {
-			rate, err := number(row[4])
+			rate, err := picture.Number(row[4])
 			if err != nil {
 				return nil, err
 			}
@@ -200,24 +171,13 @@ func barsOf(rows [][]string) (*plot.Plot, error) {
 		return nil, err
 	}
 	bars.Horizontal, bars.Color = true, plotutil.Color(2)
-	p := newPlot("Transfers between 10,000 accounts, settled a second", "jobs/s", "")
+	p := picture.New("Transfers between 10,000 accounts, settled a second", "jobs/s", "")
 	p.NominalY(names...)
 	p.Y.Tick.Label.Font.Size = vg.Points(8.5)
 	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
 	p.Add(bars)
 	p.Y.Min, p.X.Min, p.X.Max = -0.5, 0, 1.05*slices.Max(rates)
 	return p, nil
-}
-
-func newPlot(title, x, y string) *plot.Plot {
-	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
-	p := plot.New()
-	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
-	p.Y.Min = 0
-	p.Legend.Left = true
-	p.Title.Padding = vg.Points(8)
-	p.Add(plotter.NewGrid())
-	return p
 }
 
 // wholeTicks are the default ones, with whole numbers.
@@ -229,23 +189,4 @@ func wholeTicks(least, most float64) []plot.Tick {
 		}
 	}
 	return ticks
-}
-
-// places marks the x axis where something was measured.
-func places(xys plotter.XYs) plot.ConstantTicks {
-	var ticks plot.ConstantTicks
-	for _, xy := range xys {
-		ticks = append(ticks, plot.Tick{Value: xy.X, Label: strconv.FormatFloat(xy.X, 'f', -1, 64)})
-	}
-	return ticks
-}
-
-func svgOf(p *plot.Plot) ([]byte, error) {
-	canvas := vgsvg.New(20*vg.Centimeter, 9*vg.Centimeter)
-	// With room for a reader's font that is wider than the one that the places were computed with.
-	p.Draw(draw.Crop(draw.New(canvas), vg.Centimeter, -vg.Centimeter, 0, 0))
-	var out bytes.Buffer
-	_, err := canvas.WriteTo(&out)
-	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans"),
-		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif")), err
 }
