@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -35,65 +36,61 @@ func TestFiftyAskAtOnce(t *testing.T) {
 	t.Parallel()
 	const callers = 50
 	for name, level := range levels {
-		for kind, args := range map[string]func(round int) outbox.Args{
-			"transfer": func(int) outbox.Args { return jobs.Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"} },
-			"authorize": func(round int) outbox.Args { // each caller reckons the time anew
-				return jobs.Authorize{Payment: fmt.Sprint("p", round), From: "ada", To: "shop", Amount: 100, Currency: "EUR",
-					ExpiresAt: time.Now().Add(15 * time.Minute)}
-			},
-		} {
-			t.Run(kind+" "+name, func(t *testing.T) {
-				t.Parallel()
-				rounds := testdb.Soak(3, 40)
-				a := newArena(t, 1, outbox.Settings{Isolation: level})
-				effects := 0
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rounds := testdb.Soak(3, 40)
+			// Both kinds in one arena: what costs most is fifty sessions.
+			a := newArenaFor(t, callers, 1, outbox.Settings{Isolation: level})
+			for kind, args := range map[string]func(round int) outbox.Args{
+				"transfer": func(int) outbox.Args { return jobs.Transfer{From: "ada", To: "shop", Amount: 100, Currency: "EUR"} },
+				"authorize": func(round int) outbox.Args { // each caller reckons the time anew
+					return jobs.Authorize{Payment: fmt.Sprint("p", round), From: "ada", To: "shop", Amount: 100, Currency: "EUR",
+						ExpiresAt: time.Now().Add(15 * time.Minute)}
+				},
+			} {
 				for round := range rounds {
-					key := fmt.Sprint("k", round)
-					var mu sync.Mutex
-					answers := make(map[outbox.Receipt]int)
-					ask := func() {
-						var receipt outbox.Receipt
-						err := a.askedBy(level, func(tx pgx.Tx) (err error) {
-							receipt, err = outbox.Enqueue(t.Context(), tx, key, args(round))
-							return err
-						})
-						if err != nil {
-							t.Error(err)
-						}
-						receipt.Status = "" // pending, or meanwhile applied
-						mu.Lock()
-						answers[receipt]++
-						mu.Unlock()
-					}
-					runners := make([]func(), callers)
-					for i := range runners {
-						runners[i] = ask
-					}
-					atOnce(runners...)
-					first := outbox.Receipt{Key: key, Kind: args(round).Kind()}
-					same := first
-					same.Duplicate = true
-					if len(answers) != 2 || answers[first] != 1 || answers[same] != callers-1 {
-						t.Errorf("%+v, want one answer to the first and %d to its duplicates", answers, callers-1)
-					}
-					if code := a.codes(key)[0]; code != jobs.CodeTransferred && code != jobs.CodeAuthorized {
-						t.Errorf("%s: %s", key, code)
-					}
-					effects++
+					a.askedOnce(callers, level, fmt.Sprint(kind, round), func() outbox.Args { return args(round) })
 				}
-				if kind == "transfer" {
-					a.ends(100 * int64(effects))
-					return
+			}
+			for round := range rounds {
+				a.ask(fmt.Sprint("void", round), jobs.Void{Payment: fmt.Sprint("p", round)})
+				if code := a.codes(fmt.Sprint("void", round))[0]; code != jobs.CodeVoided {
+					t.Error(code)
 				}
-				for round := range rounds {
-					a.ask(fmt.Sprint("void", round), jobs.Void{Payment: fmt.Sprint("p", round)})
-					if code := a.codes(fmt.Sprint("void", round))[0]; code != jobs.CodeVoided {
-						t.Error(code)
-					}
-				}
-				a.ends(0)
-			})
+			}
+			a.ends(100 * int64(rounds)) // the transfers
+		})
+	}
+}
+
+// askedOnce has so many ask for one key at once: one is the first, and the others are told of their duplicate.
+func (a *arena) askedOnce(callers int, level pgx.TxIsoLevel, key string, args func() outbox.Args) {
+	a.Helper()
+	var mu sync.Mutex
+	answers := make(map[outbox.Receipt]int)
+	ask := func() {
+		var receipt outbox.Receipt
+		err := a.askedBy(level, func(tx pgx.Tx) (err error) {
+			receipt, err = outbox.Enqueue(a.Context(), tx, key, args())
+			return err
+		})
+		if err != nil {
+			a.Error(err)
 		}
+		receipt.Status = "" // pending, or meanwhile applied
+		mu.Lock()
+		answers[receipt]++
+		mu.Unlock()
+	}
+	atOnce(slices.Repeat([]func(){ask}, callers)...)
+	first := outbox.Receipt{Key: key, Kind: args().Kind()}
+	same := first
+	same.Duplicate = true
+	if len(answers) != 2 || answers[first] != 1 || answers[same] != callers-1 {
+		a.Errorf("%+v, want one answer to the first and %d to its duplicates", answers, callers-1)
+	}
+	if code := a.codes(key)[0]; code != jobs.CodeTransferred && code != jobs.CodeAuthorized {
+		a.Errorf("%s: %s", key, code)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -32,15 +33,25 @@ type arena struct {
 // anchor is reserved on the account "ada" all the time: releasing a reserve twice would take it from here.
 const anchor = 7
 
+// connections are those of who asks in an arena. Each is a session that has to read the catalog and every function
+// first, which costs more than all that it asks for; and cold ones that begin at once are not at once when they ask.
+var connections = testdb.Soak(16, 60)
+
 // newArena opens bank and shop (EUR, unlimited) and ada, with a million.
 func newArena(t *testing.T, workers int, settings outbox.Settings) *arena {
+	t.Helper()
+	return newArenaFor(t, connections, workers, settings)
+}
+
+// newArenaFor is newArena for so many that ask at once.
+func newArenaFor(t *testing.T, connections, workers int, settings outbox.Settings) *arena {
 	t.Helper()
 	at, err := url.Parse(testdb.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	query := at.Query()
-	query.Set("pool_max_conns", "60")
+	query.Set("pool_max_conns", strconv.Itoa(connections))
 	at.RawQuery = query.Encode()
 	a := &arena{T: t, pool: testdb.Pool(t, at.String())}
 	kinds := &outbox.Kinds{}
