@@ -2,4 +2,4 @@
 
 package chaos
 
-func init() { buildFlags = []string{"-race"} }
+func init() { buildFlags = append(buildFlags, "-race") }
