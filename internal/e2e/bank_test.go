@@ -76,7 +76,7 @@ func readCSV(t *testing.T, name string) [][]string {
 func generatedBank(t *testing.T) *bank {
 	t.Helper()
 	const accounts = 24
-	lines := testdb.Soak(1500, 9000)
+	lines := testdb.Soak(900, 9000)
 	random := rand.New(rand.NewPCG(1993, 2))
 	dir := t.TempDir()
 	b := &bank{
