@@ -88,7 +88,8 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		return err
 	})
 	flags.DurationVar(&o.pace, "pace", 5*time.Second, "how long clients wait, or ask at a part of the full rate")
-	flags.BoolVar(&o.quick, "quick", false, "less of everything and the main contestants only: under two minutes")
+	flags.BoolVar(&o.quick, "quick", false, "less of everything and the main contestants only, those by hand and River "+
+		"with the numbers of workers that are best as a rule: under two minutes")
 	flags.BoolVar(&o.short, "short", false, "few jobs: to see that it works, not how fast")
 	flags.BoolVar(&o.curves, "curves", false, "measure how the lane's rate changes with what waits, accounts, batch and "+
 		"items, and nothing else")
@@ -104,7 +105,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		o.jobs, o.slowJobs, o.accounts, o.asks, o.backlog, o.warm = 200, 200, 100, 100, 1_000, 0
 		o.pace, o.quick, o.allAskings = 100*time.Millisecond, true, true
 	} else if o.quick {
-		o.jobs, o.slowJobs, o.asks, o.warm, o.pace = 20_000, 2_000, 4_000, 0, 2*time.Second
+		o.jobs, o.slowJobs, o.asks, o.warm, o.pace = 20_000, 1_000, 3_000, 0, time.Second
 	}
 	if o.jobs < 1 || o.slowJobs < 1 || o.accounts < nights || o.rounds < 1 || o.batch < 0 || o.asks < 100 ||
 		o.backlog < 1 || o.settled < 0 || flags.NArg() > 0 {

@@ -56,7 +56,11 @@ func contestants(o options) []contestant {
 		{"lane", spread, o.jobs, noBaseline, ours, lane, verifySettled},
 		{"set-based SQL, one connection", spread, o.jobs, setBasedBaseline, noTriggers, setBased, verifySettled},
 	}
-	for _, workers := range []int{100, 500, 1000} {
+	noops, singles, batchers := []int{100, 500, 1000}, []int{10, 30}, []int{200, 500}
+	if o.quick { // those that are the best, as a rule
+		noops, singles, batchers = noops[1:], singles[1:], batchers[1:]
+	}
+	for _, workers := range noops {
 		all = append(all, contestant{fmt.Sprintf("River no-op, %d workers", workers), spread, o.jobs, noopBaseline,
 			plainRiver, noop(workers).work, verifyOnlyCompleted})
 	}
@@ -65,11 +69,11 @@ func contestants(o options) []contestant {
 			all = append(all, p.contestant(o))
 		}
 	}
-	for _, workers := range []int{10, 30} {
+	for _, workers := range singles {
 		all = append(all, contestant{fmt.Sprintf("by hand, one by one, %d workers", workers), spread, some,
 			oneByOneBaseline, noTriggers, oneByOne(workers, pgx.ReadCommitted).work, verifySettled})
 	}
-	for _, workers := range []int{200, 500} {
+	for _, workers := range batchers {
 		all = append(all, contestant{fmt.Sprintf("by hand, batches of 100, %d workers", workers), spread, o.jobs,
 			batchBaseline, noTriggers, inBatches(workers).work, verifySettled})
 	}

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,12 +33,14 @@ type server struct {
 	prefix    string // of the names of this run's databases
 	copies    int
 	templates map[filling]string
-	peersDir  string // where npm has put the queues in JavaScript, if they are measured
+	migrated  map[ground]string // what they are copied from: the tables, empty
+	peersDir  string            // where npm has put the queues in JavaScript, if they are measured
 }
 
 func openServer(ctx context.Context, databaseURL string) (*server, error) {
 	s := &server{
 		url: databaseURL, prefix: "lastseat_bench_" + strings.ToLower(rand.Text()[:8]), templates: make(map[filling]string),
+		migrated: make(map[ground]string),
 	}
 	if s.url == "" {
 		var err error
@@ -64,7 +68,7 @@ func (s *server) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	var errs []error
-	for _, name := range s.templates {
+	for _, name := range slices.AppendSeq(slices.Collect(maps.Values(s.templates)), maps.Values(s.migrated)) {
 		errs = append(errs, s.drop(ctx, name))
 	}
 	if s.admin != nil {
@@ -125,22 +129,43 @@ func (s *server) template(ctx context.Context, f filling) (string, error) {
 		return name, nil
 	}
 	name := fmt.Sprintf("%s_%s%s_%d_%d_%d", s.prefix, f.ground, f.workload, f.jobs, f.accounts, f.items)
-	if err := s.create(ctx, name, "template0"); err != nil {
-		return "", err
+	peer, is := strings.CutPrefix(string(f.ground), string(onPeer("")))
+	from := "template0"
+	if !is {
+		var err error
+		if from, err = s.tables(ctx, f.ground); err != nil {
+			return "", err
+		}
 	}
 	s.templates[f] = name // to be dropped, whatever comes
-	if peer, is := strings.CutPrefix(string(f.ground), string(onPeer(""))); is {
+	if err := s.create(ctx, name, from); err != nil {
+		return "", err
+	}
+	if is {
 		_, err := runPeer(ctx, s.peersDir, peer, withDatabase(s.url, name), "fill", f.jobs)
 		return name, err
-	}
-	if err := migrate(ctx, withDatabase(s.url, name), f.ground); err != nil {
-		return "", err
 	}
 	conn, err := pgx.Connect(ctx, withDatabase(s.url, name))
 	if err != nil {
 		return "", err
 	}
 	return name, errors.Join(f.fill(ctx, conn), conn.Close(ctx))
+}
+
+// tables is a database that has them, and nothing in them: to migrate takes seconds, and to copy that does not.
+func (s *server) tables(ctx context.Context, on ground) (string, error) {
+	if on != plainRiver {
+		on = ours // which all others have, too
+	}
+	if name, made := s.migrated[on]; made {
+		return name, nil
+	}
+	name := fmt.Sprintf("%s_tables_%s", s.prefix, on)
+	s.migrated[on] = name // to be dropped, whatever comes
+	if err := s.create(ctx, name, "template0"); err != nil {
+		return "", err
+	}
+	return name, migrate(ctx, withDatabase(s.url, name), on)
 }
 
 // migrate makes the tables.
