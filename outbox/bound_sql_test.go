@@ -32,6 +32,9 @@ func looker(t *testing.T) (*lane, *pgxpool.Pool) {
 	if err := l.prepareSession(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if held, err := l.take(t.Context()); err != nil || !held {
+		t.Fatalf("lane taken: %t, %v", held, err)
+	}
 	return l, pool
 }
 

@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +86,7 @@ const (
 		                     AND (j.args ->> 'key' !~ '[^!-~]' OR lastseat.name_fault(j.args ->> 'key') IS NULL),
 		                     false)) AS k(usable)
 		WHERE NOT EXISTS (SELECT FROM lastseat.river_queue q WHERE q.name = @queue AND q.paused_at IS NOT NULL)
+		  AND ` + oursSQL + `
 		LIMIT @limit
 	)
 	SELECT c.row::text, c.id, c.kind, c.args, c.attempt, c.max_attempts,
@@ -105,23 +105,45 @@ const (
 	ORDER BY c.priority, c.scheduled_at, c.id`
 )
 
+// claimError is an error of a claim.
+type claimError struct{ err error }
+
+func (e *claimError) Error() string { return "claim: " + e.err.Error() }
+func (e *claimError) Unwrap() error { return e.err }
+
 // mostBytes is how much of arguments a batch takes into memory. What comes after that is left to the next batch.
 const mostBytes = 16 << 20
 
 // claim locks up to limit jobs of the lane, in order. Jobs that another session has locked are left out.
 func (b *batch) claim(ctx context.Context, limit int) error {
+	claim := &pgx.Batch{}
+	b.queueClaim(claim, limit)
+	return b.tx.SendBatch(ctx, claim).Close()
+}
+
+// queueClaim is claim as a part of a round trip.
+func (b *batch) queueClaim(write *pgx.Batch, limit int) {
 	order := claimOrderSQL
 	if faultpoint.Sabotaged(faultpoint.Unordered) {
 		order = strings.NewReplacer("c.priority, ", "c.id % 3, ", "ORDER BY j.", "ORDER BY j.id % 3, j.").Replace(order)
 	}
 	sql := claimSQL + b.filterSQL() + order
+	if faultpoint.Sabotaged(faultpoint.NoLane) {
+		sql = strings.Replace(sql, oursSQL, "true", 1)
+	}
 	if b.settings.Tracer != nil {
 		sql = traced.Replace(sql)
 	}
-	rows, err := b.tx.Query(ctx, sql, b.bound.args(b.args(limit)))
-	if err != nil {
-		return fmt.Errorf("claim: %w", err)
-	}
+	write.Queue(sql, b.bound.args(b.args(limit))).Query(func(rows pgx.Rows) error {
+		if err := b.read(rows); err != nil {
+			return &claimError{err}
+		}
+		return nil
+	})
+}
+
+// read takes in what was claimed.
+func (b *batch) read(rows pgx.Rows) (err error) {
 	bytes, kept := 0, 0
 	b.jobs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (*claimed, error) {
 		c := &claimed{}
@@ -143,7 +165,7 @@ func (b *batch) claim(ctx context.Context, limit int) error {
 		return c, err
 	})
 	if err != nil {
-		return fmt.Errorf("claim: %w", err)
+		return err
 	}
 	if kept < len(b.jobs) {
 		b.shorten(kept)

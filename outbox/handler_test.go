@@ -331,17 +331,23 @@ func TestHandlersBesideASettler(t *testing.T) {
 // claims counts the rows that the lanes of a pool have claimed.
 type claims struct{ rows atomic.Int64 }
 
-type claimKey struct{}
-
-func (*claims) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	return context.WithValue(ctx, claimKey{}, strings.Contains(data.SQL, "WITH claimed"))
+func (*claims) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
 }
 
-func (c *claims) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
-	if claim, _ := ctx.Value(claimKey{}).(bool); claim {
+func (*claims) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (*claims) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (c *claims) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if strings.Contains(data.SQL, "WITH claimed") {
 		c.rows.Add(data.CommandTag.RowsAffected())
 	}
 }
+
+func (*claims) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
 // A transaction has 60 savepoints of handlers at most, and the lane learns to claim no more jobs than that.
 func TestTransactionsHaveFewSavepoints(t *testing.T) {

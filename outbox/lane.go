@@ -39,7 +39,6 @@ type lane struct {
 
 	name      string // of this lane of this process: no other has it
 	sessions  int    // how many it has had
-	holder    string // its name and session, as the lane's row has it while the lane is its own
 	preferred bool   // the session has the lane's advisory lock
 	admitted  bool   // the database has let it take the lane, or stand by
 	stalls    int    // in a row

@@ -31,20 +31,20 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 	if err := l.chain.read(ctx, l.conn); err != nil {
 		return false, false, err
 	}
-	tx, err := l.begin(ctx, strict)
-	if err != nil {
+	b := l.newBatch()
+	faultpoint.Reached(faultpoint.BeforeClaim)
+	b.tx, err = l.begin(ctx, strict, func(opening *pgx.Batch) { b.queueClaim(opening, b.asked) })
+	switch {
+	case errors.As(err, new(*claimError)), err != nil && l.lost(): // the claim may have broken the connection
+		return false, false, &batchError{claiming: b.asked, err: err}
+	case err != nil:
 		return false, false, err
 	}
 	defer func() {
 		if l.conn != nil {
-			_ = tx.Rollback(context.WithoutCancel(ctx))
+			_ = b.tx.Rollback(context.WithoutCancel(ctx))
 		}
 	}()
-	b := l.newBatch(tx)
-	faultpoint.Reached(faultpoint.BeforeClaim)
-	if err := b.claim(ctx, b.asked); err != nil {
-		return false, false, &batchError{claiming: b.asked, err: err}
-	}
 	if len(b.jobs) == 0 {
 		l.waiting.over(b) // those that waited are cancelled, deleted, or lost with a server that another one has replaced
 		return false, false, nil
@@ -63,10 +63,10 @@ func (l *lane) settleAt(ctx context.Context, strict bool) (settled, again bool, 
 	return settled, false, err
 }
 
-func (l *lane) newBatch(tx pgx.Tx) *batch {
+func (l *lane) newBatch() *batch {
 	limit := l.caution.most(l.pace.next(l.settings.Batch, l.suspicion.among))
 	return &batch{
-		share: l.share, bound: &l.bound, tx: tx, began: time.Now(), bell: &l.bell,
+		share: l.share, bound: &l.bound, began: time.Now(), bell: &l.bell,
 		write: &pgx.Batch{}, history: &history.Log{},
 		limit: limit, bars: l.waiting.bars, asked: l.waiting.limit(limit),
 	}

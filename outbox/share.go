@@ -12,7 +12,8 @@ import (
 type share struct {
 	settings Settings
 	kinds    *Kinds
-	number   int // of the lane, from 0
+	number   int    // of the lane, from 0
+	holder   string // the session's name, as the lane's row has it while the lane is this session's
 	chain    *chain
 	leftOut  []int64       // jobs that can't be settled, nor charged, nor discarded
 	pool     *pgxpool.Pool // for patrols
@@ -55,12 +56,13 @@ func (s *share) args(limit int) pgx.NamedArgs {
 	kinds := s.kinds.names()
 	args := pgx.NamedArgs{"queue": s.settings.Queue, "limit": limit, "kinds": kinds, "left_out": s.leftOut}
 	args["orders"] = s.kinds.orders()
+	args["lanes"], args["lane"], args["holder"] = s.settings.Lanes, s.number, s.holder
 	if s.settings.Lanes > 1 {
 		orderBy := make([]string, len(kinds))
 		for i, name := range kinds {
 			orderBy[i] = s.kinds.byName[name].kind.OrderBy
 		}
-		args["order_by"], args["lanes"], args["lane"] = orderBy, s.settings.Lanes, s.number
+		args["order_by"] = orderBy
 	}
 	return args
 }

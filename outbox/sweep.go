@@ -147,6 +147,7 @@ const (
 		  AND j.id NOT IN (SELECT unnest(@waiting::bigint[]))`
 	reachedOrderSQL = `
 			ORDER BY j.scheduled_at, j.id LIMIT 1 FOR UPDATE SKIP LOCKED) j
+		WHERE ` + oursSQL + `
 		LIMIT 1
 	), now())`
 )
@@ -156,11 +157,6 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 	if err := l.chain.read(ctx, l.conn); err != nil {
 		return false, err
 	}
-	tx, err := l.begin(ctx, s.sweeper.strict)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	sweep := Sweep{Limit: s.limit(), Lane: l.number, Lanes: l.settings.Lanes, Write: &pgx.Batch{},
 		History: &history.Log{}}
 	sql, args := reachedSQL+l.filterSQL(), l.bound.args(l.args(1))
@@ -168,9 +164,18 @@ func (l *lane) sweepOnce(ctx context.Context, s *sweeping) (more bool, err error
 		sql += reachedBesidesSQL
 		args["waiting"] = l.waiting.ids()
 	}
-	if err := tx.QueryRow(ctx, sql+reachedOrderSQL, args).Scan(nil, &sweep.Now, &sweep.Until); err != nil {
-		return false, fmt.Errorf("look up how far the lane is: %w", err)
+	tx, err := l.begin(ctx, s.sweeper.strict, func(opening *pgx.Batch) {
+		opening.Queue(sql+reachedOrderSQL, args).QueryRow(func(row pgx.Row) error {
+			if err := row.Scan(nil, &sweep.Now, &sweep.Until); err != nil {
+				return fmt.Errorf("look up how far the lane is: %w", err)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return false, err
 	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	if faultpoint.Sabotaged(faultpoint.SweepByClock) {
 		sweep.Until = sweep.Now
 	}

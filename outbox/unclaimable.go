@@ -12,7 +12,7 @@ import (
 // chargeUnclaimable finds the job whose row fails the claim of n jobs, and charges it with a failed attempt. It does so
 // in one transaction: the claim of so many jobs works, the claim of one more doesn't, and nothing comes in between.
 func (l *lane) chargeUnclaimable(ctx context.Context, n int, cause error) error {
-	tx, err := l.begin(ctx, l.strict)
+	tx, err := l.begin(ctx, l.strict, nil)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ type Point string
 
 // The points, in the order in which a batch reaches them.
 const (
-	BeforeClaim  Point = "before-claim"  // the lane's transaction has begun
+	BeforeClaim  Point = "before-claim"  // the lane is about to begin a transaction
 	AfterClaim   Point = "after-claim"   // jobs are locked
 	AfterApply   Point = "after-apply"   // the settlers have decided; nothing is sent yet
 	BeforeCommit Point = "before-commit" // all is written
