@@ -20,6 +20,8 @@ type ledger struct {
 	pending   map[string]bool // keys that a reversal names, and whose request is not settled
 	transfers []*transfer     // of the batch
 	entries   []entry         // of the batch
+	expected  int             // transfers, at most, where they are numbered before they are made; 0: not known
+	numbers   []int64         // for transfers, in order
 	blocked   blocked
 }
 
@@ -84,6 +86,16 @@ func (a *account) available() int64 {
 		return math.MaxInt64
 	}
 	return addClipped(addClipped(a.balance, -a.held), *a.overdraft)
+}
+
+// holdsSome tells whether an account of the batch has money reserved.
+func (l *ledger) holdsSome() bool {
+	for _, a := range l.accounts {
+		if a != nil && a.held > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // refuseTransfer says why amount can't be moved between two accounts, or nil if it can.

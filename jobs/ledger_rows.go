@@ -23,20 +23,24 @@ const (
 	lockedAccountsSQL = `SELECT id FROM lastseat.accounts WHERE id = ANY ($1::text[])`
 )
 
-// loadAccounts locks and reads all accounts that the batch needs.
+// loadAccounts locks and reads the accounts that the batch needs and has not read. The same round trip draws the numbers
+// of its transfers.
 func (l *ledger) loadAccounts(ctx context.Context, tx pgx.Tx) error {
-	if len(l.accounts) == 0 {
+	ids := unread(l.accounts)
+	if len(ids) == 0 {
 		return nil
 	}
 	a := &account{}
 	columns := []any{
 		&a.id, &a.row, &a.currency, &a.balance, &a.held, &a.overdraft, &a.version, &a.entries, &a.updatedAt,
 	}
-	ids := slices.Sorted(maps.Keys(l.accounts))
-	err := read(ctx, tx, "lock accounts", loadAccountsSQL, []any{ids}, columns, func() {
+	batch := &pgx.Batch{}
+	queueRead(batch, "lock accounts", loadAccountsSQL, []any{ids}, columns, func() {
 		loaded := *a
 		l.accounts[a.id] = &loaded
 	})
+	l.queueNumbers(batch, l.expected-len(l.numbers))
+	err := tx.SendBatch(ctx, batch).Close()
 	missing := unread(l.accounts)
 	if err != nil || len(missing) == 0 {
 		return err
@@ -99,17 +103,26 @@ const numberTransfersSQL = `SELECT nextval('lastseat.transfers_id_seq') FROM gen
 
 // number gives every new transfer its id.
 func (l *ledger) number(ctx context.Context, tx pgx.Tx) error {
-	if len(l.transfers) == 0 {
-		return nil
-	}
-	ids, err := readColumn[int64](ctx, tx, "number transfers", numberTransfersSQL, len(l.transfers))
-	if err != nil {
+	batch := &pgx.Batch{}
+	l.queueNumbers(batch, len(l.transfers)-len(l.numbers))
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
 	for i, t := range l.transfers {
-		t.id = ids[i]
+		t.id = l.numbers[i]
 	}
 	return nil
+}
+
+// queueNumbers draws n more numbers for transfers.
+func (l *ledger) queueNumbers(batch *pgx.Batch, n int) {
+	if n <= 0 {
+		return
+	}
+	var id int64
+	queueRead(batch, "number transfers", numberTransfersSQL, []any{n}, []any{&id}, func() {
+		l.numbers = append(l.numbers, id)
+	})
 }
 
 // write queues everything that has changed.

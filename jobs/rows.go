@@ -25,17 +25,23 @@ func column[R, V any](rows []R, value func(R) V) []V {
 // read runs a query and calls row for each of its rows, when the row's columns are in targets. An error begins with
 // doing.
 func read(ctx context.Context, tx pgx.Tx, doing, sql string, args, targets []any, row func()) error {
-	rows, err := tx.Query(ctx, sql, args...)
-	if err == nil {
-		_, err = pgx.ForEachRow(rows, targets, func() error {
+	batch := &pgx.Batch{}
+	queueRead(batch, doing, sql, args, targets, row)
+	return tx.SendBatch(ctx, batch).Close()
+}
+
+// queueRead is read as a part of a round trip.
+func queueRead(batch *pgx.Batch, doing, sql string, args, targets []any, row func()) {
+	batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, targets, func() error {
 			row()
 			return nil
 		})
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	return nil
+		if err != nil {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		return nil
+	})
 }
 
 // readColumn runs a query that has one column. An error begins with doing.

@@ -68,6 +68,7 @@ func (settler) Settle(ctx context.Context, tx pgx.Tx, batch outbox.Batch) ([]out
 	s.places.lanes = batch.Lanes
 	operations, results := decode(batch.Jobs)
 	waiting := s.need(operations, batch.Waiting)
+	s.requests = len(operations)
 	// What runs out while the batch lasts ends in it, because a request of the batch may need what that frees before the
 	// next sweep.
 	due := outbox.Sweep{Until: lastOf(batch.Jobs), Lane: batch.Lane, Lanes: batch.Lanes, Limit: math.MaxInt32}

@@ -18,6 +18,7 @@ type state struct {
 	places   places
 	blocked  blocked
 	sweeping bool // there are no requests
+	requests int
 	now      time.Time
 }
 
@@ -47,7 +48,16 @@ func newState(now time.Time) *state {
 // No statement waits for a row that another session has locked (SKIP LOCKED; see [blocked]), and all that is changed
 // later was locked here. So lanes, sweeps and other sessions can't wait for each other in a circle, whatever the order.
 // One lock is waited for: that of a row of customer_counts that another lane is just making.
+//
+// Accounts come first where requests name nothing else. What runs out matters to such a batch only if it frees money of
+// one of them.
 func (s *state) load(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+	if !s.sweeping && !s.places.isTouched() && s.money.namesOnlyAccounts() {
+		s.money.ledger.expected = s.requests
+		if err := s.money.ledger.loadAccounts(ctx, tx); err != nil || !s.money.ledger.holdsSome() {
+			return err
+		}
+	}
 	if err := s.loadDue(ctx, tx, due); err != nil {
 		return err
 	}
