@@ -117,12 +117,11 @@ const expiredPaymentsSQL = `
 	ORDER BY expires_at, id LIMIT @limit`
 
 // needExpired needs the authorizations of the lane that have run out. It locks none.
-func (m *money) needExpired(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
-	ids, err := readColumn[string](ctx, tx, "look for expired authorizations", expiredPaymentsSQL, dueArgs(due))
-	for _, id := range ids {
+func (m *money) needExpired(look *pgx.Batch, due outbox.Sweep) {
+	var id string
+	queueRead(look, "look for expired authorizations", expiredPaymentsSQL, []any{dueArgs(due)}, []any{&id}, func() {
 		m.needPayment(id)
-	}
-	return err
+	})
 }
 
 // dueArgs are the arguments of a statement that looks for what has run out.

@@ -90,12 +90,11 @@ const dueReservationsSQL = `
 	ORDER BY expires_at, id LIMIT @limit`
 
 // needDue needs the reservations of the lane that have run out. It locks none.
-func (p *places) needDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
-	ids, err := readColumn[string](ctx, tx, "look for expired reservations", dueReservationsSQL, dueArgs(due))
-	for _, id := range ids {
+func (p *places) needDue(look *pgx.Batch, due outbox.Sweep) {
+	var id string
+	queueRead(look, "look for expired reservations", dueReservationsSQL, []any{dueArgs(due)}, []any{&id}, func() {
 		p.needReservation(id)
-	}
-	return err
+	})
 }
 
 func (p *places) watchLive(r *reservation) {

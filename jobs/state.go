@@ -73,20 +73,17 @@ func (s *state) load(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
 // loadDue looks for what has run out, of money and of places if the batch has to do with them, and of both in a sweep.
 // A sweep also looks for resources whose waiting line has to be looked at.
 func (s *state) loadDue(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+	look := &pgx.Batch{}
 	if s.sweeping || s.money.isTouched() {
-		if err := s.money.needExpired(ctx, tx, due); err != nil {
-			return err
-		}
+		s.money.needExpired(look, due)
 	}
 	if s.sweeping || s.places.isTouched() {
-		if err := s.places.needDue(ctx, tx, due); err != nil {
-			return err
-		}
+		s.places.needDue(look, due)
 	}
 	if s.sweeping {
-		return s.places.needMarked(ctx, tx, due)
+		s.places.needMarked(look, due)
 	}
-	return nil
+	return tx.SendBatch(ctx, look).Close()
 }
 
 // advance takes the state on in time: what has run out by then is given back, the oldest first.

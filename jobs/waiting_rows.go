@@ -25,15 +25,14 @@ const (
 const markedResourcesSQL = `SELECT id FROM lastseat.resources WHERE grown ORDER BY id LIMIT $1`
 
 // needMarked needs the resources whose line has to be looked at. They belong to no lane: the first one looks at all.
-func (p *places) needMarked(ctx context.Context, tx pgx.Tx, due outbox.Sweep) error {
+func (p *places) needMarked(look *pgx.Batch, due outbox.Sweep) {
 	if due.Lane > 0 {
-		return nil
+		return
 	}
-	ids, err := readColumn[string](ctx, tx, "look for resources that have grown", markedResourcesSQL, due.Limit)
-	for _, id := range ids {
+	var id string
+	queueRead(look, "look for resources that have grown", markedResourcesSQL, []any{due.Limit}, []any{&id}, func() {
 		p.needResource(id)
-	}
-	return err
+	})
 }
 
 // loadLines reads who waits for what may become free by a time, and all that they wait for. A reservation that is

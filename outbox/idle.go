@@ -104,6 +104,23 @@ func (l *lane) nap(ctx, stop context.Context) error {
 	}
 }
 
+// listenFor is how long a lane that holds the doorbell listens before it looks whether a job is due that nobody rings
+// for.
+const listenFor = 5 * time.Millisecond
+
+// listen waits a moment for a notification, where requests come one by one: the next one need not wait for a look.
+func (l *lane) listen(ctx, stop context.Context) (rung bool, err error) {
+	wait, cancel := context.WithTimeout(stop, listenFor)
+	defer cancel()
+	if err := l.awaitRing(wait); err != nil {
+		if wait.Err() == nil {
+			return false, fmt.Errorf("wait for jobs: %w", err)
+		}
+		return false, ctx.Err()
+	}
+	return true, nil
+}
+
 // awaitRing waits for a notification of a job in this lane's queue, unless one has come since the lane looked.
 func (l *lane) awaitRing(ctx context.Context) error {
 	for !l.rung.Swap(false) {

@@ -150,6 +150,9 @@ func (l *lane) turn(ctx, stop context.Context, drain bool) (drained bool, err er
 		if err := l.others(ctx, drain, false); err != nil || !l.doorbell || !l.few {
 			return false, errors.Join(err, l.leaveDoorbell(ctx))
 		}
+		if rung, err := l.listen(ctx, stop); err != nil || rung {
+			return false, err
+		}
 	default:
 		l.sayWho(ctx)
 		if err := l.others(ctx, drain, true); err != nil {
