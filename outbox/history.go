@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,12 +54,21 @@ func (c *chain) read(ctx context.Context, db interface {
 	return nil
 }
 
+// addLinksSQL adds n links.
+//
 // ON CONFLICT: another session has added to the chain since its end was read. The transaction runs again, after reading
 // it anew.
-const addLinkSQL = `
+func addLinksSQL(n int) string {
+	values := make([]string, n)
+	for i := range values {
+		at := 7 * i
+		values[i] = fmt.Sprintf("($%d, $%d, $%d, $%d, $%d, $%d, $%d)", at+1, at+2, at+3, at+4, at+5, at+6, at+7)
+	}
+	return `
 	INSERT INTO lastseat.history (chain, number, at, relation, keys, digests, hash)
-	VALUES (@chain, @number, @at, @relation, @keys, @digests, @hash)
+	VALUES ` + strings.Join(values, ", ") + `
 	ON CONFLICT (chain, number) DO NOTHING`
+}
 
 // write adds what the log has to the chain. It is the last thing that a transaction does.
 func (c *chain) write(ctx context.Context, tx pgx.Tx, log *history.Log, at time.Time) error {
@@ -83,17 +93,16 @@ func (c *chain) queue(write *pgx.Batch, log *history.Log, at time.Time) {
 	}
 	c.forget() // unless it is committed
 	links, hashes, end := log.Take(c.name, at, c.next)
+	args := make([]any, 0, 7*len(links))
 	for i, link := range links {
-		write.Queue(addLinkSQL, pgx.NamedArgs{
-			"chain": link.Chain, "number": link.Number, "at": link.At, "relation": link.Relation,
-			"keys": link.Keys, "digests": link.Digests, "hash": hashes[i],
-		}).Exec(func(tag pgconn.CommandTag) error {
-			if tag.RowsAffected() != 1 {
-				return errRaced
-			}
-			return nil
-		})
+		args = append(args, link.Chain, link.Number, link.At, link.Relation, link.Keys, link.Digests, hashes[i])
 	}
+	write.Queue(addLinksSQL(len(links)), args...).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() != int64(len(links)) {
+			return errRaced
+		}
+		return nil
+	})
 	c.next = end
 }
 

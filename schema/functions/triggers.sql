@@ -97,22 +97,29 @@ RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = lastseat, pg_temp
 SET enable_seqscan = off AS $$ -- the plan is cached while the table is small
 DECLARE
-    bad record;
+    seen record; -- an account that is not there or not in the currency, and what else there is to look at
+    bad  record;
 BEGIN
-    -- Each account is looked up once: beside an old snapshot, a lookup reads all versions since.
-    SELECT n.account, n.currency INTO bad
-    FROM (SELECT from_account AS account, currency FROM new_transfers
-          UNION SELECT to_account, currency FROM new_transfers) n
-    LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = n.account OFFSET 0) a ON true
-    WHERE a.currency IS DISTINCT FROM n.currency
-    LIMIT 1;
-    IF FOUND THEN
+    -- One query: each one in here costs every batch, however small.
+    SELECT b.account, b.currency, EXISTS (SELECT FROM new_transfers n WHERE n.reverses_id IS NOT NULL) AS reverses,
+           EXISTS (SELECT FROM retention k WHERE k.what = 'transfers') AS removes
+    INTO seen
+    FROM (SELECT) AS once LEFT JOIN (
+        -- Each account is looked up once: beside an old snapshot, a lookup reads all versions since.
+        SELECT n.account, n.currency
+        FROM (SELECT from_account AS account, currency FROM new_transfers
+              UNION SELECT to_account, currency FROM new_transfers) n
+        LEFT JOIN LATERAL (SELECT a.currency FROM accounts a WHERE a.id = n.account OFFSET 0) a ON true
+        WHERE a.currency IS DISTINCT FROM n.currency
+        LIMIT 1
+    ) b ON true;
+    IF seen.account IS NOT NULL THEN
         SELECT t.id, t.from_account, f.currency AS from_currency, t.to_account, o.currency AS to_currency, t.currency
         INTO bad
         FROM new_transfers t
         LEFT JOIN accounts f ON f.id = t.from_account
         LEFT JOIN accounts o ON o.id = t.to_account
-        WHERE t.currency = bad.currency AND bad.account IN (t.from_account, t.to_account)
+        WHERE t.currency = seen.currency AND seen.account IN (t.from_account, t.to_account)
         LIMIT 1;
         RAISE EXCEPTION 'transfer % is in %, account "%" in %, account "%" in %', bad.id, bad.currency,
             bad.from_account, coalesce(bad.from_currency, '(no such account)'),
@@ -120,15 +127,17 @@ BEGIN
             USING ERRCODE = 'foreign_key_violation', TABLE = 'transfers', CONSTRAINT = 'transfers_one_currency';
     END IF;
     -- What is reversed stays: retention passes by the lock, or was quicker.
-    FOR bad IN SELECT n.id, n.reverses_id FROM new_transfers n WHERE n.reverses_id IS NOT NULL ORDER BY n.reverses_id LOOP
-        PERFORM FROM transfers t WHERE t.id = bad.reverses_id FOR KEY SHARE;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'transfer % was removed in this moment, for it is no longer kept', bad.reverses_id
-                USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
-        END IF;
-    END LOOP;
+    IF seen.reverses THEN
+        FOR bad IN SELECT n.id, n.reverses_id FROM new_transfers n WHERE n.reverses_id IS NOT NULL ORDER BY n.reverses_id LOOP
+            PERFORM FROM transfers t WHERE t.id = bad.reverses_id FOR KEY SHARE;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'transfer % was removed in this moment, for it is no longer kept', bad.reverses_id
+                    USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
+            END IF;
+        END LOOP;
+    END IF;
     -- Not by what was removed: a snapshot from before the first removal has no row of that.
-    IF EXISTS (SELECT FROM retention k WHERE k.what = 'transfers') THEN
+    IF seen.removes THEN
         SELECT n.id, n.key INTO bad FROM new_transfers n
         JOIN LATERAL (SELECT FROM removed_ids r WHERE r.what = 'transfers' AND r.id = n.key
                       UNION ALL -- for a snapshot from before it was removed
