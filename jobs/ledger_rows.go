@@ -23,8 +23,8 @@ const (
 	lockedAccountsSQL = `SELECT id FROM lastseat.accounts WHERE id = ANY ($1::text[])`
 )
 
-// loadAccounts locks and reads the accounts that the batch needs and has not read. The same round trip draws the numbers
-// of its transfers.
+// loadAccounts locks and reads the accounts that the batch needs and has not read. The same round trip draws the
+// numbers of its transfers.
 func (l *ledger) loadAccounts(ctx context.Context, tx pgx.Tx) error {
 	ids := unread(l.accounts)
 	if len(ids) == 0 {

@@ -30,8 +30,8 @@ func (m *money) isTouched() bool {
 	return len(m.ledger.accounts)+len(m.payments)+len(m.ledger.byKey) > 0
 }
 
-// namesOnlyAccounts tells whether the batch's requests have to do with accounts, and with no payment or transfer that is
-// there already.
+// namesOnlyAccounts tells whether the batch's requests have to do with accounts, and with no payment or transfer that
+// is there already.
 func (m *money) namesOnlyAccounts() bool {
 	return len(m.ledger.accounts) > 0 && len(m.payments)+len(m.ledger.byKey) == 0
 }

@@ -21,8 +21,8 @@ const fenceSQL = `
 	SELECT lanes, coalesce(holder, ''), coalesce(accused, 0), coalesce(accused_attempt, 0), coalesce(accused_error, '')
 	FROM lastseat.lanes WHERE queue = $1 AND lane = $2 FOR UPDATE NOWAIT`
 
-// oursSQL is a condition for what is sent together with the lock on the lane's row. A job that such a statement locked in
-// another session's lane would be passed by there.
+// oursSQL is a condition for what is sent together with the lock on the lane's row. A job that such a statement locked
+// in another session's lane would be passed by there.
 const oursSQL = `EXISTS (
 		SELECT FROM lastseat.lanes o
 		WHERE o.queue = @queue AND o.lane = @lane AND o.lanes = @lanes AND o.holder = @holder)`
@@ -30,8 +30,8 @@ const oursSQL = `EXISTS (
 // begin begins a transaction of the lane. It is the only way to one: whatever a session believes, it can't settle
 // while another one does, nor after another one has taken the lane.
 //
-// first, if it is not nil, queues what the transaction does first: BEGIN, the lock and that are one round trip. So it is
-// sent before it is known whether the lane is this session's. If it is not, it must do nothing: see [oursSQL].
+// first, if it is not nil, queues what the transaction does first: BEGIN, the lock and that are one round trip. So it
+// is sent before it is known whether the lane is this session's. If it is not, it must do nothing: see [oursSQL].
 //
 // Where the settings say SERIALIZABLE the transaction is REPEATABLE READ unless strict says that a kind needs more: see
 // docs/decisions/013-isolation.md. While Postgres has no room for predicate locks it is REPEATABLE READ in any case,

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "dd74ee8bcc9fc8972d0a80e87e7f15872ebbf1f8b0a7d593f086ee1ffc6cd91d"
+	functionsDigest  = "6caad15351d68d36a396d0ca818303cf1611a78fefd06196afb8f862b41ff1a1"
 )
 
 //go:embed migrations/*.sql functions/*.sql
