@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -138,6 +139,71 @@ func TestTransferMakesTwoRows(t *testing.T) {
 	}
 	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.outcome('never used')`); n != 0 {
 		t.Errorf("%d outcomes of a key that was never used", n)
+	}
+}
+
+// A plain transfer is written in place by each of the three functions; with its key among the arguments, it goes the
+// way of every other request (schema/functions/plain.sql). The rows have to be the same, and a repetition a duplicate.
+func TestTransferIsTheSameThroughEveryDoor(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	openAccounts(t, pool)
+	const rowSQL = `SELECT jsonb_build_object('job', to_jsonb(j) - '{id,created_at,scheduled_at}'::text[]
+			|| jsonb_build_object('args', j.args - 'key', 'at_once', j.scheduled_at = r.requested_at),
+		'request', to_jsonb(r) - '{key,job_id,requested_at}'::text[], 'key', j.args ->> 'key' = r.key,
+		'fingerprint', r.fingerprint = lastseat.fingerprint(j.kind, j.args))::text
+		FROM lastseat.river_job j JOIN lastseat.requests r ON r.job_id = j.id WHERE r.key = $1`
+	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for i, trace := range []string{"", traceparent, traceparent + "-", "nonsense"} {
+		for _, amount := range []string{"1", "999999999999999999", "1000000000000000000", "9223372036854775807"} {
+			plainArgs := fmt.Sprintf(`{"from": "bank", "to": "ada", "amount": %s, "currency": "EUR"}`, amount)
+			want := ""
+			for n, call := range []string{
+				`enqueue('payment.transfer', '%[1]s', '%[2]s' || jsonb_build_object('key', '%[1]s'))`,
+				`enqueue('payment.transfer', '%[1]s', '%[2]s')`,
+				`transfer('%[1]s', 'bank', 'ada', %[3]s, 'EUR')`,
+				`enqueue_many('[{"kind": "payment.transfer", "key": "%[1]s", "args": %[2]s}]')`,
+			} {
+				key := fmt.Sprintf("k-%d-%s-%d", i, amount, n)
+				for _, duplicate := range []bool{false, true} {
+					tx, err := pool.Begin(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					exec(t, tx, `SELECT set_config('lastseat.traceparent', $1, true)`, trace)
+					got := mustAsk(t, tx, fmt.Sprintf(call, key, plainArgs, amount))
+					if err := tx.Commit(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					if want := (receipt{key, "payment.transfer", "pending", duplicate}); got != want {
+						t.Errorf("%s returns %v, want %v", call, got, want)
+					}
+				}
+				row := scalar[string](t, pool, rowSQL, key)
+				if want == "" {
+					want = row
+				}
+				if diff := cmp.Diff(want, row); diff != "" {
+					t.Errorf("%s: rows of another form (-want +got):\n%s", call, diff)
+				}
+			}
+		}
+	}
+}
+
+// The lane's claims begin where they may because whoever asks has a number before it reads the clock
+// (docs/decisions/015). Nothing that a call returns shows it, so this reads the functions.
+func TestNumberBeforeTime(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	const sql = `SELECT coalesce(string_agg(proname, ', ' ORDER BY proname), '') FROM pg_proc
+		WHERE pronamespace = 'lastseat'::regnamespace AND prosrc ~ 'INSERT INTO river_job' AND prosrc ~ 'INSERT INTO requests'
+		  AND %s (prosrc ~ 'pg_current_xact_id.*clock_timestamp' AND prosrc !~ 'clock_timestamp.*pg_current_xact_id')`
+	if got := scalar[string](t, pool, fmt.Sprintf(sql, "")); got != "enqueue, enqueue_many, expire_by_card, transfer" {
+		t.Errorf("these functions ask for requests: %s", got)
+	}
+	if got := scalar[string](t, pool, fmt.Sprintf(sql, "NOT")); got != "" {
+		t.Errorf("these functions may read the clock first: %s", got)
 	}
 }
 
@@ -303,6 +369,16 @@ func TestPayloadBoundary(t *testing.T) {
 	openAccounts(t, pool)
 	_, err = ask(t, pool, `transfer('described', 'bank', 'ada', 5, 'EUR', repeat('x', 65536))`)
 	wantContract(t, err, "LS004", `"described"`)
+	// whatever it is that is long, and before it is found that there is no such account
+	for _, long := range []string{"from", "to", "currency"} {
+		long = fmt.Sprintf(`'{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}' || jsonb_build_object('%s',
+			repeat('x', 65536))`, long)
+		_, err = ask(t, pool, `enqueue('payment.transfer', 'long', `+long+`)`)
+		wantContract(t, err, "LS004", `"long"`)
+		_, err = ask(t, pool, `enqueue_many(jsonb_build_array(jsonb_build_object('kind', 'payment.transfer', 'key', 'long',
+			'args', `+long+`)))`)
+		wantContract(t, err, "LS004", `"long"`)
+	}
 }
 
 func TestScheduledAt(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "6caad15351d68d36a396d0ca818303cf1611a78fefd06196afb8f862b41ff1a1"
+	functionsDigest  = "0ed8e9fa77635d9b647eb285aa631097daacd040ecb0b83160b497c859cecdd4"
 )
 
 //go:embed migrations/*.sql functions/*.sql

@@ -151,6 +151,7 @@ func TestExpiredKey(t *testing.T) {
 	}
 	for _, call := range []string{
 		`transfer('moved', 'bank', 'ada', 5, 'EUR')`, `enqueue('toy', 'moved', '{}')`,
+		`enqueue('payment.transfer', 'moved', '{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}')`,
 		`enqueue_many('[{"kind": "payment.transfer", "key": "moved", "args":
 			{"from": "bank", "to": "ada", "amount": 5, "currency": "EUR"}}]')`,
 	} {

@@ -6,43 +6,59 @@
 -- expression into the caller's: 17 calls of functions cost more than the two rows of a request. Only our own functions
 -- may call them, and those have a search_path of their own.
 
-CREATE OR REPLACE FUNCTION lastseat.plain_name(name text)
-RETURNS boolean
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT char_length(name) BETWEEN 1 AND 200 AND name !~ '[^!-~]'
-$$;
-COMMENT ON FUNCTION lastseat.plain_name IS 'Whether a key or an id is printable ASCII of an allowed length.
-
-name: the key or id.';
-
 CREATE OR REPLACE FUNCTION lastseat.plain_key(key text)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT lastseat.plain_name(key) AND NOT starts_with(key, 'river_job:') AND NOT starts_with(key, 'lastseat:')
+    SELECT octet_length(key) BETWEEN 1 AND 200 AND key !~ '[^!-~]'
+           AND NOT starts_with(key, 'river_job:') AND NOT starts_with(key, 'lastseat:')
 $$;
-COMMENT ON FUNCTION lastseat.plain_key IS 'Whether a key is a plain name that is not reserved for the worker.
+COMMENT ON FUNCTION lastseat.plain_key IS
+'Whether a key is printable ASCII of an allowed length, and not reserved for the worker.
 
 key: the key.';
+
+CREATE OR REPLACE FUNCTION lastseat.plain_accounts(from_account text, to_account text)
+RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT from_account <> to_account
+           AND NOT starts_with(from_account, 'lastseat:') AND NOT starts_with(to_account, 'lastseat:')
+$$;
+COMMENT ON FUNCTION lastseat.plain_accounts IS
+'Whether money can move between two accounts, if they exist.
+
+from_account: the one account.
+to_account: the other one.';
 
 CREATE OR REPLACE FUNCTION lastseat.plain_args(kind text, args jsonb)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN kind = 'payment.transfer' AND jsonb_typeof(args) = 'object' THEN
            coalesce(args - '{from,to,amount,currency}'::text[] = '{}'
-                    AND jsonb_typeof(args -> 'from') = 'string' AND lastseat.plain_name(args ->> 'from')
-                    AND jsonb_typeof(args -> 'to') = 'string' AND lastseat.plain_name(args ->> 'to')
-                    AND args ->> 'from' <> args ->> 'to'
-                    AND NOT starts_with(args ->> 'from', 'lastseat:') AND NOT starts_with(args ->> 'to', 'lastseat:')
-                    AND jsonb_typeof(args -> 'amount') = 'number' AND args ->> 'amount' ~ '^[1-9][0-9]{0,17}$'
-                    AND jsonb_typeof(args -> 'currency') = 'string', false)
+                    AND jsonb_typeof(args -> 'from') = 'string' AND jsonb_typeof(args -> 'to') = 'string'
+                    AND jsonb_typeof(args -> 'currency') = 'string' AND jsonb_typeof(args -> 'amount') = 'number'
+                    AND args ->> 'amount' ~ '^[1-9][0-9]*$' AND octet_length(args ->> 'amount') <= 18
+                    AND octet_length(args ->> 'from') <= 200 AND octet_length(args ->> 'to') <= 200
+                    AND octet_length(args ->> 'currency') <= 12
+                    AND lastseat.plain_accounts(args ->> 'from', args ->> 'to'), false)
            ELSE false END
 $$;
 COMMENT ON FUNCTION lastseat.plain_args IS
-'Whether these are all the arguments of a transfer and no others, each of them plain. Whether the accounts and the '
-'currency exist is still to be seen.
+'Whether these are all the arguments of a transfer and no others, each of them plain. Whether the accounts exist, and '
+'the one that pays has the currency, is still to be seen: if so, their ids are valid.
 
 kind: the request''s kind.
 args: its arguments.';
+
+CREATE OR REPLACE FUNCTION lastseat.trace_metadata()
+RETURNS jsonb
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN octet_length(current_setting('lastseat.traceparent', true)) = 55
+                     AND current_setting('lastseat.traceparent', true)
+                         ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+                THEN jsonb_build_object('traceparent', current_setting('lastseat.traceparent', true)) ELSE '{}' END
+$$;
+COMMENT ON FUNCTION lastseat.trace_metadata IS
+'The metadata of a job: the trace of its request, for a worker''s spans, if the session has set one.';
 
 CREATE OR REPLACE FUNCTION lastseat.mark_of(kind text, args jsonb)
 RETURNS bytea

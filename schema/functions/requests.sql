@@ -117,7 +117,8 @@ known: the request that has the key.
 
 Errors: LS001.';
 
--- The one way in: every single request ends here. It inserts two rows, and notifies the lane if the lane is idle.
+-- The one way in: every single request ends here, but for plain transfers (transfer). It inserts two rows, and notifies
+-- the lane if the lane is idle.
 CREATE OR REPLACE FUNCTION lastseat.enqueue(
     kind text, key text, args jsonb, scheduled_at timestamptz DEFAULT now(), queue text DEFAULT 'lastseat'
 )
@@ -125,65 +126,63 @@ RETURNS lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    plain  CONSTANT boolean := coalesce(enqueue.queue = 'lastseat' AND plain_key(enqueue.key)
-                                        AND plain_args(enqueue.kind, enqueue.args)
-                                        AND coalesce(enqueue.scheduled_at < '10000-01-01 00:00:00Z', true), false);
-    job    CONSTANT bigint := nextval('river_job_id_seq');
     -- Now is no later time, even if somebody has set the clock back since the transaction began.
     later  CONSTANT timestamptz := nullif(enqueue.scheduled_at, now());
-    trace  CONSTANT text := left(current_setting('lastseat.traceparent', true), 56); -- for a worker's spans
+    job    CONSTANT bigint := nextval('river_job_id_seq');
     mark   bytea;
-    writer xid8;
-    asked  timestamptz;
-    known  requests;
-BEGIN
     -- Not now(): a transaction that began early and asks late would be scheduled before what was committed meanwhile.
     -- The transaction gets its number before that: the lane proves by it what it need not read (docs/decisions/015).
-    writer := pg_current_xact_id();
-    asked := clock_timestamp();
-    IF plain THEN
-        mark := mark_of(enqueue.kind, enqueue.args);
+    asked  CONSTANT timestamptz := CASE WHEN pg_current_xact_id() IS NOT NULL THEN clock_timestamp() END;
+    known  requests;
+BEGIN
+    IF enqueue.queue = 'lastseat' AND plain_key(enqueue.key) AND plain_args(enqueue.kind, enqueue.args)
+       AND (later < '10000-01-01 00:00:00Z' OR later IS NULL) THEN
+        -- The two rows as below, and as transfer writes them.
         INSERT INTO requests (key, kind, fingerprint, job_id, requested_at)
-        SELECT enqueue.key, enqueue.kind, mark, job, asked
+        SELECT enqueue.key, enqueue.kind, mark_of(enqueue.kind, enqueue.args), job, asked
         WHERE EXISTS (SELECT FROM accounts a WHERE a.id = enqueue.args ->> 'from'
                         AND a.currency = enqueue.args ->> 'currency')
           AND EXISTS (SELECT FROM accounts a WHERE a.id = enqueue.args ->> 'to')
-          AND NOT (EXISTS (SELECT FROM removed)
-                   AND (EXISTS (SELECT FROM transfers t WHERE t.key = enqueue.key)
-                        OR EXISTS (SELECT FROM removed_ids g WHERE g.what = 'transfers' AND g.id = enqueue.key)))
+          AND NOT (EXISTS (SELECT FROM removed) AND is_expired(enqueue.key))
         ON CONFLICT (key) DO NOTHING;
-    END IF;
-    IF NOT plain OR NOT FOUND THEN
-        PERFORM check_request(enqueue.kind, enqueue.key, enqueue.args, enqueue.scheduled_at, enqueue.queue);
-        PERFORM check_args(enqueue.kind, enqueue.args);
-        mark := fingerprint(enqueue.kind, enqueue.args);
-        INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
-        VALUES (enqueue.key, enqueue.kind, mark,
-                nullif(sha256(convert_to(enqueue.kind || ' ' || (enqueue.args - 'key')::text, 'UTF8')), mark), job, asked)
-        ON CONFLICT (key) DO NOTHING;
-        IF NOT FOUND THEN
-            SELECT * INTO known FROM requests r WHERE r.key = enqueue.key;
-            IF NOT FOUND THEN
-                PERFORM refuse_removed(enqueue.key);
+        IF FOUND THEN
+            INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
+            VALUES (job, enqueue.kind, 'lastseat', enqueue.args || jsonb_build_object('key', enqueue.key),
+                    CASE WHEN later > asked THEN 'scheduled'::river_job_state ELSE 'available'::river_job_state END,
+                    greatest(later, asked), trace_metadata());
+            IF NOT pg_try_advisory_xact_lock_shared(doorbell('lastseat')) THEN
+                PERFORM ring('lastseat');
             END IF;
-            IF known.kind <> enqueue.kind OR known.fingerprint <> mark THEN
-                PERFORM refuse_reuse(known);
-            END IF;
-            RETURN ROW(known.key, known.kind, known.status, true)::receipt;
+            RETURN ROW(enqueue.key, enqueue.kind, 'pending', false)::receipt;
         END IF;
-        PERFORM check_expired(ARRAY[enqueue.key]);
-        -- The default time at which something runs out is reckoned from when it may be done.
-        PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, greatest(later, asked));
     END IF;
+
+    PERFORM check_request(enqueue.kind, enqueue.key, enqueue.args, enqueue.scheduled_at, enqueue.queue);
+    PERFORM check_args(enqueue.kind, enqueue.args);
+    mark := fingerprint(enqueue.kind, enqueue.args);
+    INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
+    VALUES (enqueue.key, enqueue.kind, mark,
+            nullif(sha256(convert_to(enqueue.kind || ' ' || (enqueue.args - 'key')::text, 'UTF8')), mark), job, asked)
+    ON CONFLICT (key) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO known FROM requests r WHERE r.key = enqueue.key;
+        IF NOT FOUND THEN
+            PERFORM refuse_removed(enqueue.key);
+        END IF;
+        IF known.kind <> enqueue.kind OR known.fingerprint <> mark THEN
+            PERFORM refuse_reuse(known);
+        END IF;
+        RETURN ROW(known.key, known.kind, known.status, true)::receipt;
+    END IF;
+    PERFORM check_expired(ARRAY[enqueue.key]);
+    -- The default time at which something runs out is reckoned from when it may be done.
+    PERFORM begin_request(enqueue.kind, enqueue.key, enqueue.args, greatest(later, asked));
 
     INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
     VALUES (job, enqueue.kind, enqueue.queue, enqueue.args || jsonb_build_object('key', enqueue.key),
-            CASE WHEN later > asked THEN 'scheduled' ELSE 'available' END::river_job_state, greatest(later, asked),
-            CASE WHEN trace ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-                 THEN jsonb_build_object('traceparent', trace) ELSE '{}' END);
-    IF NOT plain OR NOT pg_try_advisory_xact_lock_shared(doorbell('lastseat')) THEN
-        PERFORM ring(enqueue.queue);
-    END IF;
+            CASE WHEN later > asked THEN 'scheduled'::river_job_state ELSE 'available'::river_job_state END,
+            greatest(later, asked), trace_metadata());
+    PERFORM ring(enqueue.queue);
     RETURN ROW(enqueue.key, enqueue.kind, 'pending', false)::receipt;
 END $$;
 COMMENT ON FUNCTION lastseat.enqueue IS

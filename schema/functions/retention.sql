@@ -247,6 +247,17 @@ archived: whether a file has the rows.
 Errors: LS002; 40001 another keeper was quicker, or one of them is not too old, or not there, or its feed or its job is.';
 GRANT EXECUTE ON FUNCTION lastseat.remove_requests TO lastseat_keeper;
 
+CREATE OR REPLACE FUNCTION lastseat.is_expired(key text)
+RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM transfers t WHERE t.key = is_expired.key)
+           OR EXISTS (SELECT FROM removed_ids r WHERE r.what = 'transfers' AND r.id = is_expired.key);
+END $$;
+COMMENT ON FUNCTION lastseat.is_expired IS 'Whether a key that is in no request has moved money.
+
+key: the key.';
+
 -- A key is free again once its request is gone. But where money has moved under it, and the ledger still has that, a
 -- second use is refused: the same key could not move money twice anyway.
 CREATE OR REPLACE FUNCTION lastseat.check_expired(keys text[])
