@@ -201,7 +201,7 @@ Errors: LS001 the key was used for something else, or the payment or reservation
 GRANT EXECUTE ON FUNCTION lastseat.enqueue TO lastseat_producer, lastseat_worker;
 
 -- Looks each name up once, however many arguments hold it. Mostly none is missing.
-CREATE OR REPLACE FUNCTION lastseat.missing_names(args jsonb[], plain boolean[])
+CREATE OR REPLACE FUNCTION lastseat.missing_names(args jsonb[], plain boolean[], ids text[])
 RETURNS boolean[]
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = lastseat, pg_temp
 SET enable_seqscan = off AS $$ -- plans are cached while the tables are small
@@ -216,8 +216,7 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM currencies c WHERE c.code = named.currency OFFSET 0));
     no_account := ARRAY(
         SELECT named.id
-        FROM (SELECT a.args ->> 'from' AS id FROM unnest(args, plain) AS a(args, plain) WHERE a.plain
-              UNION SELECT a.args ->> 'to' FROM unnest(args, plain) AS a(args, plain) WHERE a.plain) named
+        FROM (SELECT DISTINCT a.id FROM unnest(ids) AS a(id)) named
         WHERE NOT EXISTS (SELECT FROM accounts q WHERE q.id = named.id OFFSET 0));
     IF no_account = '{}' AND no_money = '{}' THEN
         RETURN array_fill(false, ARRAY[cardinality(args)]);
@@ -229,7 +228,8 @@ END $$;
 COMMENT ON FUNCTION lastseat.missing_names IS 'Which plain arguments name an account or a currency that does not exist.
 
 args: the arguments of several requests.
-plain: which of them are plain (plain_args).';
+plain: which of them are plain (plain_args).
+ids: the accounts of the plain ones.';
 
 -- Each statement here handles all requests at once. Those that are plain (plain.sql) are looked at one by one only if
 -- something is wrong with them or their keys were used before; the others always. Every request is in its table before
@@ -246,7 +246,7 @@ DECLARE
     writer  CONSTANT xid8 := pg_current_xact_id(); -- before the time, as in enqueue
     asked   CONSTANT timestamptz := clock_timestamp();
     names   CONSTANT text[] := '{kind,key,args,scheduled_at,queue}';
-    trace   CONSTANT text := left(current_setting('lastseat.traceparent', true), 56);
+    traced  CONSTANT jsonb := trace_metadata();
     element jsonb;
     n       integer := 0; -- of the element that is looked at
     total   bigint;
@@ -258,6 +258,8 @@ DECLARE
     times   timestamptz[];
     jobs    bigint[];
     marks   bytea[];
+    spelled bytea[];
+    ids     text[]; -- the accounts of the plain ones
     plain   boolean[];
     fresh   boolean[];
     missing boolean[]; -- an account or currency of a plain one
@@ -274,20 +276,24 @@ BEGIN
             USING ERRCODE = 'LS002',
                   HINT = 'Requests are a JSON array: [{"kind": "payment.transfer", "key": "k1", "args": {...}}, ...].';
     END IF;
-    SELECT count(*), array_agg(e.kind), array_agg(e.key), array_agg(e.args), array_agg('lastseat'::text), array_agg(asked),
-           array_agg(nextval('river_job_id_seq')), array_agg(e.plain),
-           array_agg(CASE WHEN e.plain THEN mark_of(e.kind, e.args) END)
-    INTO total, kinds, keys, args, queues, times, jobs, plain, marks
+    -- OFFSET 0 keeps Postgres from computing plain, and what it is made of, again for each use.
+    SELECT count(*), array_agg(e.kind), array_agg(e.key), array_agg(e.args), array_agg(nextval('river_job_id_seq')),
+           array_agg(e.plain), array_agg(CASE WHEN e.plain THEN mark_of(e.kind, e.args) END),
+           array_agg(e.args ->> 'from') FILTER (WHERE e.plain) || array_agg(e.args ->> 'to') FILTER (WHERE e.plain)
+    INTO total, kinds, keys, args, jobs, plain, marks, ids
     FROM (SELECT a.*, CASE WHEN jsonb_typeof(a.value) = 'object' THEN
                  coalesce(a.value - '{kind,key,args}'::text[] = '{}' AND jsonb_typeof(a.value -> 'kind') = 'string'
                           AND jsonb_typeof(a.value -> 'key') = 'string'
                           AND plain_key(a.key) AND plain_args(a.kind, a.args), false)
                  ELSE false END AS plain
           FROM (SELECT value, value ->> 'kind' AS kind, value ->> 'key' AS key, value -> 'args' AS args
-                FROM jsonb_array_elements(enqueue_many.requests) OFFSET 0) a) e;
+                FROM jsonb_array_elements(enqueue_many.requests) OFFSET 0) a OFFSET 0) e;
     IF total = 0 THEN
         RETURN;
     END IF;
+    queues := array_fill('lastseat'::text, ARRAY[total::integer]);
+    times := array_fill(asked, ARRAY[total::integer]);
+    spelled := array_fill(NULL::bytea, ARRAY[total::integer]);
     FOR n IN SELECT p.n FROM unnest(plain) WITH ORDINALITY AS p(plain, n) WHERE NOT p.plain ORDER BY p.n LOOP
         element := enqueue_many.requests -> (n - 1);
         IF jsonb_typeof(element) <> 'object' OR element - names <> '{}' THEN
@@ -305,13 +311,12 @@ BEGIN
         times[n] := greatest(time_of(element ->> 'scheduled_at'), asked);
         PERFORM check_request(kinds[n], keys[n], args[n], times[n], queues[n]);
         marks[n] := fingerprint(kinds[n], args[n]);
+        spelled[n] := nullif(sha256(convert_to(kinds[n] || ' ' || (args[n] - 'key')::text, 'UTF8')), marks[n]);
     END LOOP;
 
     INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
-    SELECT a.key, a.kind, a.mark,
-           CASE WHEN NOT a.plain THEN
-               nullif(sha256(convert_to(a.kind || ' ' || (a.args - 'key')::text, 'UTF8')), a.mark) END, a.job, asked
-    FROM unnest(keys, kinds, args, marks, jobs, plain) AS a(key, kind, args, mark, job, plain) ORDER BY a.key COLLATE "C", a.job
+    SELECT a.key, a.kind, a.mark, a.spelled, a.job, asked
+    FROM unnest(keys, kinds, marks, spelled, jobs) AS a(key, kind, mark, spelled, job) ORDER BY a.key COLLATE "C", a.job
     ON CONFLICT (key) DO NOTHING;
     GET DIAGNOSTICS added = ROW_COUNT;
     fresh := CASE WHEN added = total THEN array_fill(true, ARRAY[total::integer]) ELSE
@@ -321,7 +326,7 @@ BEGIN
     n := 0;
     PERFORM refuse_removed(a.key) FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh IS NULL;
     PERFORM check_expired(ARRAY(SELECT a.key FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh));
-    missing := missing_names(args, plain);
+    missing := missing_names(args, plain, ids);
 
     FOR n IN SELECT p.n FROM unnest(plain, fresh, missing) WITH ORDINALITY AS p(plain, fresh, missing, n)
              WHERE NOT p.plain OR NOT p.fresh OR p.missing ORDER BY p.n LOOP
@@ -346,11 +351,9 @@ BEGIN
 
     INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
     SELECT a.job, a.kind, a.queue, a.args || jsonb_build_object('key', a.key),
-           CASE WHEN a.at > asked THEN 'scheduled' ELSE 'available' END::river_job_state, a.at,
-           CASE WHEN trace ~ '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
-                THEN jsonb_build_object('traceparent', trace) ELSE '{}' END
+           CASE WHEN a.at > asked THEN 'scheduled'::river_job_state ELSE 'available'::river_job_state END, a.at, traced
     FROM unnest(jobs, kinds, queues, args, keys, times, fresh) AS a(job, kind, queue, args, key, at, fresh)
-    WHERE a.fresh ORDER BY a.job;
+    WHERE a.fresh; -- they are in the order of their numbers
     PERFORM ring(rung.queue)
     FROM (SELECT DISTINCT a.queue FROM unnest(queues, fresh) AS a(queue, fresh) WHERE a.fresh) rung;
     IF added = total THEN
