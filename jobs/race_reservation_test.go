@@ -777,7 +777,7 @@ func TestWhoWaitsInALaneBehind(t *testing.T) {
 			exec(t, pool, `SELECT lastseat.define_resource('seat', 1)`)
 			exec(t, pool, `SELECT lastseat.hold($1, $1, '[{"resource": "seat"}]')`, first)
 			drain(t, pool, settings)
-			ends := time.Now().Add(time.Second)
+			ends := time.Now().Add(3 * time.Second) // three drains on a busy machine
 			exec(t, pool, `SELECT lastseat.hold($1, $1, '[{"resource": "seat"}]', $2, wait => true)`, waiter, ends)
 			drain(t, pool, settings)
 			lock, err := pool.Begin(t.Context())
