@@ -17,8 +17,9 @@ const (
 	leaveDoorbellSQL = `SELECT pg_advisory_unlock(lastseat.doorbell($1))`
 )
 
-// fewJobs is how many jobs a batch has at most after which the lane keeps the doorbell: they come one by one.
-const fewJobs = 2
+// fewJobs is how many jobs a batch has at most after which the lane keeps the doorbell: they come one by one, from
+// askers that may wait for their outcomes.
+const fewJobs = 32
 
 // idle sleeps until there may be something to do. While the lane sleeps it holds the doorbell, so that producers
 // notify it: see lastseat.ring and docs/decisions/003-doorbell.md. While a producer holds the doorbell, a commit
