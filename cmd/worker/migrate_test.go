@@ -110,7 +110,9 @@ func TestMigrateAtOnce(t *testing.T) {
 	wg.Wait()
 	applied := 0
 	for _, got := range results {
-		got.Succeeds(t)
+		if got.Code != 0 { // on a slow machine it says what it waits for
+			t.Errorf("exit code %d, stderr %q; want 0", got.Code, got.Err)
+		}
 		applied += states(t, got)["applied"]
 	}
 	if applied != all {
