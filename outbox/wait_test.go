@@ -20,7 +20,7 @@ func TestWait(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.enqueue("a", "b")
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	outcomes, err := outbox.Wait(ctx, b.pool, "a")
 	cancel()
 	if !errors.Is(err, context.DeadlineExceeded) || len(outcomes) != 1 || outcomes[0].Status != outbox.Pending {
