@@ -24,11 +24,6 @@ func completeFirst(ctx context.Context, b *batch) error {
 	}
 	faultpoint.Reached(faultpoint.BeforeCommit)
 	tx, err := b.tx.Conn().BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return err
-	}
 	b.tx, b.write = tx, effects
-	b.noteProgress()
-	b.chain.queue(b.write, b.history, b.jobs[0].now)
-	return b.send(ctx)
+	return err
 }

@@ -151,7 +151,16 @@ func (b *batch) settle(ctx context.Context) error {
 		return err
 	}
 	faultpoint.Reached(faultpoint.AfterApply)
-	if err := b.sendAndFinish(ctx); err != nil {
+	if faultpoint.Sabotaged(faultpoint.CompletionFirst) {
+		if err := completeFirst(ctx, b); err != nil {
+			return err
+		}
+	} else if err := b.finish(); err != nil {
+		return err
+	}
+	b.noteProgress()
+	b.chain.queue(b.write, b.history, b.jobs[0].now)
+	if err := b.send(ctx); err != nil {
 		return err
 	}
 	// What the database told while it wrote: requests that have used up their attempts.
@@ -166,43 +175,6 @@ func (b *batch) settle(ctx context.Context) error {
 	b.chain.committed()
 	b.progress.committed()
 	return nil
-}
-
-// sendAndFinish sends what the settlers have queued, and what has become of the jobs. Where there is much of both, the
-// second is put together while Postgres is busy with the first.
-func (b *batch) sendAndFinish(ctx context.Context) error {
-	if faultpoint.Sabotaged(faultpoint.CompletionFirst) {
-		return completeFirst(ctx, b)
-	}
-	sent := func() error { return nil }
-	if b.mayOverlap() {
-		queued := b.write
-		b.write = &pgx.Batch{}
-		done := make(chan error, 1)
-		go func() { done <- b.tx.SendBatch(ctx, queued).Close() }()
-		sent = func() error { return <-done }
-	}
-	err := b.finish()
-	if err == nil {
-		b.noteProgress()
-		b.chain.queue(b.write, b.history, b.jobs[0].now)
-	}
-	if failed := sent(); failed != nil {
-		return failed
-	}
-	if err != nil {
-		return err
-	}
-	return b.send(ctx)
-}
-
-// overlapFrom is how many jobs a batch has at least for two round trips to be faster than one.
-const overlapFrom = 200
-
-// mayOverlap tells whether what was queued may be sent beside the batch's own work. A settler's own code reads the
-// answers, so this is for those kinds only whose settlers are known to be careful.
-func (b *batch) mayOverlap() bool {
-	return len(b.jobs) >= overlapFrom && b.write.Len() > 0 && !b.isStrict()
 }
 
 // settled does what a committed batch asks for, and returns how many of its jobs were dealt with.
