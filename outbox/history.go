@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,10 @@ func (c *chain) read(ctx context.Context, db interface {
 	return nil
 }
 
+// linksAtOnce is how many links a statement adds at most. A batch has one or two as a rule, and one for each row where
+// tables alternate: a statement for any number of them would have too many parameters, and fill the statement cache.
+const linksAtOnce = 4
+
 // addLinksSQL adds n links.
 //
 // ON CONFLICT: another session has added to the chain since its end was read. The transaction runs again, after reading
@@ -93,16 +98,19 @@ func (c *chain) queue(write *pgx.Batch, log *history.Log, at time.Time) {
 	}
 	c.forget() // unless it is committed
 	links, hashes, end := log.Take(c.name, at, c.next)
-	args := make([]any, 0, 7*len(links))
-	for i, link := range links {
-		args = append(args, link.Chain, link.Number, link.At, link.Relation, link.Keys, link.Digests, hashes[i])
-	}
-	write.Queue(addLinksSQL(len(links)), args...).Exec(func(tag pgconn.CommandTag) error {
-		if tag.RowsAffected() != int64(len(links)) {
-			return errRaced
+	for some := range slices.Chunk(links, linksAtOnce) {
+		var args []any
+		for _, link := range some {
+			args = append(args, link.Chain, link.Number, link.At, link.Relation, link.Keys, link.Digests, hashes[0])
+			hashes = hashes[1:]
 		}
-		return nil
-	})
+		write.Queue(addLinksSQL(len(some)), args...).Exec(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() != int64(len(some)) {
+				return errRaced
+			}
+			return nil
+		})
+	}
 	c.next = end
 }
 
