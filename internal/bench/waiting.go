@@ -124,7 +124,7 @@ func (s *stay) measure(ctx context.Context, server *server, o options) error {
 // clientsWait has the clients make transfers for as long as o.pace, and returns how many were made, with those that
 // warm up.
 func (s *stay) clientsWait(ctx context.Context, pool *pgxpool.Pool, f filling, o options) (int, error) {
-	// As many tickets as clients can use, and all together: nobody has seen a Postgres that commits faster.
+	// More tickets a second than a client can use, and more than a server commits for all of them.
 	const warming, each, together = 10, 2_000, 50_000
 	most := warming*s.clients + min(each*s.clients, together)*int(o.pace.Seconds()+1)
 	tickets := f.transfers(0, most)
