@@ -90,7 +90,7 @@ bench: go postgres ## from asking to the outcome: the lane, workers by hand and 
 	go run ./internal/bench $(ARGS)
 
 .PHONY: bench-quick
-bench-quick: go postgres ## the same with less of everything, in less than two minutes
+bench-quick: go postgres ## the same with less of everything, in two to three minutes
 	go run ./internal/bench -quick $(ARGS)
 
 .PHONY: plots

@@ -89,7 +89,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	})
 	flags.DurationVar(&o.pace, "pace", 5*time.Second, "how long clients wait, or ask at a part of the full rate")
 	flags.BoolVar(&o.quick, "quick", false, "less of everything and the main contestants only, those by hand and River "+
-		"with the numbers of workers that are best as a rule: under two minutes")
+		"with the numbers of workers that are best as a rule: two to three minutes")
 	flags.BoolVar(&o.short, "short", false, "few jobs: to see that it works, not how fast")
 	flags.BoolVar(&o.curves, "curves", false, "measure how the lane's rate changes with what waits, accounts, batch and "+
 		"items, and nothing else")
