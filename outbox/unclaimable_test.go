@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -184,7 +185,8 @@ func TestJobWithDamagedArguments(t *testing.T) {
 				t.Errorf("no line names the job: %v", told.all)
 			}
 			left := b.keys(`SELECT id || ' ' || state || ' ' || attempt || ' ' || (errors[1] ->> 'error') FROM lastseat.river_job`)
-			if len(left) != 1 || !strings.HasPrefix(left[0], "31 ") || !strings.Contains(left[0], " 1 claim: ") {
+			// A slow drain meets it again: its second attempt is due after a second.
+			if len(left) != 1 || !regexp.MustCompile(`^31 retryable [1-9] claim: `).MatchString(left[0]) {
 				t.Errorf("left: %q", left)
 			}
 		})
