@@ -33,7 +33,7 @@ func TestShort(t *testing.T) {
 	if rows != want {
 		t.Errorf("%d rows in the tables, want %d", rows, want)
 	}
-	for _, word := range []string{"fsync", "synchronous_commit", "shared_buffers", "cores"} {
+	for _, word := range []string{"fsync", "synchronous_commit", "shared_buffers", "cores", "A commit takes"} {
 		if !strings.Contains(stdout.String(), word) {
 			t.Errorf("the heading says nothing of %s", word)
 		}

@@ -96,8 +96,47 @@ func (s *server) describe(ctx context.Context) (string, error) {
 	if s.local == nil {
 		where = "of DATABASE_URL"
 	}
-	return fmt.Sprintf("%s, %d cores (%s/%s)%s, %s. Postgres %s (%s): %s.\n", time.Now().UTC().Format(time.DateOnly),
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load(), runtime.Version(), version, where, settings), nil
+	durable, fleeting, err := s.commits(ctx)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, %d cores (%s/%s)%s, %s. Postgres %s (%s): %s. A commit takes %s ms, %s without waiting "+
+		"for the disk: where the two are the same, it costs nothing here to be durable.\n",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load(), runtime.Version(),
+		version, where, settings, milliseconds(durable), milliseconds(fleeting)), nil
+}
+
+// commits measures the smallest transaction that writes to the log: as the server is set, and without the disk.
+func (s *server) commits(ctx context.Context) (durable, fleeting time.Duration, err error) {
+	conn, err := s.admin.Acquire(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer conn.Release()
+	if durable, err = commit(ctx, conn); err != nil {
+		return 0, 0, err
+	}
+	if _, err := conn.Exec(ctx, `SET synchronous_commit = off`); err != nil {
+		return 0, 0, err
+	}
+	if fleeting, err = commit(ctx, conn); err != nil {
+		return 0, 0, err
+	}
+	_, err = conn.Exec(ctx, `RESET synchronous_commit`)
+	return durable, fleeting, err
+}
+
+func commit(ctx context.Context, conn *pgxpool.Conn) (time.Duration, error) {
+	all := make([]time.Duration, 200)
+	for i := range all {
+		began := time.Now()
+		if _, err := conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'bench', '')`); err != nil {
+			return 0, fmt.Errorf("measure a commit: %w", err)
+		}
+		all[i] = time.Since(began)
+	}
+	slices.Sort(all)
+	return all[len(all)/2], nil
 }
 
 // load says how busy the machine is without us, where that is to be had: rates of a busy one are not worth comparing.
