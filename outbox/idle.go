@@ -19,7 +19,13 @@ const (
 
 // fewJobs is how many jobs a batch has at most after which the lane keeps the doorbell: they come one by one, from
 // askers that may wait for their outcomes.
-const fewJobs = 32
+const fewJobs = 2
+
+// After a batch of more than a few jobs, a lane without work looks by itself for lingerFor, with pauses of lingerPause.
+const (
+	lingerFor   = 100 * time.Millisecond
+	lingerPause = time.Millisecond
+)
 
 // idle sleeps until there may be something to do. While the lane sleeps it holds the doorbell, so that producers
 // notify it: see lastseat.ring and docs/decisions/003-doorbell.md. While a producer holds the doorbell, a commit
@@ -28,12 +34,16 @@ const fewJobs = 32
 // just after the claim looked.
 //
 // When a notification wakes it, the lane keeps the doorbell: all who commit meanwhile notify as well. If few came, it
-// sleeps again without asking for the doorbell, and without looking twice; otherwise it leaves the doorbell.
+// sleeps again without asking for the doorbell, and without looking twice; otherwise it leaves the doorbell, and
+// lingers before it asks for it again.
 func (l *lane) idle(ctx, stop context.Context, due bool) error {
 	if due || l.borrowed {
 		return errors.Join(l.leaveDoorbell(ctx), l.breathe(ctx, stop))
 	}
 	if !l.doorbell {
+		if due, err := l.linger(ctx, stop); err != nil || due {
+			return err
+		}
 		taken, err := l.takeDoorbell(ctx)
 		if err != nil {
 			return err
@@ -51,6 +61,16 @@ func (l *lane) idle(ctx, stop context.Context, due bool) error {
 		return fmt.Errorf("wait for jobs: %w", err)
 	}
 	return nil
+}
+
+// linger looks for jobs without the doorbell: after a batch of several, their askers may come again. If they had to
+// notify, their commits would wait for the disk one after the other.
+func (l *lane) linger(ctx, stop context.Context) (due bool, err error) {
+	for end := l.busy.Add(lingerFor); !due && err == nil && time.Now().Before(end) && stop.Err() == nil; {
+		_ = retry.Sleep(stop, lingerPause)
+		due, err = l.due(ctx, l.conn, l.bound)
+	}
+	return due, err
 }
 
 func (l *lane) takeDoorbell(ctx context.Context) (taken bool, err error) {

@@ -36,6 +36,7 @@ type lane struct {
 	rung      atomic.Bool // a notification has come since the lane last looked
 	doorbell  bool        // the session holds it
 	few       bool        // the last batch had few jobs
+	busy      time.Time   // when one that had more was committed
 
 	name      string // of this lane of this process: no other has it
 	sessions  int    // how many it has had

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -230,19 +231,77 @@ func TestNoCommitIsMissed(t *testing.T) {
 	}
 }
 
+// laneSleeps tells whether a lane holds the doorbell.
+func (b *bench) laneSleeps() bool {
+	return one[bool](b, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'
+		AND (classid::bigint << 32 | objid::bigint) = lastseat.doorbell('lastseat')
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+}
+
 // The lane keeps the doorbell while it settles requests that come one by one: it has to be rung for each of them.
 func TestRequestsOneByOne(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.start(outbox.Settings{Poll: time.Hour})
 	for _, key := range numbered("k", 20) {
-		b.eventually("the lane sleeps", func() bool {
-			return one[bool](b, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'
-				AND (classid::bigint << 32 | objid::bigint) = lastseat.doorbell('lastseat')
-				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
-		})
+		b.eventually("the lane sleeps", b.laneSleeps)
 		b.enqueue(key)
 		b.eventually(key+" is played", func() bool { return slices.Contains(b.played(), key) })
+	}
+}
+
+// Commits that notify wait for the disk one after the other. Of askers who come at once, again and again, few have to.
+func TestAskersAtOnceDoNotNotify(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.start(outbox.Settings{Poll: time.Hour})
+	pooled, err := b.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := pooled.Hijack()
+	defer listener.Close(context.WithoutCancel(t.Context()))
+	if _, err := listener.Exec(t.Context(), `LISTEN "lastseat.river_insert"`); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("the lane sleeps", b.laneSleeps)
+	const askers, rounds = 8, 25
+	failed := make(chan error, askers)
+	for a := range askers {
+		go func() {
+			failed <- func() error {
+				for _, key := range numbered("a"+string(rune('a'+a)), rounds) {
+					_, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: key, Args: toy{}}})
+					if err != nil {
+						return err
+					}
+					if _, err := outbox.Wait(t.Context(), b.pool, key); err != nil {
+						return err
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range askers {
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.exec(`SELECT pg_notify('lastseat.river_insert', 'end')`)
+	for rings := 0; ; {
+		notification, err := listener.WaitForNotification(t.Context())
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case strings.Contains(notification.Payload, `"lastseat"`):
+			rings++
+		case notification.Payload == "end":
+			if rings < 1 || rings > askers*rounds/2 {
+				t.Errorf("%d of %d requests notified the lane, want the first and not half of them", rings, askers*rounds)
+			}
+			return
+		}
 	}
 }
 

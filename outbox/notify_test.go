@@ -65,10 +65,7 @@ func TestFullNotificationQueue(t *testing.T) {
 	t.Parallel()
 	b, fill := newSmallQueueBench(t)
 	b.start(outbox.Settings{Poll: 50 * time.Millisecond})
-	b.eventually("the lane sleeps", func() bool {
-		return one[bool](b, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'
-			AND (classid::bigint << 32 | objid::bigint) = lastseat.doorbell('lastseat'))`)
-	})
+	b.eventually("the lane sleeps", b.laneSleeps)
 	fill()
 	want := numbered("k", 20)
 	b.enqueue(want...)
