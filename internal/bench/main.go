@@ -34,6 +34,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lastseat/lastseat/internal/testbed"
 )
 
 func main() {
@@ -139,7 +141,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		defer remove()
 		o.peersDir, server.peersDir = dir, dir
 	}
-	about, err := server.describe(ctx)
+	about, err := testbed.Describe(ctx, server.admin, server.local != nil)
 	if err != nil {
 		return err
 	}
@@ -147,7 +149,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdout, "%s\n%s", about, report)
+	_, err = fmt.Fprintf(stdout, "%s\n\n%s", about, report)
 	return err
 }
 

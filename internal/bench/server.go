@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -78,75 +76,6 @@ func (s *server) close(ctx context.Context) error {
 		errs = append(errs, s.local.Stop())
 	}
 	return errors.Join(errs...)
-}
-
-const describeSQL = `
-	SELECT current_setting('server_version'),
-	       (SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY n)
-	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers,max_wal_size}'::text[])
-	             WITH ORDINALITY AS s(name, n))`
-
-// describe says what the numbers depend on, in Markdown.
-func (s *server) describe(ctx context.Context) (string, error) {
-	var version, settings string
-	if err := s.admin.QueryRow(ctx, describeSQL).Scan(&version, &settings); err != nil {
-		return "", fmt.Errorf("read the server's settings: %w", err)
-	}
-	where := "private, on this machine"
-	if s.local == nil {
-		where = "of DATABASE_URL"
-	}
-	durable, fleeting, err := s.commits(ctx)
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("%s, %d cores (%s/%s)%s, %s. Postgres %s (%s): %s. A commit takes %s ms, %s without waiting "+
-		"for the disk: where the two are the same, it costs nothing here to be durable.\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load(), runtime.Version(),
-		version, where, settings, milliseconds(durable), milliseconds(fleeting)), nil
-}
-
-// commits measures the smallest transaction that writes to the log: as the server is set, and without the disk.
-func (s *server) commits(ctx context.Context) (durable, fleeting time.Duration, err error) {
-	conn, err := s.admin.Acquire(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer conn.Release()
-	if durable, err = commit(ctx, conn); err != nil {
-		return 0, 0, err
-	}
-	if _, err := conn.Exec(ctx, `SET synchronous_commit = off`); err != nil {
-		return 0, 0, err
-	}
-	if fleeting, err = commit(ctx, conn); err != nil {
-		return 0, 0, err
-	}
-	_, err = conn.Exec(ctx, `RESET synchronous_commit`)
-	return durable, fleeting, err
-}
-
-func commit(ctx context.Context, conn *pgxpool.Conn) (time.Duration, error) {
-	all := make([]time.Duration, 200)
-	for i := range all {
-		began := time.Now()
-		if _, err := conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'bench', '')`); err != nil {
-			return 0, fmt.Errorf("measure a commit: %w", err)
-		}
-		all[i] = time.Since(began)
-	}
-	slices.Sort(all)
-	return all[len(all)/2], nil
-}
-
-// load says how busy the machine is without us, where that is to be had: rates of a busy one are not worth comparing.
-func load() string {
-	text, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return ""
-	}
-	lastMinute, _, _ := strings.Cut(string(text), " ")
-	return ", load " + lastMinute + " at the start"
 }
 
 // copied makes a database of its own, filled, and returns its URL and what drops it.

@@ -31,6 +31,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/lastseat/lastseat/internal/testbed"
 )
 
 func main() {
@@ -132,7 +134,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 		return err
 	}
 	defer func() { err = errors.Join(err, server.close(ctx)) }()
-	about, err := server.describe(ctx)
+	about, err := testbed.Describe(ctx, server.admin, server.local != nil)
 	if err != nil {
 		return err
 	}
@@ -140,7 +142,7 @@ func run(ctx context.Context, args []string, databaseURL string, stdout, stderr 
 	if err != nil {
 		return err
 	}
-	about += fmt.Sprintf("Each measurement took %s", o.duration)
+	about += fmt.Sprintf(" Each measurement took %s", o.duration)
 	if o.rounds > 1 {
 		about += fmt.Sprintf(", in %d rounds; the numbers are those of the median", o.rounds)
 	}

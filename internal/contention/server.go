@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime"
 	"strings"
 	"time"
 
@@ -65,31 +63,6 @@ func (s *server) close(ctx context.Context) (err error) {
 		err = errors.Join(err, s.local.Stop())
 	}
 	return err
-}
-
-const describeSQL = `
-	SELECT current_setting('server_version'),
-	       (SELECT string_agg(name || ' ' || current_setting(name), ', ' ORDER BY n)
-	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers}'::text[])
-	             WITH ORDINALITY AS s(name, n))`
-
-// describe says what the numbers depend on.
-func (s *server) describe(ctx context.Context) (string, error) {
-	var version, settings string
-	if err := s.admin.QueryRow(ctx, describeSQL).Scan(&version, &settings); err != nil {
-		return "", fmt.Errorf("read the server's settings: %w", err)
-	}
-	where := "private, on this machine"
-	if s.local == nil {
-		where = "of DATABASE_URL"
-	}
-	load := ""
-	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
-		lastMinute, _, _ := strings.Cut(string(text), " ")
-		load = ", load " + lastMinute + " at the start"
-	}
-	return fmt.Sprintf("%s, %d cores (%s/%s)%s, %s. Postgres %s (%s): %s. ", time.Now().UTC().Format(time.DateOnly),
-		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load, runtime.Version(), version, where, settings), nil
 }
 
 // The table has all the accounts, however few are in use: on a small one Postgres would read all of it, and at
