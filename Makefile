@@ -37,7 +37,7 @@ postgres: ## install a Postgres server if there is none (Debian, Ubuntu), or say
 
 .PHONY: test
 test: go postgres ## all tests, on a private Postgres or on that of DATABASE_URL
-	$(TEST) -timeout 10m ./...
+	$(TEST) -timeout 20m ./...
 
 .PHONY: test-race
 test-race: go postgres ## all tests under the race detector (needs a C compiler)
