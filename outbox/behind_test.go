@@ -140,7 +140,9 @@ func TestLanesThatAreBehind(t *testing.T) {
 	})
 	b.start(outbox.Settings{Batch: 1, Logger: told.logger()})
 	b.eventually("the log says that it has caught up", func() bool { return told.has("the lane has caught up") })
-	if !told.has("the lane is behind", "kind=toy key=k-00", "more is due than could be settled so far") {
+	// On a busy machine a commit may have waited too long for another test's notification.
+	if !told.has("the lane is behind", "kind=toy key=k-00", "more is due than could be settled so far") &&
+		!told.has("the lane is behind", "kind=toy key=k-00", "conflicts with other sessions") {
 		t.Errorf("the log does not say that the lane was behind: %q", told.all)
 	}
 }

@@ -379,7 +379,8 @@ func TestTransactionsHaveFewSavepoints(t *testing.T) {
 				`SELECT max(n) FROM (SELECT count(*) AS n FROM lastseat.requests GROUP BY settled_at) batch`); most != want.most {
 				t.Errorf("a transaction had %d jobs, want %d", most, want.most)
 			}
-			if n := claimed.rows.Load(); n < 600 || n > 600+200 {
+			// A batch that is repeated claims its jobs again. Without learning it would be 200 for each of ten batches or more.
+			if n := claimed.rows.Load(); n < 600 || n > 1000 {
 				t.Errorf("%d rows were claimed for 600 jobs and a first batch of 200", n)
 			}
 		})
