@@ -12,12 +12,9 @@ package testdb
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"net/url"
 	"os"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +45,6 @@ var current *host
 // names stays untouched.
 func Main(m *testing.M, migrate Migrate) int {
 	current = newHost(os.Getenv("DATABASE_URL"), migrate)
-	abreast()
 	code := m.Run()
 	if err := current.close(); err != nil {
 		fmt.Fprintln(os.Stderr, "testdb:", err)
@@ -57,17 +53,6 @@ func Main(m *testing.M, migrate Migrate) int {
 		}
 	}
 	return code
-}
-
-// abreast has twice as many tests run at once as there are processors, unless -parallel says how many. Tests with a
-// database wait more than they compute: for retries, for locks, for time limits and for workers to come up.
-func abreast() {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0))) // it is a number
-	}
 }
 
 // MainMigrated is Main with the schema of this module.
