@@ -91,7 +91,9 @@ func TestRelayKilled(t *testing.T) {
 	clitest.Eventually(t, "everything to be settled", func() bool { return settled(t, b.Pool) == kills*n })
 	clitest.Eventually(t, "everything to be relayed", func() bool { return relayed(t, b, 3) })
 	// The last one may find nothing to do, and a signal ends a program that is only just starting.
-	clitest.Eventually(t, "the worker to work", func() bool { return strings.Contains(worker.errs.String(), "lane taken") })
+	clitest.Eventually(t, "the worker to work", func() bool {
+		return strings.Contains(worker.errs.String(), "lane taken")
+	})
 	worker.signal(t, syscall.SIGTERM)
 	worker.exits(t, 0)
 	feed := b.Feed()
