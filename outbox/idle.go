@@ -21,7 +21,7 @@ const (
 // askers that may wait for their outcomes.
 const fewJobs = 2
 
-// After a batch of more than a few jobs, a lane without work looks by itself for lingerFor, with pauses of lingerPause.
+// After a batch of more than fewJobs, a lane without work looks every lingerPause, for as long as lingerFor.
 const (
 	lingerFor   = 100 * time.Millisecond
 	lingerPause = time.Millisecond

@@ -88,11 +88,10 @@ func (l *lane) finish(ctx context.Context, b *batch) (settled bool, err error) {
 		l.meetLock(err)
 		return false, &batchError{jobs: b.jobs, charged: b.charged, err: err}
 	}
-	settledJobs := l.settled(ctx, b) > 0
 	if l.few = !b.full && len(b.jobs) <= fewJobs; !l.few {
 		l.busy = time.Now()
 	}
-	return settledJobs, nil
+	return l.settled(ctx, b) > 0, nil
 }
 
 // isStrict tells whether a job of the batch is of a kind that needs SERIALIZABLE.
