@@ -164,15 +164,7 @@ func TestNothingIsLeftWhereverClaimsBegin(t *testing.T) {
 			settings.Poll, settings.Logger = 50*time.Millisecond, slog.New(slog.DiscardHandler)
 			b.start(settings.Looking(-1, 2*time.Millisecond, 200*time.Millisecond))
 			producers, rounds := 4, testdb.Soak(60, 600)
-			failed := make(chan error, producers)
-			for p := range producers {
-				go func() { failed <- b.askAtRandom(fmt.Sprint("p", p), rounds) }()
-			}
-			for range producers {
-				if err := <-failed; err != nil {
-					t.Fatal(err)
-				}
-			}
+			atOnce(t, producers, func(p int) error { return b.askAtRandom(fmt.Sprint("p", p), rounds) })
 			left := []string{"?"}
 			for range 8000 {
 				left = b.keys(`SELECT concat_ws(' ', args ->> 'key', state, priority, scheduled_at, attempt, now())

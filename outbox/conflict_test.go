@@ -170,37 +170,27 @@ func TestSerializableProducers(t *testing.T) {
 		})
 		b.start(outbox.Settings{})
 		const producers, each = 4, 50
-		done := make(chan error, producers)
-		for p := range producers {
-			go func() {
-				done <- func() error {
-					for _, key := range numbered(fmt.Sprint("p", p), each) {
-						for {
-							err := pgx.BeginTxFunc(t.Context(), b.pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
-								var n int
-								if err := tx.QueryRow(t.Context(), `SELECT sum(n) FROM public.counters`).Scan(&n); err != nil {
-									return err
-								}
-								_, err := outbox.Enqueue(t.Context(), tx, key, toy{})
-								return err
-							})
-							if err == nil {
-								break
-							}
-							if state := sqlState(err); state != "40001" && state != "40P01" {
-								return err
-							}
+		atOnce(t, producers, func(p int) error {
+			for _, key := range numbered(fmt.Sprint("p", p), each) {
+				for {
+					err := pgx.BeginTxFunc(t.Context(), b.pool, pgx.TxOptions{IsoLevel: pgx.Serializable}, func(tx pgx.Tx) error {
+						var n int
+						if err := tx.QueryRow(t.Context(), `SELECT sum(n) FROM public.counters`).Scan(&n); err != nil {
+							return err
 						}
+						_, err := outbox.Enqueue(t.Context(), tx, key, toy{})
+						return err
+					})
+					if err == nil {
+						break
 					}
-					return nil
-				}()
-			}()
-		}
-		for range producers {
-			if err := <-done; err != nil {
-				t.Fatal(err)
+					if state := sqlState(err); state != "40001" && state != "40P01" {
+						return err
+					}
+				}
 			}
-		}
+			return nil
+		})
 		b.eventually("all are settled", func() bool {
 			return one[int](b, `SELECT count(*) FROM lastseat.requests WHERE status = 'applied'`) == producers*each
 		})

@@ -193,39 +193,29 @@ func TestNoCommitIsMissed(t *testing.T) {
 	b.start(outbox.Settings{Poll: time.Hour})
 	const producers = 4
 	rounds := testdb.Soak(40, 500)
-	failed := make(chan error, producers)
-	for p := range producers {
-		go func() {
-			failed <- func() error {
-				for _, key := range numbered("p"+string(rune('a'+p)), rounds) {
-					tx, err := b.pool.Begin(t.Context())
-					if err != nil {
-						return err
-					}
-					if _, err := outbox.Enqueue(t.Context(), tx, key, toy{}); err != nil {
-						return err
-					}
-					// A commit that comes late may find that the lane has gone to sleep since it was asked for.
-					time.Sleep(time.Duration(len(key)*int(key[len(key)-1])%17) * time.Millisecond)
-					if err := tx.Commit(t.Context()); err != nil {
-						return err
-					}
-					ctx, cancel := context.WithTimeout(t.Context(), patience)
-					_, err = outbox.Wait(ctx, b.pool, key)
-					cancel()
-					if err != nil {
-						return err
-					}
-				}
-				return nil
-			}()
-		}()
-	}
-	for range producers {
-		if err := <-failed; err != nil {
-			t.Error(err)
+	atOnce(t, producers, func(p int) error {
+		for _, key := range numbered("p"+string(rune('a'+p)), rounds) {
+			tx, err := b.pool.Begin(t.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := outbox.Enqueue(t.Context(), tx, key, toy{}); err != nil {
+				return err
+			}
+			// A commit that comes late may find that the lane has gone to sleep since it was asked for.
+			time.Sleep(time.Duration(len(key)*int(key[len(key)-1])%17) * time.Millisecond)
+			if err := tx.Commit(t.Context()); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			_, err = outbox.Wait(ctx, b.pool, key)
+			cancel()
+			if err != nil {
+				return err
+			}
 		}
-	}
+		return nil
+	})
 	if n := len(b.played()); n != producers*rounds {
 		t.Errorf("%d played", n)
 	}
@@ -266,28 +256,18 @@ func TestAskersAtOnceDoNotNotify(t *testing.T) {
 	}
 	b.eventually("the lane sleeps", b.laneSleeps)
 	const askers, rounds = 8, 25
-	failed := make(chan error, askers)
-	for a := range askers {
-		go func() {
-			failed <- func() error {
-				for _, key := range numbered("a"+string(rune('a'+a)), rounds) {
-					_, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: key, Args: toy{}}})
-					if err != nil {
-						return err
-					}
-					if _, err := outbox.Wait(t.Context(), b.pool, key); err != nil {
-						return err
-					}
-				}
-				return nil
-			}()
-		}()
-	}
-	for range askers {
-		if err := <-failed; err != nil {
-			t.Fatal(err)
+	atOnce(t, askers, func(a int) error {
+		for _, key := range numbered("a"+string(rune('a'+a)), rounds) {
+			_, err := outbox.EnqueueMany(t.Context(), b.pool, []outbox.Request{{Key: key, Args: toy{}}})
+			if err != nil {
+				return err
+			}
+			if _, err := outbox.Wait(t.Context(), b.pool, key); err != nil {
+				return err
+			}
 		}
-	}
+		return nil
+	})
 	b.exec(`SELECT pg_notify('lastseat.river_insert', 'end')`)
 	for rings := 0; ; {
 		notification, err := listener.WaitForNotification(t.Context())

@@ -168,6 +168,20 @@ func (b *bench) enqueue(keys ...string) {
 	}
 }
 
+// atOnce has n producers do something at the same time.
+func atOnce(t *testing.T, n int, do func(producer int) error) {
+	t.Helper()
+	failed := make(chan error, n)
+	for producer := range n {
+		go func() { failed <- do(producer) }()
+	}
+	for range n {
+		if err := <-failed; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func (b *bench) worker(settings outbox.Settings) *outbox.Worker {
 	if settings.Logger == nil {
 		settings.Logger = slog.New(slog.NewTextHandler(testLog{b.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
