@@ -52,7 +52,8 @@ const riverRowSQL = `
 		'wait', CASE WHEN state IN ('available', 'retryable')
 		  THEN round(extract(epoch FROM scheduled_at - attempted_at) / power(cardinality(errors), 4)) END,
 		'last error', errors[cardinality(errors)] - 'at' - 'trace', 'traced', errors[cardinality(errors)] ->> 'trace' <> '',
-		'error at', (errors[cardinality(errors)] ->> 'at')::timestamptz - attempted_at BETWEEN '-1 min' AND '1 min'))
+		'error at', (errors[cardinality(errors)] ->> 'at')::timestamptz
+		  BETWEEN attempted_at - interval '1 s' AND clock_timestamp()))
 	FROM lastseat.river_job WHERE queue = $1 AND args ->> 'key' = $2`
 
 const rivers = "rivers"

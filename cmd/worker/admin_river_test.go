@@ -64,7 +64,7 @@ func riverState(t *testing.T, pool *pgxpool.Pool) string {
 	return testdb.Scalar[string](t, pool, `SELECT coalesce((SELECT string_agg(j::text, ';' ORDER BY j.id)
 		FROM lastseat.river_job j WHERE j.queue <> 'lastseat_upkeep'), '') ||
 		coalesce((SELECT string_agg(q.name || q.metadata::text || coalesce(q.paused_at::text, 'runs'), ';' ORDER BY q.name)
-			FROM lastseat.river_queue q WHERE q.name <> 'lastseat_upkeep'), '')`)
+			FROM lastseat.river_queue q WHERE q.name <> 'lastseat_upkeep' OR q.paused_at IS NOT NULL), '')`)
 }
 
 // riverChanges are what River UI can be asked to change, for a job.
