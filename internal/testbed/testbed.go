@@ -19,7 +19,8 @@ const settingsSQL = `
 	        FROM unnest('{fsync,synchronous_commit,full_page_writes,wal_level,shared_buffers,max_wal_size}'::text[])
 	             WITH ORDINALITY AS s(name, n))`
 
-// Describe returns a paragraph about the machine and its Postgres. private: the server is one that the benchmark started.
+// Describe returns a paragraph about the machine and its Postgres. private: the benchmark itself has started the
+// server.
 func Describe(ctx context.Context, server *pgxpool.Pool, private bool) (string, error) {
 	var version, settings string
 	if err := server.QueryRow(ctx, settingsSQL).Scan(&version, &settings); err != nil {
