@@ -52,8 +52,9 @@ const riverRowSQL = `
 		'wait', CASE WHEN state IN ('available', 'retryable')
 		  THEN round(extract(epoch FROM scheduled_at - attempted_at) / power(cardinality(errors), 4)) END,
 		'last error', errors[cardinality(errors)] - 'at' - 'trace', 'traced', errors[cardinality(errors)] ->> 'trace' <> '',
-		'error at', (errors[cardinality(errors)] ->> 'at')::timestamptz
-		  BETWEEN attempted_at - interval '1 s' AND clock_timestamp()))
+		'error at', CASE WHEN (errors[cardinality(errors)] ->> 'attempt')::int = attempt
+		  THEN (errors[cardinality(errors)] ->> 'at')::timestamptz BETWEEN attempted_at - interval '1 s' AND clock_timestamp()
+		  END))
 	FROM lastseat.river_job WHERE queue = $1 AND args ->> 'key' = $2`
 
 const rivers = "rivers"
