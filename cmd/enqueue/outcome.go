@@ -81,12 +81,21 @@ The exit code is 0 if all were applied, 3 if one was rejected or failed, and 75 
 // waiting is how long a command waits for outcomes: what the user has asked for, and what is left of it.
 type waiting struct{ asked, left time.Duration }
 
+// lastLook is how long a command that could not look within its time tries to look once.
+const lastLook = time.Second
+
 // await waits for outcomes and prints them; its error has the exit code that they ask for.
 func (p *program) await(ctx context.Context, pool *pgxpool.Pool, timeout waiting, duplicate bool,
 	keys ...string) error {
 	limited, cancel := context.WithTimeout(ctx, timeout.left)
 	defer cancel()
 	outcomes, err := outbox.Wait(limited, pool, keys...)
+	if limited.Err() != nil && len(outcomes) == 0 {
+		// The time was over before it could look once. What is known is printed all the same.
+		last, cancel := context.WithTimeout(ctx, lastLook)
+		defer cancel()
+		outcomes, _ = outbox.Outcomes(last, pool, keys...)
+	}
 	if err := p.printAll(outcomes, duplicate); err != nil {
 		return err
 	}

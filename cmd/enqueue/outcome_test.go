@@ -130,6 +130,11 @@ func TestWait(t *testing.T) {
 		t.Errorf("printed %v, want it pending", got)
 	}
 	s.enqueue(t, "wait", "early", "--timeout", "200ms").Fails(t, 75, "not settled after 200ms")
+	noTime := s.enqueue(t, "wait", "early", "--timeout", "1ns", "-o", "json")
+	noTime.Fails(t, 75, "not settled after 1ns")
+	if got := decodeOutcome(t, noTime.Out); got["status"] != "pending" {
+		t.Errorf("printed %v, want it pending, although there was no time to look", got)
+	}
 
 	// A wait that has time left goes on until the outcome is there.
 	patient := make(chan clitest.Result, 1)
