@@ -38,14 +38,26 @@ type cutConn struct {
 	net.Conn
 	*cutter
 	commits int
+	asked   atomic.Bool   // a COMMIT whose answer is lost is on its way
 	reply   *bytes.Reader // what is left of the answer, once the connection is cut
 }
 
+// Read may have begun before the COMMIT was written: pgx reads beside a write that takes long.
 func (c *cutConn) Read(p []byte) (int, error) {
 	if c.reply != nil {
 		return c.reply.Read(p)
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if !c.asked.Load() {
+		return n, err
+	}
+	// The server answers, so it has committed; the answer goes nowhere.
+	_ = c.Close()
+	if c.answer == nil {
+		return 0, net.ErrClosed
+	}
+	c.reply = bytes.NewReader(c.answer)
+	return c.reply.Read(p)
 }
 
 func (c *cutConn) Write(p []byte) (int, error) {
@@ -56,11 +68,8 @@ func (c *cutConn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	if c.late {
-		if _, err := c.Conn.Write(p); err != nil {
-			return 0, err
-		}
-		// The server answers, so it has committed; the answer goes nowhere.
-		_, _ = c.Conn.Read(make([]byte, 1))
+		c.asked.Store(true)
+		return c.Conn.Write(p)
 	}
 	_ = c.Close()
 	if c.answer != nil {

@@ -141,12 +141,22 @@ func TestRepeatedSideEffect(t *testing.T) {
 }
 
 // cutConn loses the reply to the first COMMIT: the server has committed, the client sees a broken connection.
-type cutConn struct{ net.Conn }
+type cutConn struct {
+	net.Conn
+	asked atomic.Bool
+}
 
-func (c cutConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if bytes.Contains(p, []byte("commit\x00")) && err == nil {
-		_, _ = c.Read(make([]byte, 1)) // the answer is here: so it is committed
+func (c *cutConn) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("commit\x00")) {
+		c.asked.Store(true)
+	}
+	return c.Conn.Write(p)
+}
+
+// Read may have begun before the COMMIT was written: pgx reads beside a write that takes long.
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.asked.Load() { // the answer is here: so it is committed
 		_ = c.Close()
 		return 0, net.ErrClosed
 	}
@@ -160,7 +170,7 @@ func (s *stage) losesReplies() *pgx.Conn {
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		return cutConn{conn}, err
+		return &cutConn{Conn: conn}, err
 	}
 	conn, err := pgx.ConnectConfig(s.Context(), config)
 	if err != nil {
