@@ -6,11 +6,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -140,13 +144,18 @@ func Eventually(t *testing.T, what string, come func() bool) {
 	}
 }
 
-// FreeAddress is an address of this machine at which nobody listens.
-func FreeAddress(t *testing.T) string {
+// FreeAddress is an address of this machine at which nobody listens. Its port is not one of those that Linux gives to
+// connections: one of them could take it before whoever it is for listens, or while that is down.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
+		switch {
+		case err == nil:
+			defer func() { _ = listener.Close() }()
+			return listener.Addr().String()
+		case !errors.Is(err, syscall.EADDRINUSE):
+			t.Fatal(err)
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -84,7 +83,8 @@ func Start(t testing.TB, n int, sync string) *Cluster {
 	})
 	for i := range n {
 		c.Servers = append(c.Servers, &Server{
-			c: c, name: fmt.Sprintf("n%d", i+1), client: free(t), route: free(t), monitor: free(t), sync: sync,
+			c: c, name: fmt.Sprintf("n%d", i+1), sync: sync,
+			client: clitest.FreeAddress(t), route: clitest.FreeAddress(t), monitor: clitest.FreeAddress(t),
 		})
 	}
 	for _, s := range c.Servers {
@@ -105,16 +105,6 @@ func keepLogs(t testing.TB, dir string) {
 		}
 	}
 	t.Logf("the logs of the NATS servers are in %s (%v)", kept, err)
-}
-
-func free(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
 }
 
 func (s *Server) configure() {
@@ -143,8 +133,7 @@ func (s *Server) Store() string { return filepath.Join(s.c.dir, s.name) }
 // Monitor is the URL of its monitoring port.
 func (s *Server) Monitor() string { return "http://" + s.monitor }
 
-// Start starts the server. While it was down, a connection of any process may have been given one of its ports: then it
-// is started again when that is gone.
+// Start starts the server; again, if that fails.
 func (s *Server) Start() {
 	s.c.t.Helper()
 	clitest.Eventually(s.c.t.(*testing.T), "the NATS server to start", s.start)
