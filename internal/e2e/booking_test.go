@@ -192,11 +192,12 @@ func TestBookingsWhileWorkersAreKilled(t *testing.T) {
 				workers = append(workers[1:], start(t, on(url, environ...), "worker", "run"))
 			}
 			clitest.Eventually(t, "all to be settled", func() bool { return settled(t, pool) == before+s.bookings })
+			connected(t, pool, len(workers)*lanes(environ))
 			for _, w := range workers {
 				w.signal(t, syscall.SIGTERM)
 				w.exits(t, 0)
 			}
-			s.proves(t, url, pool, !slices.Contains(environ, "LASTSEAT_LANES=3"))
+			s.proves(t, url, pool, lanes(environ) == 1)
 		})
 	}
 }

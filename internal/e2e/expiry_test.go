@@ -100,6 +100,7 @@ func TestWorkerIsKilledWhileAuthorizationsExpire(t *testing.T) {
 		run = start(t, on(url), "worker", "run")
 		clitest.Eventually(t, "the others to expire", func() bool { return expired(t, pool) == (round+1)*each })
 	}
+	connected(t, pool, 1)
 	run.signal(t, syscall.SIGTERM)
 	run.exits(t, 0)
 	provesExpiries(t, url, pool, rounds*each)

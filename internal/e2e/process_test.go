@@ -7,13 +7,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 	"unicode"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/lastseat/lastseat/internal/clitest"
+	"github.com/lastseat/lastseat/internal/testdb"
 )
 
 // process is a run of one of the programs. It does not outlive the test.
@@ -63,6 +67,27 @@ func (p *process) signal(t *testing.T, sig os.Signal) {
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
+}
+
+// connected waits until workers have so many lanes between them, taken or stood by for. Before that they may be only
+// starting, and a signal ends a program that is.
+func connected(t *testing.T, pool *pgxpool.Pool, lanes int) {
+	t.Helper()
+	clitest.Eventually(t, "the workers to connect", func() bool {
+		return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database()
+			AND application_name = 'lastseat lane'`) == lanes
+	})
+}
+
+// lanes is how many lanes a worker with this environment has.
+func lanes(environ []string) int {
+	for _, variable := range environ {
+		if text, set := strings.CutPrefix(variable, "LASTSEAT_LANES="); set {
+			n, _ := strconv.Atoi(text)
+			return n
+		}
+	}
+	return 1
 }
 
 // wait returns the exit code; -1: a signal ended it.

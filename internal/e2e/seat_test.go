@@ -139,6 +139,7 @@ func TestLastSeat(t *testing.T) {
 				return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM lastseat.requests WHERE status = 'pending'`) == 0
 			})
 			over()
+			connected(t, pool, len(workers)*lanes(environ))
 			for _, w := range workers {
 				w.signal(t, syscall.SIGTERM)
 				w.exits(t, 0)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/internal/testdb"
 )
 
@@ -102,19 +101,12 @@ func TestTakeOver(t *testing.T) {
 		t.Helper()
 		start(t, on(url), "worker", "doctor").exits(t, code)
 	}
-	lanes := func(n int) {
-		t.Helper()
-		clitest.Eventually(t, "the workers to connect", func() bool {
-			return testdb.Scalar[int](t, pool, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database()
-				AND application_name = 'lastseat lane'`) == n
-		})
-	}
 	doctor(1)
 	first := start(t, on(url), "worker", "run")
 	transfer("with one")
 	second := start(t, on(url), "worker", "run")
 	third := start(t, on(url), "worker", "run")
-	lanes(3)
+	connected(t, pool, 3)
 	transfer("with three")
 	doctor(0)
 	first.signal(t, syscall.SIGTERM)
