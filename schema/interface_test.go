@@ -1,7 +1,9 @@
 package schema_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +12,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lastseat/lastseat/internal/clitest"
 )
 
 // many calls enqueue_many.
@@ -253,6 +258,79 @@ func TestEnqueueManyDoesNotDeadlock(t *testing.T) {
 	if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests r JOIN lastseat.river_job j ON j.id = r.job_id
 		AND j.args ->> 'key' = r.key`); n != 500 {
 		t.Errorf("%d requests with their job, want 500", n)
+	}
+}
+
+// A key that somebody else is asking for waits for the end of that: a duplicate if it is committed, new if not, and a
+// serialization failure for who can't see it.
+func TestEnqueueManyWaitsForAKey(t *testing.T) {
+	t.Parallel()
+	pool := migrated(t)
+	for name, test := range map[string]struct {
+		level   pgx.TxIsoLevel
+		commits bool
+		want    string
+	}{
+		"committed":                    {pgx.ReadCommitted, true, "new,duplicate"},
+		"rolled back":                  {pgx.ReadCommitted, false, "new,new"},
+		"committed, repeatable read":   {pgx.RepeatableRead, true, "40001"},
+		"rolled back, repeatable read": {pgx.RepeatableRead, false, "new,new"},
+		"committed, serializable":      {pgx.Serializable, true, "40001"},
+		"rolled back, with a snapshot": {pgx.Serializable, false, "new,new"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			other, err := pool.Begin(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = other.Rollback(context.WithoutCancel(ctx)) }()
+			if _, err := other.Exec(ctx, `SELECT lastseat.enqueue('toy', $1, '{}')`, name); err != nil {
+				t.Fatal(err)
+			}
+			conn := connect(t, pool, "lastseat_producer")
+			got := make(chan string, 1)
+			tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: test.level})
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+				var answer string
+				err := tx.QueryRow(ctx, `SELECT string_agg(CASE WHEN duplicate THEN 'duplicate' ELSE 'new' END, ',')
+					FROM lastseat.enqueue_many(jsonb_build_array(
+						jsonb_build_object('kind', 'toy', 'key', '0 ' || $1::text, 'args', '{}'::jsonb),
+						jsonb_build_object('kind', 'toy', 'key', $1::text, 'args', '{}'::jsonb)))`, name).Scan(&answer)
+				if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) {
+					answer = failed.Code
+				} else if err == nil {
+					err = tx.Commit(ctx)
+				}
+				if err != nil && answer == "" {
+					answer = err.Error()
+				}
+				got <- answer
+			}()
+			clitest.Eventually(t, "it waits", func() bool {
+				return scalar[bool](t, pool, `SELECT cardinality(pg_blocking_pids($1)) > 0`, conn.PgConn().PID())
+			})
+			if test.commits {
+				err = other.Commit(ctx)
+			} else {
+				err = other.Rollback(ctx)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answer := <-got; answer != test.want {
+				t.Errorf("the answer is %s, want %s", answer, test.want)
+			}
+			if n := scalar[int](t, pool, `SELECT count(*) FROM lastseat.requests r WHERE r.key = $1
+				AND r.job_id = (SELECT id FROM lastseat.river_job j WHERE j.args ->> 'key' = $1)`, name); n != 1 {
+				t.Errorf("%d requests with their job, want 1", n)
+			}
+		})
 	}
 }
 

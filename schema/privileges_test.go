@@ -10,12 +10,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/lastseat/lastseat/internal/clitest"
 	"github.com/lastseat/lastseat/jobs"
 	"github.com/lastseat/lastseat/outbox"
 )
@@ -553,7 +553,7 @@ func TestStrangersHoldTheLane(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	for _, key := range []string{"k", "l"} {
 		mustAsk(t, pool, `transfer('`+key+`', 'bank', 'ada', 5, 'EUR')`)
-		eventually(t, "the request is settled", func() bool {
+		clitest.Eventually(t, "the request is settled", func() bool {
 			return scalar[string](t, pool, `SELECT status FROM lastseat.outcome('`+key+`')`) == "applied"
 		})
 	}
@@ -580,13 +580,4 @@ func (w *syncWriter) text() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.all.String()
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
 }

@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "08a21362bedfe9ca5a3ab539fbd19d32b77eb3b7a40c128030bf7200f710f97c"
+	functionsDigest  = "8032228a8ac5ca39c030258f60d6040e3dfc22b500d421aa9c303a9acf948ad2"
 )
 
 //go:embed migrations/*.sql functions/*.sql

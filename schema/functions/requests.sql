@@ -236,6 +236,9 @@ ids: the accounts of the plain ones.';
 -- the first one's arguments are checked, because a capture may follow its authorization in the same array. The requests
 -- are inserted in the order of their keys, so that two callers with the same keys wait for each other instead of
 -- deadlocking.
+--
+-- Mostly all keys are new, and asking for each whether it is would be a tenth of the work. A key that is not new is an
+-- error, and everything is done again in the way that allows for it.
 CREATE OR REPLACE FUNCTION lastseat.enqueue_many(requests jsonb)
 RETURNS SETOF lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp
@@ -248,7 +251,7 @@ DECLARE
     names   CONSTANT text[] := '{kind,key,args,scheduled_at,queue}';
     traced  CONSTANT jsonb := trace_metadata();
     element jsonb;
-    n       integer := 0; -- of the element that is looked at
+    n       integer; -- of the element that is looked at
     total   bigint;
     added   bigint;
     kinds   text[];
@@ -270,112 +273,127 @@ DECLARE
     hint    text;
     field   text;
     named   text;
+    repeated boolean; -- a key was there before, or is there twice
 BEGIN
     IF enqueue_many.requests IS NULL OR jsonb_typeof(enqueue_many.requests) <> 'array' THEN
         RAISE EXCEPTION 'the requests are %', coalesce('a JSON ' || jsonb_typeof(enqueue_many.requests), 'null')
             USING ERRCODE = 'LS002',
                   HINT = 'Requests are a JSON array: [{"kind": "payment.transfer", "key": "k1", "args": {...}}, ...].';
     END IF;
-    -- OFFSET 0 keeps Postgres from computing plain, and what it is made of, again for each use.
-    SELECT count(*), array_agg(e.kind), array_agg(e.key), array_agg(e.args), array_agg(nextval('river_job_id_seq')),
-           array_agg(e.plain), array_agg(CASE WHEN e.plain THEN mark_of(e.kind, e.args) END),
-           array_agg(e.args ->> 'from') FILTER (WHERE e.plain) || array_agg(e.args ->> 'to') FILTER (WHERE e.plain)
-    INTO total, kinds, keys, args, jobs, plain, marks, ids
-    FROM (SELECT a.*, CASE WHEN jsonb_typeof(a.value) = 'object' THEN
-                 coalesce(a.value - '{kind,key,args}'::text[] = '{}' AND jsonb_typeof(a.value -> 'kind') = 'string'
-                          AND jsonb_typeof(a.value -> 'key') = 'string'
-                          AND plain_key(a.key) AND plain_args(a.kind, a.args), false)
-                 ELSE false END AS plain
-          FROM (SELECT value, value ->> 'kind' AS kind, value ->> 'key' AS key, value -> 'args' AS args
-                FROM jsonb_array_elements(enqueue_many.requests) OFFSET 0) a OFFSET 0) e;
-    IF total = 0 THEN
-        RETURN;
-    END IF;
-    queues := array_fill('lastseat'::text, ARRAY[total::integer]);
-    times := array_fill(asked, ARRAY[total::integer]);
-    spelled := array_fill(NULL::bytea, ARRAY[total::integer]);
-    FOR n IN SELECT p.n FROM unnest(plain) WITH ORDINALITY AS p(plain, n) WHERE NOT p.plain ORDER BY p.n LOOP
-        element := enqueue_many.requests -> (n - 1);
-        IF jsonb_typeof(element) <> 'object' OR element - names <> '{}' THEN
-            RAISE EXCEPTION 'it is %', left(element::text, 100)
-                USING ERRCODE = 'LS002',
-                      HINT = 'A request is an object of kind, key, args, and scheduled_at and queue if need be.';
-        ELSIF jsonb_typeof(element -> 'kind') NOT IN ('string', 'null')
-              OR jsonb_typeof(element -> 'key') NOT IN ('string', 'null')
-              OR jsonb_typeof(element -> 'queue') NOT IN ('string', 'null') THEN
-            RAISE EXCEPTION 'it is %', left((element - '{args,scheduled_at}'::text[])::text, 100)
-                USING ERRCODE = 'LS002', HINT = 'Kind, key and queue are text.';
+    FOREACH repeated IN ARRAY '{false,true}'::boolean[] LOOP BEGIN
+        n := 0;
+        -- OFFSET 0 keeps Postgres from computing plain, and what it is made of, again for each use.
+        SELECT count(*), array_agg(e.kind), array_agg(e.key), array_agg(e.args), array_agg(nextval('river_job_id_seq')),
+               array_agg(e.plain), array_agg(CASE WHEN e.plain THEN mark_of(e.kind, e.args) END),
+               array_agg(e.args ->> 'from') FILTER (WHERE e.plain) || array_agg(e.args ->> 'to') FILTER (WHERE e.plain)
+        INTO total, kinds, keys, args, jobs, plain, marks, ids
+        FROM (SELECT a.*, CASE WHEN jsonb_typeof(a.value) = 'object' THEN
+                     coalesce(a.value - '{kind,key,args}'::text[] = '{}' AND jsonb_typeof(a.value -> 'kind') = 'string'
+                              AND jsonb_typeof(a.value -> 'key') = 'string'
+                              AND plain_key(a.key) AND plain_args(a.kind, a.args), false)
+                     ELSE false END AS plain
+              FROM (SELECT value, value ->> 'kind' AS kind, value ->> 'key' AS key, value -> 'args' AS args
+                    FROM jsonb_array_elements(enqueue_many.requests) OFFSET 0) a OFFSET 0) e;
+        IF total = 0 THEN
+            RETURN;
         END IF;
-        queues[n] := coalesce(element ->> 'queue', 'lastseat');
-        PERFORM check_time_arg('scheduled_at', element -> 'scheduled_at');
-        times[n] := greatest(time_of(element ->> 'scheduled_at'), asked);
-        PERFORM check_request(kinds[n], keys[n], args[n], times[n], queues[n]);
-        marks[n] := fingerprint(kinds[n], args[n]);
-        spelled[n] := nullif(sha256(convert_to(kinds[n] || ' ' || (args[n] - 'key')::text, 'UTF8')), marks[n]);
-    END LOOP;
-
-    INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
-    SELECT a.key, a.kind, a.mark, a.spelled, a.job, asked
-    FROM unnest(keys, kinds, marks, spelled, jobs) AS a(key, kind, mark, spelled, job) ORDER BY a.key COLLATE "C", a.job
-    ON CONFLICT (key) DO NOTHING;
-    GET DIAGNOSTICS added = ROW_COUNT;
-    fresh := CASE WHEN added = total THEN array_fill(true, ARRAY[total::integer]) ELSE
-        ARRAY(SELECT r.job_id = a.job FROM unnest(keys, jobs) WITH ORDINALITY AS a(key, job, n)
-              LEFT JOIN LATERAL (SELECT q.job_id FROM requests q WHERE q.key = a.key OFFSET 0) r ON true
-              ORDER BY a.n) END;
-    n := 0;
-    PERFORM refuse_removed(a.key) FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh IS NULL;
-    PERFORM check_expired(ARRAY(SELECT a.key FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh));
-    missing := missing_names(args, plain, ids);
-
-    FOR n IN SELECT p.n FROM unnest(plain, fresh, missing) WITH ORDINALITY AS p(plain, fresh, missing, n)
-             WHERE NOT p.plain OR NOT p.fresh OR p.missing ORDER BY p.n LOOP
-        IF NOT fresh[n] THEN
-            SELECT * INTO known FROM requests r WHERE r.key = keys[n];
-            IF NOT FOUND THEN
-                PERFORM refuse_removed(keys[n]);
+        queues := array_fill('lastseat'::text, ARRAY[total::integer]);
+        times := array_fill(asked, ARRAY[total::integer]);
+        spelled := array_fill(NULL::bytea, ARRAY[total::integer]);
+        FOR n IN SELECT p.n FROM unnest(plain) WITH ORDINALITY AS p(plain, n) WHERE NOT p.plain ORDER BY p.n LOOP
+            element := enqueue_many.requests -> (n - 1);
+            IF jsonb_typeof(element) <> 'object' OR element - names <> '{}' THEN
+                RAISE EXCEPTION 'it is %', left(element::text, 100)
+                    USING ERRCODE = 'LS002',
+                          HINT = 'A request is an object of kind, key, args, and scheduled_at and queue if need be.';
+            ELSIF jsonb_typeof(element -> 'kind') NOT IN ('string', 'null')
+                  OR jsonb_typeof(element -> 'key') NOT IN ('string', 'null')
+                  OR jsonb_typeof(element -> 'queue') NOT IN ('string', 'null') THEN
+                RAISE EXCEPTION 'it is %', left((element - '{args,scheduled_at}'::text[])::text, 100)
+                    USING ERRCODE = 'LS002', HINT = 'Kind, key and queue are text.';
             END IF;
-            IF known.kind <> kinds[n] OR known.fingerprint <> marks[n] THEN
-                PERFORM refuse_reuse(known);
-            END IF;
-        END IF;
-        PERFORM check_args(kinds[n], args[n]);
-        IF kinds[n] = 'payment.reverse' AND EXISTS (
-            SELECT FROM requests r WHERE r.key = args[n] ->> 'transfer' AND r.job_id > jobs[n]) THEN
-            RAISE EXCEPTION 'no transfer was asked for with the key "%" before', args[n] ->> 'transfer'
-                USING ERRCODE = 'LS003', COLUMN = 'transfer', HINT = 'Put the transfer before its reversal.';
-        ELSIF fresh[n] THEN
-            PERFORM begin_request(kinds[n], keys[n], args[n], times[n]);
-        END IF;
-    END LOOP;
+            queues[n] := coalesce(element ->> 'queue', 'lastseat');
+            PERFORM check_time_arg('scheduled_at', element -> 'scheduled_at');
+            times[n] := greatest(time_of(element ->> 'scheduled_at'), asked);
+            PERFORM check_request(kinds[n], keys[n], args[n], times[n], queues[n]);
+            marks[n] := fingerprint(kinds[n], args[n]);
+            spelled[n] := nullif(sha256(convert_to(kinds[n] || ' ' || (args[n] - 'key')::text, 'UTF8')), marks[n]);
+        END LOOP;
 
-    INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
-    SELECT a.job, a.kind, a.queue, a.args || jsonb_build_object('key', a.key),
-           CASE WHEN a.at > asked THEN 'scheduled'::river_job_state ELSE 'available'::river_job_state END, a.at, traced
-    FROM unnest(jobs, kinds, queues, args, keys, times, fresh) AS a(job, kind, queue, args, key, at, fresh)
-    WHERE a.fresh; -- they are in the order of their numbers
-    PERFORM ring(rung.queue)
-    FROM (SELECT DISTINCT a.queue FROM unnest(queues, fresh) AS a(queue, fresh) WHERE a.fresh) rung;
-    IF added = total THEN
-        RETURN QUERY SELECT a.key, a.kind, 'pending', false FROM unnest(keys, kinds) AS a(key, kind);
-        RETURN;
-    END IF;
-    RETURN QUERY
-        SELECT r.key, r.kind, r.status, NOT a.fresh FROM unnest(keys, fresh) WITH ORDINALITY AS a(key, fresh, n)
-        JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = a.key OFFSET 0) r ON true ORDER BY a.n;
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
-        detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, field = COLUMN_NAME;
-    IF state NOT LIKE 'LS%' OR n = 0 THEN
-        RAISE;
-    END IF;
-    named := CASE WHEN name_fault(left(enqueue_many.requests -> (n - 1) ->> 'key', 50)) IS NOT NULL THEN 'bad key'
-             ELSE coalesce('key "' || left(enqueue_many.requests -> (n - 1) ->> 'key', 50) || '"', 'no key') END;
-    RAISE EXCEPTION 'request % (%): %', n, named, message
-        USING ERRCODE = state, HINT = hint, COLUMN = field,
-              DETAIL = concat_ws(' ', format('Request %s, %s', n, named)
-                                 || CASE WHEN field <> '' THEN format(', field "%s"', field) ELSE '' END || '.',
-                                 nullif(detail, ''));
+        IF repeated THEN
+            INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
+            SELECT a.key, a.kind, a.mark, a.spelled, a.job, asked
+            FROM unnest(keys, kinds, marks, spelled, jobs) AS a(key, kind, mark, spelled, job)
+            ORDER BY a.key COLLATE "C", a.job
+            ON CONFLICT (key) DO NOTHING;
+        ELSE
+            INSERT INTO requests (key, kind, fingerprint, spelled, job_id, requested_at)
+            SELECT a.key, a.kind, a.mark, a.spelled, a.job, asked
+            FROM unnest(keys, kinds, marks, spelled, jobs) AS a(key, kind, mark, spelled, job)
+            ORDER BY a.key COLLATE "C", a.job;
+        END IF;
+        GET DIAGNOSTICS added = ROW_COUNT;
+        fresh := CASE WHEN added = total THEN array_fill(true, ARRAY[total::integer]) ELSE
+            ARRAY(SELECT r.job_id = a.job FROM unnest(keys, jobs) WITH ORDINALITY AS a(key, job, n)
+                  LEFT JOIN LATERAL (SELECT q.job_id FROM requests q WHERE q.key = a.key OFFSET 0) r ON true
+                  ORDER BY a.n) END;
+        n := 0;
+        PERFORM refuse_removed(a.key) FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh IS NULL;
+        PERFORM check_expired(ARRAY(SELECT a.key FROM unnest(keys, fresh) AS a(key, fresh) WHERE a.fresh));
+        missing := missing_names(args, plain, ids);
+
+        FOR n IN SELECT p.n FROM unnest(plain, fresh, missing) WITH ORDINALITY AS p(plain, fresh, missing, n)
+                 WHERE NOT p.plain OR NOT p.fresh OR p.missing ORDER BY p.n LOOP
+            IF NOT fresh[n] THEN
+                SELECT * INTO known FROM requests r WHERE r.key = keys[n];
+                IF NOT FOUND THEN
+                    PERFORM refuse_removed(keys[n]);
+                END IF;
+                IF known.kind <> kinds[n] OR known.fingerprint <> marks[n] THEN
+                    PERFORM refuse_reuse(known);
+                END IF;
+            END IF;
+            PERFORM check_args(kinds[n], args[n]);
+            IF kinds[n] = 'payment.reverse' AND EXISTS (
+                SELECT FROM requests r WHERE r.key = args[n] ->> 'transfer' AND r.job_id > jobs[n]) THEN
+                RAISE EXCEPTION 'no transfer was asked for with the key "%" before', args[n] ->> 'transfer'
+                    USING ERRCODE = 'LS003', COLUMN = 'transfer', HINT = 'Put the transfer before its reversal.';
+            ELSIF fresh[n] THEN
+                PERFORM begin_request(kinds[n], keys[n], args[n], times[n]);
+            END IF;
+        END LOOP;
+
+        INSERT INTO river_job (id, kind, queue, args, state, scheduled_at, metadata)
+        SELECT a.job, a.kind, a.queue, a.args || jsonb_build_object('key', a.key),
+               CASE WHEN a.at > asked THEN 'scheduled'::river_job_state ELSE 'available'::river_job_state END, a.at,
+               traced
+        FROM unnest(jobs, kinds, queues, args, keys, times, fresh) AS a(job, kind, queue, args, key, at, fresh)
+        WHERE a.fresh; -- they are in the order of their numbers
+        PERFORM ring(rung.queue)
+        FROM (SELECT DISTINCT a.queue FROM unnest(queues, fresh) AS a(queue, fresh) WHERE a.fresh) rung;
+        IF added = total THEN
+            RETURN QUERY SELECT a.key, a.kind, 'pending', false FROM unnest(keys, kinds) AS a(key, kind);
+            RETURN;
+        END IF;
+        RETURN QUERY
+            SELECT r.key, r.kind, r.status, NOT a.fresh FROM unnest(keys, fresh) WITH ORDINALITY AS a(key, fresh, n)
+            JOIN LATERAL (SELECT q.* FROM requests q WHERE q.key = a.key OFFSET 0) r ON true ORDER BY a.n;
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+            detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT, field = COLUMN_NAME;
+        IF state = '23505' AND NOT repeated THEN -- unique_violation
+            CONTINUE;
+        ELSIF state NOT LIKE 'LS%' OR n = 0 THEN
+            RAISE;
+        END IF;
+        named := CASE WHEN name_fault(left(enqueue_many.requests -> (n - 1) ->> 'key', 50)) IS NOT NULL THEN 'bad key'
+                 ELSE coalesce('key "' || left(enqueue_many.requests -> (n - 1) ->> 'key', 50) || '"', 'no key') END;
+        RAISE EXCEPTION 'request % (%): %', n, named, message
+            USING ERRCODE = state, HINT = hint, COLUMN = field,
+                  DETAIL = concat_ws(' ', format('Request %s, %s', n, named)
+                                     || CASE WHEN field <> '' THEN format(', field "%s"', field) ELSE '' END || '.',
+                                     nullif(detail, ''));
+    END; END LOOP;
 END $$;
 COMMENT ON FUNCTION lastseat.enqueue_many IS
 'Asks for many requests at once, in the caller''s transaction: all of them or, with an error, none. Returns a receipt '
