@@ -79,6 +79,7 @@ type answer struct {
 	requests int
 	elapsed  time.Duration
 	waits    []time.Duration // of transactions
+	each     rounds
 
 	committed func([]ticket) // called after each commit; nil: nobody asks
 }
@@ -118,6 +119,7 @@ func interview(ctx context.Context, server *server, o options, progress io.Write
 				return nil, fmt.Errorf("%s: %w", group[0].label(), err)
 			}
 			for _, a := range group {
+				a.each.end(a.requests, a.elapsed)
 				fmt.Fprintf(progress, "round %d/%d: %s: %.0f requests/s, p99 %s\n", round+1, o.rounds, a.label(), a.rate(),
 					milliseconds(a.wait(0.99))+" ms")
 			}

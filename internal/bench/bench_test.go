@@ -143,13 +143,15 @@ func TestAnswersTable(t *testing.T) {
 		elapsed: time.Second}
 	second := &answer{asking: asking{name: "function", connections: 1, worker: noWorker, beside: 1}, requests: 100,
 		elapsed: 2 * time.Second}
+	second.each.end(40, time.Second)
+	second.each.end(100, 2*time.Second)
 	for i := range 100 {
 		first.waits = append(first.waits, time.Duration(100-i)*time.Millisecond)
 		second.waits = append(second.waits, 2*time.Duration(1+i)*time.Millisecond)
 	}
 	leftOut := &answer{asking: asking{name: "left out", beside: 1}}
 	text := answersTable([]*answer{first, second, leftOut})
-	want := "| 2 | function | 1 | none | 100 | 50 | 102.00 | 200.00 | 200.00 | 1 | 0.50 | 2.00 | 2.00 |\n"
+	want := "| 2 | function | 1 | none | 100 | 50 | 102.00 | 200.00 | 200.00 | 1 | 0.50 | 2.00 | 2.00 | 40 to 60 |\n"
 	if !strings.Contains(text, want) || strings.Contains(text, "left out") {
 		t.Errorf("table:\n%s\nwant in it: %s", text, want)
 	}
@@ -180,7 +182,7 @@ func TestTableRatios(t *testing.T) {
 		{contestant{name: "hand, 30", workload: hot, baseline: oneByOneBaseline}, runs(20)}, // the best one counts
 		{contestant{name: "noop", workload: spread, baseline: noopBaseline}, runs(4)},
 	})
-	want := "| lane | hot | 100 | 2.00 | 50 | 0.00 | 0 | 10.00 | - | 2.00 | - |\n"
+	want := "| lane | hot | 100 | 2.00 | 50 | 0.00 | 0 | 10.00 | - | 2.00 | - | 11 to 100 |\n"
 	if !strings.Contains(text, want) {
 		t.Errorf("table:\n%s\nwant in it: %s", text, want)
 	}

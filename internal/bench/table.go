@@ -26,7 +26,30 @@ func (r result) median() measurement {
 
 var resultColumns = []string{
 	"contestant", "workload", "jobs", "seconds", "jobs/s", "retries per job", "WAL bytes per job", "x one by one",
-	"x batches", "x no-op", "x set-based",
+	"x batches", "x no-op", "x set-based", roundsColumn,
+}
+
+// roundsColumn is the last column of each table: how far apart the rounds are.
+const roundsColumn = "rounds: least to most a second"
+
+// rounds are the rates of the rounds of something whose totals grow.
+type rounds struct {
+	done    int
+	elapsed time.Duration
+	rates   []float64
+}
+
+// end notes the rate of a round, from the totals at its end.
+func (r *rounds) end(done int, elapsed time.Duration) {
+	r.rates = append(r.rates, float64(done-r.done)/(elapsed-r.elapsed).Seconds())
+	r.done, r.elapsed = done, elapsed
+}
+
+func leastToMost(rates []float64) string {
+	if len(rates) < 2 {
+		return "-"
+	}
+	return thousands(slices.Min(rates)) + " to " + thousands(slices.Max(rates))
 }
 
 // table is the results in Markdown. A ratio is to the fastest contestant of that kind with the same workload; what is
@@ -47,7 +70,11 @@ func table(results []result) string {
 				return other.baseline == kind && (other.workload == r.workload || kind == noopBaseline)
 			}))
 		}
-		line(cells)
+		var rates []float64
+		for _, run := range r.runs {
+			rates = append(rates, run.rate())
+		}
+		line(append(cells, leastToMost(rates)))
 	}
 	return text.String()
 }
@@ -73,13 +100,14 @@ func ridesTable(rides []*ride) string {
 	for _, load := range loads {
 		fmt.Fprintf(&text, " %s: p50, p99 ms |", percents(load))
 	}
-	text.WriteString(" a bare commit: p50, p99 ms |\n| --- | --: |" + strings.Repeat(" --: |", len(loads)+1) + "\n")
+	text.WriteString(" a bare commit: p50, p99 ms | " + roundsColumn + " |\n| --- | --: |" +
+		strings.Repeat(" --: |", len(loads)+2) + "\n")
 	for _, r := range rides {
 		fmt.Fprintf(&text, "| %s | %s |", r.name, thousands(r.rate()))
 		for _, load := range loads {
 			fmt.Fprintf(&text, " %s |", halfAndMost(r.waits[load]))
 		}
-		fmt.Fprintf(&text, " %s |\n", halfAndMost(r.commit))
+		fmt.Fprintf(&text, " %s | %s |\n", halfAndMost(r.commit), leastToMost(r.rates))
 	}
 	return text.String()
 }
@@ -102,8 +130,8 @@ func percents(load float64) string {
 // staysTable is what clients get who wait, in Markdown. A ratio is to the line before.
 func staysTable(stays []*stay) string {
 	var text strings.Builder
-	text.WriteString("| waiting clients | where | clients | transfers/s | p50 ms | p99 ms | x rate | x p50 |\n" +
-		"| --- | --- | --: | --: | --: | --: | --: | --: |\n")
+	text.WriteString("| waiting clients | where | clients | transfers/s | p50 ms | p99 ms | x rate | x p50 | " +
+		roundsColumn + " |\n| --- | --- | --: | --: | --: | --: | --: | --: | --: |\n")
 	for i, s := range stays {
 		ratios := "- | -"
 		if i > 0 && s.lane && !stays[i-1].lane {
@@ -111,15 +139,15 @@ func staysTable(stays []*stay) string {
 			ratios = fmt.Sprintf("%.2f | %.2f", s.rate()/other.rate(),
 				part(s.waits, 0.5).Seconds()/part(other.waits, 0.5).Seconds())
 		}
-		fmt.Fprintf(&text, "| %s | %s | %d | %s | %s | %s | %s |\n", s.name, s.where(), s.clients, thousands(s.rate()),
-			milliseconds(part(s.waits, 0.5)), milliseconds(part(s.waits, 0.99)), ratios)
+		fmt.Fprintf(&text, "| %s | %s | %d | %s | %s | %s | %s | %s |\n", s.name, s.where(), s.clients, thousands(s.rate()),
+			milliseconds(part(s.waits, 0.5)), milliseconds(part(s.waits, 0.99)), ratios, leastToMost(s.each.rates))
 	}
 	return text.String()
 }
 
 var answerColumns = []string{
 	"line", "asking", "connections", "worker", "requests", "requests/s", "p50 ms", "p99 ms", "longest ms", "beside line",
-	"x rate", "x p50", "x p99",
+	"x rate", "x p50", "x p99", roundsColumn,
 }
 
 // answersTable is what asking costs, in Markdown. A time is that of a transaction, from BEGIN to the reply to COMMIT.
@@ -149,7 +177,7 @@ func answersTable(answers []*answer) string {
 			cells = append(cells, strconv.Itoa(a.beside), times(a.rate(), other.rate()),
 				times(a.wait(0.5).Seconds(), other.wait(0.5).Seconds()), times(a.wait(0.99).Seconds(), other.wait(0.99).Seconds()))
 		}
-		line(cells)
+		line(append(cells, leastToMost(a.each.rates)))
 	}
 	return text.String()
 }

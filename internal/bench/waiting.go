@@ -59,6 +59,7 @@ type stay struct {
 	done    int
 	elapsed time.Duration
 	waits   []time.Duration
+	each    rounds
 }
 
 func (s *stay) rate() float64 { return float64(s.done) / s.elapsed.Seconds() }
@@ -75,6 +76,7 @@ func waitAll(ctx context.Context, server *server, o options, progress io.Writer)
 			if err := s.measure(ctx, server, o); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.label(), err)
 			}
+			s.each.end(s.done, s.elapsed)
 			fmt.Fprintf(progress, "round %d/%d: %s: %.0f/s, p50 %s p99 %s ms\n", round+1, o.rounds, s.label(), s.rate(),
 				milliseconds(part(s.waits, 0.5)), milliseconds(part(s.waits, 0.99)))
 		}
