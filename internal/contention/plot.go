@@ -24,7 +24,7 @@ const (
 	panelHeight  = 9 * vg.Centimeter
 	gap          = vg.Centimeter / 3 // below each
 	legendHeight = vg.Centimeter
-	legendWidth  = 5 * vg.Centimeter
+	legendWidth  = 4.8 * vg.Centimeter
 )
 
 // The columns of the tables, as [report] prints them.

@@ -18,9 +18,10 @@ retries and their pauses.
 A "lane, waiting" client asks and waits for the outcome. A "lane, asking" client does not wait: its
 rate is the number of requests divided by the time until the lane had settled all of them, and its
 p50 and p99 are those of asking. For each withdrawal the lane writes a request, a job, a transfer
-and two entries; the others write one row beside the account. After each measurement the program
-verifies that exactly the withdrawals that clients were told of exist, that the sums are right, and
-that no account is below zero.
+and two entries. "Row lock, same rows" writes the same but for the job, and does not touch the row of
+the bank; the others write one row beside the account. After each measurement the program verifies
+that exactly the withdrawals that clients were told of exist, that the sums are right, and that no
+account is below zero.
 `
 
 // report is everything in Markdown: who wins where, SERIALIZABLE beside the row lock, and all the numbers.

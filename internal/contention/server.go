@@ -71,7 +71,11 @@ const tablesSQL = `
 	CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0),
 	                       version bigint NOT NULL DEFAULT 1);
 	CREATE TABLE movements (key text PRIMARY KEY, account int NOT NULL, amount bigint NOT NULL,
-	                        balance_after bigint NOT NULL);`
+	                        balance_after bigint NOT NULL);
+	CREATE TABLE asked (key text PRIMARY KEY, kind text NOT NULL, status text NOT NULL,
+	                    requested_at timestamptz NOT NULL, settled_at timestamptz NOT NULL);
+	CREATE TABLE entries (key text NOT NULL, account int NOT NULL, amount bigint NOT NULL, balance_after bigint,
+	                      PRIMARY KEY (key, account));`
 
 const accountsSQL = `INSERT INTO accounts (id, balance) SELECT n, $2 FROM generate_series(0, $1 - 1) AS n`
 

@@ -13,7 +13,12 @@ const movedSQL = `
 	       (SELECT coalesce(sum(amount), 0)::bigint FROM movements), (SELECT count(*) FROM movements),
 	       (SELECT count(*) FROM accounts a LEFT JOIN (SELECT account, sum(amount) AS taken FROM movements
 	         GROUP BY account) m ON m.account = a.id
-	        WHERE a.balance <> $1 - coalesce(m.taken, 0))`
+	        WHERE a.balance <> $1 - coalesce(m.taken, 0))
+	     + CASE WHEN EXISTS (SELECT FROM asked) THEN
+	        (SELECT count(*) FROM movements m
+	         WHERE NOT EXISTS (SELECT FROM asked q WHERE q.key = m.key AND q.status = 'applied')
+	           OR (SELECT count(*) FROM entries e WHERE e.key = m.key) <> 2)
+	        ELSE 0 END`
 
 // The requests of this measurement; those of the top-ups are the template's.
 const settledSQL = `
