@@ -295,7 +295,7 @@ func TestEnqueueManyWaitsForAKey(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			go func() {
+			ask := func() string {
 				defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 				var answer string
 				err := tx.QueryRow(ctx, `SELECT string_agg(CASE WHEN duplicate THEN 'duplicate' ELSE 'new' END, ',')
@@ -303,15 +303,16 @@ func TestEnqueueManyWaitsForAKey(t *testing.T) {
 						jsonb_build_object('kind', 'toy', 'key', '0 ' || $1::text, 'args', '{}'::jsonb),
 						jsonb_build_object('kind', 'toy', 'key', $1::text, 'args', '{}'::jsonb)))`, name).Scan(&answer)
 				if failed := (*pgconn.PgError)(nil); errors.As(err, &failed) {
-					answer = failed.Code
+					return failed.Code
 				} else if err == nil {
 					err = tx.Commit(ctx)
 				}
-				if err != nil && answer == "" {
-					answer = err.Error()
+				if err != nil {
+					return err.Error()
 				}
-				got <- answer
-			}()
+				return answer
+			}
+			go func() { got <- ask() }()
 			clitest.Eventually(t, "it waits", func() bool {
 				return scalar[bool](t, pool, `SELECT cardinality(pg_blocking_pids($1)) > 0`, conn.PgConn().PID())
 			})
