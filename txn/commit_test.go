@@ -1,11 +1,9 @@
 package txn_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
-	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -15,34 +13,6 @@ import (
 	"github.com/lastseat/lastseat/outbox"
 	"github.com/lastseat/lastseat/txn"
 )
-
-// cutConn breaks at the COMMIT: before it is sent, or late, so that only the reply is lost.
-type cutConn struct {
-	net.Conn
-	late  bool
-	asked atomic.Bool
-}
-
-func (c *cutConn) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("commit\x00")) {
-		if !c.late {
-			_ = c.Close()
-			return 0, net.ErrClosed
-		}
-		c.asked.Store(true)
-	}
-	return c.Conn.Write(p)
-}
-
-// Read may have begun before the COMMIT was written: pgx reads beside a write that takes long.
-func (c *cutConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if c.asked.Load() { // the server answers, so it has committed
-		_ = c.Close()
-		return 0, net.ErrClosed
-	}
-	return n, err
-}
 
 func TestLostReplyToCommitIsUnknownAndNotRetried(t *testing.T) {
 	t.Parallel()
@@ -59,7 +29,7 @@ func TestLostReplyToCommitIsUnknownAndNotRetried(t *testing.T) {
 		dial := config.ConnConfig.DialFunc
 		config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, network, addr)
-			return &cutConn{Conn: conn, late: late}, err
+			return &testdb.CutConn{Conn: conn, Late: late}, err
 		}
 		cut, err := pgxpool.NewWithConfig(t.Context(), config)
 		if err != nil {

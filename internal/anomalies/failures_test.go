@@ -1,7 +1,6 @@
 package anomalies_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -140,29 +139,6 @@ func TestRepeatedSideEffect(t *testing.T) {
 	})
 }
 
-// cutConn loses the reply to the first COMMIT: the server has committed, the client sees a broken connection.
-type cutConn struct {
-	net.Conn
-	asked atomic.Bool
-}
-
-func (c *cutConn) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte("commit\x00")) {
-		c.asked.Store(true)
-	}
-	return c.Conn.Write(p)
-}
-
-// Read may have begun before the COMMIT was written: pgx reads beside a write that takes long.
-func (c *cutConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if c.asked.Load() { // the answer is here: so it is committed
-		_ = c.Close()
-		return 0, net.ErrClosed
-	}
-	return n, err
-}
-
 // losesReplies is a connection like those of the pool, but for its replies to COMMIT.
 func (s *stage) losesReplies() *pgx.Conn {
 	s.Helper()
@@ -170,7 +146,7 @@ func (s *stage) losesReplies() *pgx.Conn {
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		return &cutConn{Conn: conn}, err
+		return &testdb.CutConn{Conn: conn, Late: true}, err
 	}
 	conn, err := pgx.ConnectConfig(s.Context(), config)
 	if err != nil {
