@@ -15,7 +15,7 @@ import (
 // which tells an older database from a newer one, and notes the digest that TestFunctionsVersion prints.
 const (
 	functionsVersion = 1
-	functionsDigest  = "8032228a8ac5ca39c030258f60d6040e3dfc22b500d421aa9c303a9acf948ad2"
+	functionsDigest  = "bf310cc7f4c51d03b46c1a8f4d442da9307f12669288b2f4d56512b3f7ecab27"
 )
 
 //go:embed migrations/*.sql functions/*.sql

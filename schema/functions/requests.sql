@@ -237,8 +237,9 @@ ids: the accounts of the plain ones.';
 -- are inserted in the order of their keys, so that two callers with the same keys wait for each other instead of
 -- deadlocking.
 --
--- Mostly all keys are new, and asking for each whether it is would be a tenth of the work. A key that is not new is an
--- error, and everything is done again in the way that allows for it.
+-- Mostly all keys are new, and looking each of them up would be a tenth of the work. So they are inserted without that.
+-- If one was used, the whole block is rolled back and runs again with ON CONFLICT. A block around the INSERT alone would
+-- be a second subtransaction in each call.
 CREATE OR REPLACE FUNCTION lastseat.enqueue_many(requests jsonb)
 RETURNS SETOF lastseat.receipt
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = lastseat, pg_temp
