@@ -13,8 +13,8 @@
 // was told of is there, and no other, the sums are right, and no account is below zero.
 //
 // The lane writes more for each withdrawal than the others do: a request, a job, a transfer and the entries of two
-// accounts. So does one of those who lock rows. The others write the account and one row that says what was done, under
-// the same unique key.
+// accounts. One contestant with row locks does, too. The others write the account and one row that says what was done,
+// under the same unique key.
 package main
 
 import (
